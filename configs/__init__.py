@@ -1,0 +1,1 @@
+"""Config files, one a task; installed as `tfmetainit.configs`."""

@@ -1,0 +1,88 @@
+"""What every config has; a task's config overrides what is its own.
+
+Not trained itself. A config is a document: it opens with the paper's section,
+the command, the time it took, and the PSNR to expect.
+"""
+
+import ml_collections
+
+
+def get_config():
+    """The fields of every config, with their defaults."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.num_steps = 5_000  # outer iterations
+    config.batch_size = 3  # tasks in a meta-batch (paper, images)
+    config.jit_compile = False  # for GPUs; XLA's sine is slow on a CPU
+
+    # Everything but `name` goes to that module's `make_signal_class`.
+    config.signal = ml_collections.ConfigDict({"name": ""})
+    config.signal.resolution = 64
+    config.signal.points_per_step = 1024
+
+    config.field = ml_collections.ConfigDict()
+    config.field.name = "siren"
+    config.field.hidden_layers = 4  # paper
+    config.field.hidden_units = 256  # paper
+
+    config.learner = ml_collections.ConfigDict()
+    config.learner.name = "maml"
+    config.learner.inner_steps = 2  # paper
+    config.learner.inner_lr = 1e-2  # paper; here the initial value
+    config.learner.step_sizes = "weight"
+    config.learner.learn_step_sizes = True
+    config.learner.eval_steps = 8
+    config.signal.inner_steps = config.learner.get_ref("inner_steps")
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.warmup_steps = 200
+    config.optimizer.final_fraction = 0.01
+    config.optimizer.clip_norm = 1.0
+
+    config.validation = ml_collections.ConfigDict()
+    config.validation.every = 250  # outer iterations; also of checkpoints
+    config.validation.num_signals = 24
+
+    # Baselines of `python -m tfmetainit.evaluate` (Tancik et al. 2021, 4).
+    config.evaluation = ml_collections.ConfigDict()
+    config.evaluation.num_signals = 100
+    config.evaluation.num_tuning_signals = 8
+    config.evaluation.num_steps = 16
+    config.evaluation.max_match_steps = 200
+    config.evaluation.num_fit_steps = 1000  # for Mean and Matched
+    config.evaluation.sgd_rates = (1e-3, 3e-3, 1e-2, 3e-2)
+    config.evaluation.adam_rates = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+    return config
+
+
+def apply_variant(config, variant):
+    """Applies what stands after the colon in --config=configs/text.py:smoke.
+
+    "smoke" shrinks a config until a run takes seconds: the same code, too
+    small a network and too few steps to learn anything.
+    """
+    if variant not in ("", "smoke"):
+        raise ValueError(
+            "The variant of a config must be 'smoke'. Received: "
+            f"{variant!r}"
+        )
+    if variant == "smoke":
+        config.num_steps = 4
+        config.signal.resolution = 16
+        config.signal.points_per_step = 64
+        for name, value in (("num_train", 32), ("num_eval", 8)):
+            if name in config.signal:
+                config.signal[name] = value
+        config.field.hidden_layers = 2
+        config.field.hidden_units = 16
+        config.learner.eval_steps = 3
+        config.optimizer.warmup_steps = 2
+        config.validation.every = 2
+        config.validation.num_signals = 4
+        config.evaluation.num_signals = 4
+        config.evaluation.num_tuning_signals = 2
+        config.evaluation.num_steps = 4
+        config.evaluation.max_match_steps = 8
+        config.evaluation.num_fit_steps = 10
+    return config

@@ -1,0 +1,44 @@
+"""Learned initializations for neural fields.
+
+    import tfmetainit
+    learner = tfmetainit.MAML(tfmetainit.SIREN(), inner_steps=2)
+    learner.compile(optimizer="adam")
+    learner.fit(tasks)
+
+Names are imported on first use, so that the parts which need neither
+TensorFlow nor Keras can be used where those are not installed.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME_OF_NAME = {
+    "FourierFeatures": "fields",
+    "FourierMLP": "fields",
+    "SIREN": "fields",
+    "SineDense": "fields",
+    "FieldLoss": "tasks",
+    "Observations": "tasks",
+    "SignalClass": "tasks",
+    "Task": "tasks",
+    "adapt": "adaptation",
+    "StepSizes": "adaptation",
+    "MAML": "learners",
+    "MetaLearner": "learners",
+    "Reptile": "learners",
+    "load": "experiment",
+}
+
+__all__ = ["__version__", *_HOME_OF_NAME]
+
+
+def __getattr__(name):
+    if name not in _HOME_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOME_OF_NAME[name]}")
+    return getattr(module, name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,166 @@
+"""What the commands share: flags, config files, errors in one sentence."""
+
+import difflib
+import logging
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from tfmetainit.errors import InputError, UserError
+
+_CONFIG_FLAG = re.compile(r"^--?(config)\.([A-Za-z0-9_.\[\]]+)(?:=.*)?$")
+
+
+def quiet_tensorflow():
+    """Imports TensorFlow without its start-up notices on the terminal.
+
+    They are written before TensorFlow reads TF_CPP_MIN_LOG_LEVEL; a user who
+    sets that variable sees all of them, as does one whose import fails.
+    """
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for a GPU, and says so
+        except BaseException:
+            notices.seek(0)
+            os.write(terminal, notices.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def run(main, doc):
+    """Runs `main(argv)` under absl, with this package's rules for errors.
+
+    A `UserError` is printed as one sentence and ends the process with its
+    code. Any other exception is a defect and keeps its traceback.
+
+    Args:
+        main: called with the arguments that are not flags.
+        doc: what `--help` prints above the flags defined by the caller.
+    """
+    # absl shows the docstring and the flags of the module that was started;
+    # of an installed console script that is an empty stub.
+    sys.modules["__main__"].__doc__ = doc
+    for defined in flags.FLAGS.flags_by_module_dict().get(
+        sys.modules[main.__module__].__name__, []
+    ):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], defined)
+
+    def guarded(argv):
+        if len(argv) > 1:
+            _exit(InputError(f"Flags start with --. Received: {argv[1]!r}"))
+        try:
+            main(argv)
+        except UserError as error:
+            _exit(error)
+        except KeyboardInterrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            sys.exit(130)
+
+    # This package's own progress is shown; what TFDS and others report through
+    # absl is kept to errors, unless --verbosity asks for more.
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    logger = logging.getLogger("tfmetainit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _exit(error):
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _parse_flags(argv):
+    """absl's parser; a wrong config field is an error naming the nearest."""
+    argv = [_find_config(argument) for argument in argv]
+    try:
+        arguments = flags.FLAGS(argv)
+        for name in ("config", "on"):
+            if name in flags.FLAGS:
+                # A config file that failed to load says so when it is used.
+                getattr(flags.FLAGS[name].value, "to_dict", dict)()
+        return arguments
+    except flags.Error as error:
+        _exit(InputError(f"{error}"))
+    except UserError as error:
+        _exit(error)
+    except OSError as error:
+        _exit(InputError(" ".join(str(error).split())))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        problem = _wrong_field(argv)
+        if problem is None:
+            raise
+        _exit(problem)
+
+
+def _find_config(argument):
+    """Lets --config=configs/text.py work without a checkout.
+
+    The config files are installed as `tfmetainit.configs`; a path that does
+    not exist here is looked up there by its name.
+    """
+    match = re.match(r"^(--?(?:config|on)=)([^:]*)(:.*)?$", argument)
+    if not match or not match[2]:
+        return argument
+    path = pathlib.Path(match[2])
+    if path.exists():
+        return argument
+    from tfmetainit import configs
+
+    for folder in configs.__path__:
+        installed = pathlib.Path(folder) / path.name
+        if installed.is_file():
+            return f"{match[1]}{installed}{match[3] or ''}"
+    return argument
+
+
+def _wrong_field(argv):
+    """The InputError for the first --config.field that is not in the file."""
+    paths = [m[2] for m in map(_CONFIG_FLAG.match, argv) if m]
+    files = [a.split("=", 1)[1] for a in argv if re.match(r"--?config=", a)]
+    if not paths or not files:
+        return None
+    known = _field_names(_load_config(files[-1]))
+    for path in paths:
+        if path not in known:
+            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
+            return InputError(
+                f"There is no field config.{path}; the nearest is "
+                f"config.{nearest[0]}."
+            )
+    return None
+
+
+def _load_config(path):
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["", f"--config={path}"])
+    return values.config
+
+
+def _field_names(config, prefix=""):
+    names = []
+    for key, value in config.items():
+        names.append(f"{prefix}{key}")
+        if hasattr(value, "items"):
+            names += _field_names(value, f"{prefix}{key}.")
+    return names

@@ -1,0 +1,218 @@
+"""From a config to objects, and from a workdir back to a trained learner.
+
+A workdir holds what a run is:
+
+    config.json                      the config, all fields
+    checkpoints/last.weights.h5      learner and optimizer: where to resume
+    checkpoints/best.weights.h5      the same at the best validation PSNR
+    checkpoints/best.json            the step and the PSNR of the latter
+    tensorboard/                     scalars and reconstruction pictures
+
+Weights are HDF5 files, written under a temporary name and renamed; reading one
+never runs code.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+
+import keras
+import ml_collections
+
+from tfmetainit import fields, files, learners
+from tfmetainit.errors import InputError
+from tfmetainit.learners import MetaLearner
+from tfmetainit.tasks import SignalClass
+
+FIELDS = {"siren": fields.SIREN, "fourier_mlp": fields.FourierMLP}
+LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
+MAX_STEPS = 10_000_000
+
+
+def _choose(table, options, where):
+    """Calls `table[options.name]` with the other options as keywords."""
+    options = dict(options)
+    name = options.pop("name", None)
+    if name not in table:
+        raise InputError(
+            f"config.{where}.name must be one of {sorted(table)}. Received: "
+            f"{name!r}"
+        )
+    return table[name], options
+
+
+def _construct(where, make, *args, **options):
+    """Calls `make`, turning complaints about arguments into an InputError."""
+    try:
+        return make(*args, **options)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config.{where} is not valid: {error}") from error
+
+
+def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
+    """The signal class of `config.signal`, data prepared.
+
+    `config.signal.name` is the name of a module in `tfmetainit.signals`, or
+    the full dotted name of a module of the user's; its `make_signal_class`
+    receives the other options.
+    """
+    options = dict(config.signal)
+    name = options.pop("name")
+    module = name if "." in name else f"tfmetainit.signals.{name}"
+    try:
+        make = importlib.import_module(module).make_signal_class
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            "config.signal.name must name a module of tfmetainit.signals, or "
+            "an importable module of yours, with a function "
+            f"`make_signal_class`. Received: {name!r} ({error})"
+        ) from error
+    return _construct("signal", make, **options)
+
+
+def build_learner(
+    config: ml_collections.ConfigDict, signal: SignalClass
+) -> MetaLearner:
+    """The untrained learner of `config.field` and `config.learner`."""
+    make_field, field_options = _choose(FIELDS, config.field, "field")
+    make_learner, options = _choose(LEARNERS, config.learner, "learner")
+    for name in ("inner_steps", "eval_steps"):
+        if not 1 <= options[name] <= 1000:
+            raise InputError(
+                f"config.learner.{name} must lie in [1, 1000], since training "
+                f"unrolls its inner steps. Received: {options[name]}"
+            )
+    field = _construct(
+        "field",
+        make_field,
+        coord_dims=signal.coord_dims,
+        value_dims=signal.value_dims,
+        seed=config.seed,
+        **field_options,
+    )
+    return _construct(
+        "learner",
+        make_learner,
+        field,
+        support_model=signal.support_model,
+        query_model=signal.query_model,
+        **options,
+    )
+
+
+def build_optimizer(
+    config: ml_collections.ConfigDict,
+) -> keras.optimizers.Optimizer:
+    """Adam with linear warm-up, cosine decay and clipping of the global norm.
+
+    The rate rises from 0 over `warmup_steps`, then falls along a cosine to
+    `final_fraction` of its peak at `config.num_steps`.
+    """
+    options = config.optimizer
+    if not options.learning_rate > 0:
+        raise InputError(
+            "config.optimizer.learning_rate must be positive. Received: "
+            f"{options.learning_rate}"
+        )
+    decay_steps = max(config.num_steps - options.warmup_steps, 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if options.warmup_steps else (
+            options.learning_rate
+        ),
+        decay_steps=decay_steps,
+        alpha=options.final_fraction,
+        warmup_target=options.learning_rate if options.warmup_steps else None,
+        warmup_steps=options.warmup_steps,
+    )
+    return keras.optimizers.Adam(
+        schedule, global_clipnorm=options.clip_norm or None
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The paths of a run's files."""
+
+    root: pathlib.Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "root", pathlib.Path(self.root))
+
+    @property
+    def config(self):
+        return self.root / "config.json"
+
+    @property
+    def last(self):
+        return self.root / "checkpoints" / "last.weights.h5"
+
+    @property
+    def best(self):
+        return self.root / "checkpoints" / "best.weights.h5"
+
+    @property
+    def best_record(self):
+        return self.root / "checkpoints" / "best.json"
+
+    @property
+    def tensorboard(self):
+        return self.root / "tensorboard"
+
+    def read_config(self) -> ml_collections.ConfigDict:
+        """The config of the run.
+
+        Raises:
+            InputError: if there is no run here.
+        """
+        if not self.config.is_file():
+            raise InputError(
+                "--workdir must hold a training run (python -m "
+                f"tfmetainit.train). Received: {self.root}, where there is no "
+                "config.json"
+            )
+        config = files.read_json(self.config)
+        if not isinstance(config, dict):
+            raise InputError(f"{self.config} does not hold a config.")
+        return ml_collections.ConfigDict(config)
+
+
+def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
+    """Reads a learner's weights; the optimizer's too if it is compiled.
+
+    Raises:
+        InputError: if the file is missing, damaged, or another network's.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}; train first.")
+    try:
+        learner.load_weights(path)
+    # HDF5 and Keras raise OSError, KeyError, ValueError and more here.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"The checkpoint {path} is damaged, or belongs to another config: "
+            f"{reason}"
+        ) from error
+
+
+def load(workdir) -> MetaLearner:
+    """The learner of a run, with the weights of its best validation PSNR.
+
+    Args:
+        workdir: path of the folder that `python -m tfmetainit.train` wrote.
+
+    Raises:
+        InputError: if there is no run, or no checkpoint of it.
+    """
+    workdir = Workdir(workdir)
+    config = workdir.read_config()
+    return load_learner(workdir, config, build_signal(config))
+
+
+def load_learner(workdir: Workdir, config, signal) -> MetaLearner:
+    """As `load`, for callers that have the config and the signal class."""
+    learner = build_learner(config, signal)
+    load_weights(learner, workdir.best)
+    return learner

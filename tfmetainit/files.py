@@ -1,0 +1,204 @@
+"""Reading what comes from outside, and writing so that nothing is half there.
+
+Imports neither TensorFlow nor Keras. Nothing in here, or that uses it, runs
+code found in a file; every size is checked before memory is taken for it.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import tempfile
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tfmetainit.errors import InputError
+
+# Formats whose decoders are Pillow's own: no interpreters, no subprocesses.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# Far above any photograph; a decompression bomb is refused by its header.
+MAX_IMAGE_PIXELS = 100_000_000
+MAX_JSON_BYTES = 16 * 2**20
+
+_MODES_8BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yields a temporary path that becomes `path` when the block succeeds.
+
+    The temporary file lies beside the target and keeps its suffix. If the
+    block raises, the target is left as it was and the temporary is removed.
+
+    Raises:
+        InputError: if the folder is missing, or cannot be written to.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError(f"An output must be a file, but {path} is a folder.")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"The folder of an output must exist. Received: {path}, but there "
+            f"is no folder {path.parent}"
+        )
+    suffix = "".join(path.suffixes[-2:])
+    try:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=suffix, dir=path.parent
+        )
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+    os.close(handle)
+    try:
+        yield pathlib.Path(temporary)
+        # mkstemp makes files private; an output follows the user's umask.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:  # a decoder's or encoder's, not the system's
+            raise
+        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path):
+    """Reads a JSON file of at most 16 MiB.
+
+    Raises:
+        InputError: if it is missing, too large, or not JSON.
+    """
+    path = pathlib.Path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(
+                f"A JSON file may hold at most {MAX_JSON_BYTES} bytes. "
+                f"Received: {path} of {path.stat().st_size} bytes"
+            )
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not a JSON file: {error}.") from error
+
+
+def write_image(path, image):
+    """Writes a float or uint8 image atomically; the suffix sets the format.
+
+    Args:
+        path: ends in .png, .jpg, .jpeg, .webp, .bmp, .gif, .tif, .tiff or .ppm.
+        image: `[height, width, 1 or 3]`, floats in [0, 1] (clipped) or uint8.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        image = np.uint8(np.round(255.0 * np.clip(image, 0.0, 1.0)))
+    if image.shape[-1] == 1:
+        image = image[..., 0]
+    check_image_suffix(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary)
+
+
+def check_image_suffix(path):
+    """Raises InputError unless an image can be written to a file so named."""
+    suffix = pathlib.Path(path).suffix.lower()
+    Image.init()
+    if Image.EXTENSION.get(suffix) not in IMAGE_FORMATS:
+        raise InputError(
+            "An output picture must end in .png, .jpg, .webp, .bmp, .gif, "
+            f".tiff or .ppm. Received: {path}"
+        )
+
+
+def read_image(path) -> np.ndarray:
+    """Reads an image file as RGB.
+
+    Grey images are repeated over the channels, transparent ones composited on
+    white, and a camera's orientation tag is applied. Of an animation, the first
+    frame is taken.
+
+    Args:
+        path: a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM file of at most 100
+            megapixels; 8 bits a channel, or 16-bit grey.
+
+    Returns:
+        float32 `[height, width, 3]` in [0, 1].
+
+    Raises:
+        InputError: with one sentence saying what is wrong with the file.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError(f"An image file is needed, but {path} is a folder.")
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"The image file {path} is empty.")
+        # Pillow warns of large images and raises for huge ones; ours is the
+        # one limit, checked on the header before a pixel is decoded.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_IMAGE_PIXELS:
+                    raise InputError(
+                        f"An image may have at most {MAX_IMAGE_PIXELS} pixels. "
+                        f"Received: {path} of {width} x {height}"
+                    )
+                image.load()
+                image = ImageOps.exif_transpose(image)
+                return _to_rgb(image, path)
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"{path} is not an image that can be read; the formats are "
+            f"{', '.join(IMAGE_FORMATS)}."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"An image may have at most {MAX_IMAGE_PIXELS} pixels. Received: "
+            f"{path}, which has more"
+        ) from error
+    # Damaged files make Pillow's decoders raise errors of many kinds.
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise InputError(
+            f"The image file {path} cannot be decoded: {error}."
+        ) from error
+
+
+def _to_rgb(image, path):
+    """A decoded Pillow image as float32 RGB in [0, 1]."""
+    if image.mode in _MODES_16BIT:
+        grey = np.asarray(image).astype(np.float32) / 65535.0
+        if grey.min() < 0.0 or grey.max() > 1.0:
+            raise InputError(
+                "A grey image must have 8 or 16 bits a pixel. Received: "
+                f"{path} with values from {np.asarray(image).min()} to "
+                f"{np.asarray(image).max()}"
+            )
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode not in _MODES_8BIT:
+        raise InputError(
+            "An image must be grey, RGB or RGBA with 8 bits a channel, or "
+            f"16-bit grey. Received: {path} of Pillow mode {image.mode!r}"
+        )
+    if "A" in image.mode or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA")).astype(np.float32) / 255.0
+        alpha = rgba[..., 3:]
+        return rgba[..., :3] * alpha + (1.0 - alpha)
+    return np.asarray(image.convert("RGB")).astype(np.float32) / 255.0

@@ -1,0 +1,106 @@
+"""A Keras model as a pure function of a flat list of parameters.
+
+Meta-learning differentiates through parameter updates, so nothing may be
+assigned while a field is being adapted: parameters go in, parameters come out.
+
+Notation: `params` is a list of tensors, one to one with the model's
+`trainable_variables`. Frozen state (for example random Fourier frequencies)
+stays in the model and is read, never adapted.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+Params = list[tf.Tensor]
+Field = Callable[[tf.Tensor], tf.Tensor]
+
+
+def get_params(model: keras.Model) -> Params:
+    """Returns the model's trainable variables as a list of tensors."""
+    return [tf.convert_to_tensor(v) for v in model.trainable_variables]
+
+
+def set_params(model: keras.Model, params: Sequence) -> None:
+    """Assigns `params` (tensors or arrays) to the model's variables.
+
+    Raises:
+        ValueError: if their number or shapes differ from the model's.
+    """
+    variables = model.trainable_variables
+    received = [tuple(p.shape) for p in params]
+    expected = [tuple(v.shape) for v in variables]
+    if received != expected:
+        raise ValueError(
+            "`params` must match the model's trainable variables, of shapes "
+            f"{expected}. Received: shapes {received}"
+        )
+    for variable, value in zip(variables, params):
+        variable.assign(value)
+
+
+def bind(model: keras.Model, params: Params) -> Field:
+    """Returns the field `coords -> values` that `model` is with `params`.
+
+    Args:
+        model: a built Keras model, `[..., coord_dims] -> [..., value_dims]`.
+        params: tensors, one to one with `model.trainable_variables`.
+    """
+    frozen = [v.value for v in model.non_trainable_variables]
+
+    def field(coords):
+        values, _ = model.stateless_call(params, frozen, coords)
+        return values
+
+    return field
+
+
+def value_and_grad(
+    predict: Callable[[Params], tf.Tensor],
+    params: Params,
+    measure: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+) -> tuple[tf.Tensor, Params]:
+    """Value and gradient of `measure(predict(params))` with respect to params.
+
+    Only `predict` runs under the tape. The loss supplies its own derivative,
+    which enters as the tape's `output_gradients`: an outer tape still sees all
+    of it, and an exported graph holds no operation that LiteRT lacks.
+
+    Args:
+        predict: the predictions as a function of the parameters.
+        params: list of tensors.
+        measure: maps predictions to `(loss, d loss / d predictions)`.
+
+    Returns:
+        The scalar loss, and its gradient as a list like `params`.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(params)
+        predictions = predict(params)
+    value, cotangent = measure(predictions)
+    gradients = tape.gradient(
+        predictions,
+        params,
+        output_gradients=cotangent,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return value, gradients
+
+
+def descend(params: Params, gradients: Params, step_sizes: Params) -> Params:
+    """One gradient step: `params - step_sizes * gradients`, tensor by tensor.
+
+    Args:
+        params: list of tensors.
+        gradients: list like `params`.
+        step_sizes: list of the same length; each entry is a scalar or a tensor
+            of its parameter's shape.
+    """
+    return [p - a * g for p, g, a in zip(params, gradients, step_sizes)]
+
+
+def mean(params_of_tasks: Sequence[Params]) -> Params:
+    """The mean over tasks of several parameter lists."""
+    count = len(params_of_tasks)
+    return [tf.add_n(same) / count for same in zip(*params_of_tasks)]

@@ -1,0 +1,125 @@
+"""Image classes that are drawn from a seed instead of downloaded.
+
+A subclass of `GeneratedImages` gives one function, `draw(rng, resolution)`;
+TFDS does the rest: files, splits, versions, progress. A signal depends on the
+seed, its split and its index alone, so two machines make the same data set.
+"""
+
+import abc
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfmetainit.errors import InputError
+from tfmetainit.image_signals import MAX_RESOLUTION, ImageSignal, tfds_images
+
+_MAX_SIGNALS = 10_000_000
+
+
+class GeneratedConfig(tfds.core.BuilderConfig):
+    """Settings of a generated class; its name is made of them.
+
+    Args:
+        resolution: side of the images in pixels.
+        num_train: number of training signals.
+        num_eval: number of validation signals, and of test signals.
+        seed: non-negative integer from which every signal is drawn.
+
+    Raises:
+        InputError: if one of them is out of range.
+    """
+
+    def __init__(self, resolution=178, num_train=10_000, num_eval=500, seed=0):
+        limits = {
+            "resolution": (resolution, 8, MAX_RESOLUTION),
+            "num_train": (num_train, 1, _MAX_SIGNALS),
+            "num_eval": (num_eval, 1, _MAX_SIGNALS),
+            "seed": (seed, 0, 2**32 - 1),
+        }
+        for name, (value, low, high) in limits.items():
+            if not low <= value <= high:
+                raise InputError(
+                    f"`{name}` of a generated class must lie in "
+                    f"[{low}, {high}]. Received: {name}={value}"
+                )
+        super().__init__(
+            name=f"r{resolution}_n{num_train}_e{num_eval}_s{seed}",
+            description=f"{num_train} signals at {resolution} x {resolution}",
+        )
+        self.resolution = resolution
+        self.num_train = num_train
+        self.num_eval = num_eval
+        self.seed = seed
+
+
+class GeneratedImages(tfds.core.GeneratorBasedBuilder):
+    """Base of the builders: splits, features, and one generator a signal."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [GeneratedConfig()]
+
+    @staticmethod
+    @abc.abstractmethod
+    def draw(rng: np.random.Generator, resolution: int) -> np.ndarray:
+        """Draws one signal: uint8 RGB `[resolution, resolution, 3]`."""
+
+    def _info(self):
+        side = self.builder_config.resolution
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(shape=(side, side, 3))}
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager  # Nothing is downloaded.
+        config = self.builder_config
+        sizes = {
+            "train": config.num_train,
+            "validation": config.num_eval,
+            "test": config.num_eval,
+        }
+        return {
+            split: self._generate_examples(number, size)
+            for number, (split, size) in enumerate(sizes.items())
+        }
+
+    def _generate_examples(self, split_number, size):
+        config = self.builder_config
+        for index in range(size):
+            rng = np.random.default_rng([config.seed, split_number, index])
+            yield index, {"image": self.draw(rng, config.resolution)}
+
+
+def make_generated_class(
+    builder_class,
+    *,
+    resolution,
+    num_train=10_000,
+    num_eval=500,
+    data_seed=0,
+    data_dir=None,
+    **options,
+) -> ImageSignal:
+    """The signal class of a builder, generated now unless it is there.
+
+    Args:
+        builder_class: subclass of `GeneratedImages`.
+        resolution: side of the images in pixels.
+        num_train: number of training signals.
+        num_eval: number of validation signals, and of test signals.
+        data_seed: seed of the signals.
+        data_dir: TFDS's folder; by default its own, `~/tensorflow_datasets`.
+        **options: further arguments of `ImageSignal`.
+    """
+    builder = builder_class(
+        config=GeneratedConfig(resolution, num_train, num_eval, data_seed),
+        data_dir=data_dir,
+    )
+    builder.download_and_prepare()
+    load, decode = tfds_images(
+        builder, {split: split for split in builder.info.splits}
+    )
+    return ImageSignal(load, decode, resolution=resolution, **options)

@@ -1,0 +1,191 @@
+"""What the image classes share: pixel coordinates, cropping, tasks.
+
+Convention: pixel (row, column) of an R x R image has the coordinates
+(row / R, column / R), row first, in [0, 1): `linspace(0, 1, R,
+endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
+notebook). An array `[R, R, 3]` is flattened row by row.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit import files
+from tfmetainit.errors import InputError
+from tfmetainit.tasks import Observations, SignalClass, Task
+
+SPLITS = ("train", "validation", "test")
+MAX_RESOLUTION = 4096
+# Points rendered at a time: bounds the memory of large pictures.
+_RENDER_CHUNK = 65536
+
+
+def pixel_coords(height: int, width: int) -> np.ndarray:
+    """Coordinates of all pixels, float32 `[height * width, 2]` in [0, 1)."""
+    rows = np.linspace(0.0, 1.0, height, endpoint=False)
+    columns = np.linspace(0.0, 1.0, width, endpoint=False)
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    return grid.reshape(-1, 2).astype(np.float32)
+
+
+def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
+    """The largest central square of an image, resized with antialiasing.
+
+    Args:
+        image: floats `[height, width, channels]`.
+        resolution: side of the result, in pixels. An image that already has
+            it is returned as it is.
+
+    Returns:
+        float32 `[resolution, resolution, channels]`.
+    """
+    shape = tf.shape(image)
+    side = tf.minimum(shape[0], shape[1])
+    square = tf.image.crop_to_bounding_box(
+        image, (shape[0] - side) // 2, (shape[1] - side) // 2, side, side
+    )
+    resized = tf.image.resize(square, [resolution, resolution], antialias=True)
+    resized = tf.clip_by_value(resized, 0.0, 1.0)
+    return tf.ensure_shape(resized, [resolution, resolution, image.shape[-1]])
+
+
+class ImageSignal(SignalClass):
+    """A class of square RGB images.
+
+    Args:
+        load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
+            takes, in a fixed order. It is shuffled as it comes, so encoded
+            images keep shuffling and skipping cheap.
+        decode: maps an element to floats in [0, 1], `[height, width, 3]`.
+        resolution: side of the images in pixels; others are centre-cropped
+            and resized.
+        inner_steps: number of inner steps for which training draws points.
+        points_per_step: number of pixels drawn at random, with replacement,
+            for each inner step and for the query in training; None for all
+            pixels at every step, as in the paper.
+        shuffle_buffer: number of encoded images shuffled at a time.
+    """
+
+    coord_dims = 2
+    value_dims = 3
+
+    def __init__(
+        self,
+        load: Callable[[str], tf.data.Dataset],
+        decode: Callable[[tf.Tensor], tf.Tensor],
+        *,
+        resolution: int,
+        inner_steps: int = 2,
+        points_per_step: int | None = None,
+        shuffle_buffer: int = 10_000,
+    ):
+        if not 2 <= resolution <= MAX_RESOLUTION:
+            raise InputError(
+                f"`resolution` must lie in [2, {MAX_RESOLUTION}]. Received: "
+                f"resolution={resolution}"
+            )
+        if points_per_step is not None and points_per_step < 1:
+            raise InputError(
+                "`points_per_step` must be positive, or None for all pixels. "
+                f"Received: points_per_step={points_per_step}"
+            )
+        self._load = load
+        self._decode = decode
+        self.resolution = resolution
+        self.inner_steps = inner_steps
+        self.points_per_step = points_per_step
+        self.shuffle_buffer = shuffle_buffer
+        self.coords = pixel_coords(resolution, resolution)
+
+    def make_dataset(self, split, batch_size, seed=0, start=0):
+        if split not in SPLITS:
+            raise InputError(
+                f"`split` must be one of {SPLITS}. Received: split={split!r}"
+            )
+        dataset = self._load(split)
+        random_points = split == "train" and self.points_per_step is not None
+        if split == "train":
+            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
+        dataset = dataset.skip(start * batch_size)
+        # The running index makes the points a function of seed and position,
+        # whatever runs in parallel and wherever a run was resumed.
+        dataset = tf.data.Dataset.zip(
+            tf.data.Dataset.counter(start * batch_size), dataset
+        )
+
+        def element(index, raw):
+            image = crop_and_resize(self._decode(raw), self.resolution)
+            values = tf.reshape(image, [-1, self.value_dims])
+            if random_points:
+                return self._random_task(values, tf.stack([seed, index]))
+            return self.whole_task(values)
+
+        return (
+            dataset.map(element, num_parallel_calls=2)
+            .batch(batch_size, drop_remainder=True)
+            .prefetch(2)
+        )
+
+    def whole_task(self, values) -> Task:
+        """The task with all pixels `[R * R, 3]` as support and query."""
+        coords = tf.constant(self.coords)
+        return Task(
+            Observations(coords[None], values[None]),
+            Observations(coords, values),
+        )
+
+    def _random_task(self, values, seed) -> Task:
+        """A task with fresh random pixels at each inner step and the query."""
+        steps, count = self.inner_steps, self.points_per_step
+        pixels = tf.random.stateless_uniform(
+            [steps + 1, count], seed, 0, len(self.coords), tf.int32
+        )
+        coords = tf.gather(tf.constant(self.coords), pixels)
+        values = tf.gather(values, pixels)
+        return Task(
+            Observations(coords[:steps], values[:steps]),
+            Observations(coords[steps], values[steps]),
+        )
+
+    def read_task(self, path):
+        image = crop_and_resize(files.read_image(path), self.resolution)
+        return self.whole_task(tf.reshape(image, [-1, self.value_dims]))
+
+    def picture(self, values):
+        return np.reshape(values, [self.resolution, self.resolution, 3])
+
+    def render(self, field, height, width):
+        coords = pixel_coords(height, width)
+        chunks = [
+            np.asarray(field(tf.constant(coords[i : i + _RENDER_CHUNK])))
+            for i in range(0, len(coords), _RENDER_CHUNK)
+        ]
+        return np.concatenate(chunks).reshape(height, width, 3)
+
+
+def tfds_images(
+    builder, splits: dict[str, str]
+) -> tuple[Callable[[str], tf.data.Dataset], Callable]:
+    """`load` and `decode` for `ImageSignal` from a TFDS builder.
+
+    Args:
+        builder: a prepared builder whose examples have an "image".
+        splits: maps "train", "validation" and "test" to the builder's splits.
+    """
+    import tensorflow_datasets as tfds
+
+    feature = builder.info.features["image"]
+
+    def load(split):
+        return builder.as_dataset(
+            split=splits[split],
+            shuffle_files=False,
+            decoders={"image": tfds.decode.SkipDecoding()},
+        ).map(lambda example: example["image"])
+
+    def decode(encoded):
+        image = feature.decode_example(encoded)
+        return tf.image.convert_image_dtype(image, tf.float32)
+
+    return load, decode

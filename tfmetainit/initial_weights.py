@@ -1,0 +1,274 @@
+"""The paper's baseline initial weights, and weights in files.
+
+Baselines (Tancik et al. 2021, section 4): Standard draws the network's own
+random weights; Mean is fitted to the mean signal of the class; Matched is
+fitted to the learned initialization's own output; Shuffled permutes the
+learned weights within each layer.
+
+Files: `.npz` with the keys `layer0/kernel`, `layer0/bias`, `layer1/kernel`,
+..., and the pickles that the paper's authors published.
+"""
+
+import collections
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit import files, functional
+from tfmetainit.adaptation import at_step
+from tfmetainit.errors import InputError
+from tfmetainit.functional import Params
+from tfmetainit.tasks import FieldLoss, Observations
+
+_MAX_FILE_BYTES = 2**30
+
+
+def standard(field: keras.Model, seed: int) -> Params:
+    """Fresh random weights of the field's own initializers."""
+    fresh = type(field).from_config({**field.get_config(), "seed": seed})
+    return functional.get_params(fresh)
+
+
+class AdamFit:
+    """Fits a field to one signal with Adam, from any initial weights.
+
+    What the paper gives its baselines, and what a user without a learned
+    initialization would do.
+
+    Args:
+        loss: of the observations; its field is not changed.
+        learning_rate: Adam's rate.
+    """
+
+    def __init__(self, loss: FieldLoss, learning_rate: float):
+        self._loss = loss
+        self._weights = [
+            keras.Variable(v.value) for v in loss.field.trainable_variables
+        ]
+        self._optimizer = keras.optimizers.Adam(learning_rate)
+        self._optimizer.build(self._weights)
+        self._fresh = [v.numpy() for v in self._optimizer.variables]
+        self._step = tf.function(self._update)
+
+    def _update(self, observed):
+        _, gradients = self._loss.value_and_grad(self._params(), observed)
+        self._optimizer.apply(gradients, self._weights)
+
+    def _params(self):
+        return [tf.convert_to_tensor(w) for w in self._weights]
+
+    def trajectory(
+        self, params: Params, support: Observations, num_steps: int
+    ) -> Iterator[Params]:
+        """Yields the weights after 0, 1, ..., `num_steps` steps."""
+        for variable, value in zip(self._optimizer.variables, self._fresh):
+            variable.assign(value)
+        for weight, value in zip(self._weights, params):
+            weight.assign(value)
+        yield self._params()
+        for step in range(num_steps):
+            self._step(at_step(support, step))
+            yield self._params()
+
+
+def fitted(
+    loss: FieldLoss,
+    params: Params,
+    support: Observations,
+    *,
+    num_steps: int,
+    learning_rate: float = 1e-4,
+) -> Params:
+    """Weights fitted to one signal by many steps of Adam: Mean and Matched.
+
+    Args:
+        loss: of the observations.
+        params: where to start.
+        support: the class's mean signal, or the learned init's own output,
+            with a leading axis over steps.
+        num_steps: number of Adam steps.
+        learning_rate: Adam's rate; the paper's is 1e-4.
+    """
+    fit = AdamFit(loss, learning_rate)
+    for params in fit.trajectory(params, support, num_steps):
+        pass
+    return params
+
+
+def shuffled(params: Params, seed: int) -> Params:
+    """The same numbers in another order, permuted within each tensor."""
+    rng = np.random.default_rng(seed)
+    return [
+        tf.constant(rng.permutation(np.ravel(p)).reshape(p.shape))
+        for p in map(np.asarray, params)
+    ]
+
+
+def _names(count):
+    """Names of `count` parameters: kernel and bias of layer after layer."""
+    return [
+        f"layer{index // 2}/{'bias' if index % 2 else 'kernel'}"
+        for index in range(count)
+    ]
+
+
+def save_npz(path, params: Params) -> None:
+    """Writes weights as `.npz`, atomically."""
+    arrays = {n: np.asarray(p) for n, p in zip(_names(len(params)), params)}
+    with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_npz(path, field: keras.Model) -> Params:
+    """Reads weights of `field` from an `.npz` file.
+
+    Raises:
+        InputError: if the file is not one, or its arrays do not fit the field.
+    """
+    path = pathlib.Path(path)
+    _check_size(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not an .npz file: {error}") from error
+    names = _names(len(field.trainable_variables))
+    if sorted(arrays) != sorted(names):
+        raise InputError(
+            f"The weights of this network are named {', '.join(names)}. "
+            f"Received: {path} with {', '.join(sorted(arrays)) or 'no arrays'}"
+        )
+    return _fit_shapes(path, [arrays[name] for name in names], field)
+
+
+def load_haiku(path, field: keras.Model) -> Params:
+    """Reads weights of `field` from a pickle of the paper's authors.
+
+    Their files hold haiku parameters: a mapping from module names to
+    `{"w": kernel, "b": bias}`, the modules in the order of the layers. Only
+    mappings, NumPy and JAX arrays are accepted; nothing in the file is
+    imported or called.
+
+    Raises:
+        InputError: if the pickle holds anything else, or does not fit.
+    """
+    path = pathlib.Path(path)
+    modules = load_restricted_pickle(path)
+    params = []
+    try:
+        for module in sorted(modules, key=_natural_order):
+            params += [modules[module]["w"], modules[module]["b"]]
+        params = [np.asarray(p, np.float32) for p in params]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "A haiku checkpoint must map module names to a kernel 'w' and a "
+            f"bias 'b'. Received: {path}, which does not ({error!r})"
+        ) from error
+    return _fit_shapes(path, params, field)
+
+
+def _natural_order(name):
+    """Sorts linear, linear_1, ..., linear_10 as their layers come."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (name, 0)
+
+
+def _check_size(path):
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise InputError(
+            f"A file of weights may hold at most {_MAX_FILE_BYTES} bytes. "
+            f"Received: {path} of {path.stat().st_size} bytes"
+        )
+
+
+def _fit_shapes(path, arrays, field):
+    expected = [tuple(v.shape) for v in field.trainable_variables]
+    received = [a.shape for a in arrays]
+    if received != expected:
+        raise InputError(
+            f"The weights of this network have shapes {expected}. Received: "
+            f"{path} with shapes {received}"
+        )
+    if not all(np.isfinite(a).all() for a in arrays):
+        raise InputError(f"{path} holds weights that are not finite.")
+    dtype = field.dtype
+    return [tf.constant(a, dtype) for a in arrays]
+
+
+def _empty_array(subtype, shape, typecode):
+    """Stands in for NumPy's `_reconstruct`: an empty array to be filled.
+
+    NumPy's own would allocate whatever shape the file asks for.
+    """
+    del subtype, shape, typecode
+    return np.ndarray((0,), "b")
+
+
+def _array_from_buffer(buffer, dtype, shape, order):
+    """Stands in for NumPy's `_frombuffer`, which pickles of protocol 5 use."""
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
+def _jax_array(function, arguments, state, *_):
+    """Stands in for JAX's array constructors: the NumPy array within."""
+    array = function(*arguments)
+    array.__setstate__(state)
+    return array
+
+
+def _scalar(dtype, data):
+    return np.frombuffer(data, dtype)[0]
+
+
+# What an authors' pickle may name, and what stands in for it here.
+_ALLOWED = {
+    ("builtins", "dict"): dict,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("haiku._src.data_structures", "FlatMapping"): dict,
+    ("haiku._src.data_structures", "FlatMap"): dict,
+    ("haiku._src.data_structures", "frozendict"): dict,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): np.ndarray,
+    ("jax.interpreters.xla", "_reconstruct_device_array"): _jax_array,
+    ("jax._src.device_array", "reconstruct_device_array"): _jax_array,
+    ("jax._src.array", "_reconstruct_array"): _jax_array,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED[_core + ".multiarray", "_reconstruct"] = _empty_array
+    _ALLOWED[_core + ".multiarray", "scalar"] = _scalar
+    _ALLOWED[_core + ".numeric", "_frombuffer"] = _array_from_buffer
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which is not allowed"
+            )
+        return _ALLOWED[module, name]
+
+
+def load_restricted_pickle(path):
+    """Unpickles mappings, lists, numbers, strings and NumPy or JAX arrays.
+
+    Raises:
+        InputError: if the file names anything else, is damaged, or is larger
+            than 1 GiB. Nothing it names is imported or called.
+    """
+    path = pathlib.Path(path)
+    _check_size(path)
+    try:
+        with open(path, "rb") as file:
+            return _RestrictedUnpickler(file).load()
+    # A damaged pickle can make the unpickler raise nearly anything.
+    except Exception as error:
+        raise InputError(
+            f"The pickle {path} was refused: {error or type(error).__name__}."
+        ) from error

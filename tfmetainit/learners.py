@@ -1,0 +1,246 @@
+"""Meta-learners: Keras models that train initial weights.
+
+A learner holds a field (whose weights are the learned initialization) and the
+inner loop's step sizes. `compile`, `fit`, `evaluate`, `predict`, callbacks and
+saving are Keras's own; a dataset element is a batch of `tfmetainit.tasks.Task`.
+
+- MAML: Finn et al. 2017, arXiv 1703.03400. The outer gradient flows through
+  every inner step.
+- Reptile: Nichol et al. 2018, arXiv 1803.02999. The outer gradient is the mean
+  of theta_0 - theta_K, and is handed to the outer optimizer, so that both
+  algorithms share one outer update (Tancik et al. 2021, section 3).
+"""
+
+import abc
+
+import keras
+import tensorflow as tf
+
+from tfmetainit import adaptation, functional
+from tfmetainit.forward_models import ForwardModel, identity
+from tfmetainit.functional import Params
+from tfmetainit.tasks import FieldLoss, Observations, Task, psnr_from_mse
+
+
+class MetaLearner(keras.Model, abc.ABC):
+    """Base of the learners: adaptation, scoring, and the outer update.
+
+    Args:
+        field: a built Keras model, coordinates to values.
+        inner_steps: number of inner gradient steps in training.
+        inner_lr: positive float, the initial inner step size.
+        step_sizes: "scalar", "tensor" or "weight" (`adaptation.StepSizes`).
+        learn_step_sizes: whether the outer loop updates the step sizes.
+        eval_steps: number of inner steps in `evaluate`; defaults to
+            `inner_steps`.
+        support_model: forward model of the observations adapted to.
+        query_model: forward model of the observations scored.
+
+    `fit` reports the mean `loss` (after the inner loop), `loss_before` (the
+    support loss of the initial weights) and `psnr`. `evaluate` reports
+    `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
+    averaged over signals.
+    """
+
+    def __init__(
+        self,
+        field: keras.Model,
+        *,
+        inner_steps: int = 2,
+        inner_lr: float = 1e-2,
+        step_sizes: str = "scalar",
+        learn_step_sizes: bool = False,
+        eval_steps: int | None = None,
+        support_model: ForwardModel = identity,
+        query_model: ForwardModel = identity,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if inner_steps < 1:
+            raise ValueError(
+                f"`inner_steps` must be at least 1. Received: {inner_steps}"
+            )
+        self.field = field
+        self.inner_steps = inner_steps
+        self.eval_steps = inner_steps if eval_steps is None else eval_steps
+        self.step_sizes = adaptation.StepSizes(
+            [v.shape for v in field.trainable_variables],
+            initial=inner_lr,
+            granularity=step_sizes,
+            learned=learn_step_sizes,
+            dtype=field.dtype_policy,
+            name="step_sizes",
+        )
+        self.support_loss = FieldLoss(field, support_model)
+        self.query_loss = FieldLoss(field, query_model)
+        self._loss = keras.metrics.Mean(name="loss")
+        self._loss_before = keras.metrics.Mean(name="loss_before")
+        self._psnr = keras.metrics.Mean(name="psnr")
+        self._psnr_at = [
+            keras.metrics.Mean(name=f"psnr_{step}")
+            for step in range(self.eval_steps + 1)
+        ]
+        self.built = True
+
+    def compile(self, optimizer="adam", jit_compile=False, **kwargs):
+        """As `keras.Model.compile`, but without XLA unless asked for.
+
+        XLA's sine makes a SIREN's step about twice as slow on a CPU.
+        """
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def call(self, coords):
+        """Values of the learned initialization itself, before any step."""
+        return self.field(coords)
+
+    @property
+    def metrics(self):
+        # Keras resets what is listed here between epochs.
+        return [self._loss, self._loss_before, self._psnr, *self._psnr_at]
+
+    def adapt(
+        self, support: Observations, num_steps: int | None = None
+    ) -> tuple[Params, tf.Tensor]:
+        """Adapts the learned initial weights to one signal.
+
+        Args:
+            support: observations with a leading axis over inner steps.
+            num_steps: defaults to `inner_steps`.
+
+        Returns:
+            The adapted weights, and the losses `[num_steps]` before each step.
+        """
+        return adaptation.adapt(
+            self.support_loss,
+            functional.get_params(self.field),
+            support,
+            num_steps=self.inner_steps if num_steps is None else num_steps,
+            step_sizes=self.step_sizes.as_params(),
+        )
+
+    def sgd_fit(self) -> adaptation.SgdFit:
+        """The inner loop, step by step, with the current step sizes."""
+        return adaptation.SgdFit(
+            self.support_loss, self.step_sizes.as_params()
+        )
+
+    @abc.abstractmethod
+    def outer_gradients(self, task: Task):
+        """The outer gradient of one task.
+
+        Returns:
+            `(gradients, loss, loss_before)`: a list like
+            `trainable_variables`, the loss after the inner loop and the
+            support loss before it, both scalars.
+        """
+
+    def train_step(self, tasks: Task):
+        gradients, losses, losses_before = zip(
+            *(self.outer_gradients(task) for task in _unstack(tasks))
+        )
+        gradients = functional.mean(gradients)
+        # A step that is not finite must not spoil the weights: `fit` goes on
+        # to report it, and `train.StopOnDivergence` ends the run.
+        finite = tf.math.is_finite(
+            tf.linalg.global_norm(gradients) + tf.add_n(losses)
+        )
+        self.optimizer.apply(
+            [tf.where(finite, g, tf.zeros_like(g)) for g in gradients],
+            self.trainable_variables,
+        )
+        for loss, loss_before in zip(losses, losses_before):
+            self._loss.update_state(loss)
+            self._loss_before.update_state(loss_before)
+            self._psnr.update_state(psnr_from_mse(loss))
+        return {
+            m.name: m.result()
+            for m in (self._loss, self._loss_before, self._psnr)
+        }
+
+    def test_step(self, tasks: Task):
+        params = functional.get_params(self.field)
+        fit = self.sgd_fit()
+        for task in _unstack(tasks):
+            trajectory = fit.trajectory(params, task.support, self.eval_steps)
+            for psnr, adapted in zip(self._psnr_at, trajectory):
+                loss = self.query_loss(adapted, task.query)
+                psnr.update_state(psnr_from_mse(loss))
+        return {m.name: m.result() for m in self._psnr_at}
+
+    def predict_step(self, tasks: Task):
+        """Query predictions `[batch, m, c]` after the inner loop."""
+        return tf.stack(
+            [
+                self.query_loss.predict(
+                    self.adapt(task.support)[0], task.query.inputs
+                )
+                for task in _unstack(tasks)
+            ]
+        )
+
+
+class MAML(MetaLearner):
+    """Model-agnostic meta-learning, through every inner step.
+
+    Args:
+        first_order: treat the inner gradients as constants. Cheaper, and
+            another gradient wherever the loss is curved.
+    """
+
+    def __init__(self, field, *, first_order: bool = False, **kwargs):
+        super().__init__(field, **kwargs)
+        self.first_order = first_order
+
+    def outer_gradients(self, task):
+        inner_loss = self.support_loss
+        if self.first_order:
+            inner_loss = adaptation.FirstOrder(inner_loss)
+        with tf.GradientTape() as tape:
+            adapted, losses = adaptation.adapt(
+                inner_loss,
+                functional.get_params(self.field),
+                task.support,
+                num_steps=self.inner_steps,
+                step_sizes=self.step_sizes.as_params(),
+            )
+            loss = self.query_loss(adapted, task.query)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        return gradients, loss, losses[0]
+
+
+class Reptile(MetaLearner):
+    """Reptile: moves the initial weights towards the adapted ones.
+
+    Raises:
+        ValueError: if `learn_step_sizes` is set: Reptile's outer gradient has
+            no component along the step sizes.
+    """
+
+    def __init__(self, field, **kwargs):
+        if kwargs.get("learn_step_sizes"):
+            raise ValueError(
+                "Reptile cannot learn step sizes; use MAML for that. "
+                "Received: learn_step_sizes=True"
+            )
+        super().__init__(field, **kwargs)
+
+    def outer_gradients(self, task):
+        params = functional.get_params(self.field)
+        adapted, losses = self.adapt(task.support)
+        gradients = [p - a for p, a in zip(params, adapted)]
+        return gradients, losses[-1], losses[0]
+
+
+def _unstack(tasks: Task) -> list[Task]:
+    """The tasks of a batch, one by one; the batch size must be static."""
+    batch_size = tasks.query.values.shape[0]
+    if batch_size is None:
+        raise ValueError(
+            "The number of tasks in a batch must be static: batch the dataset "
+            "with drop_remainder=True. Received: query values of shape "
+            f"{tasks.query.values.shape}"
+        )
+    return [
+        tf.nest.map_structure(lambda leaf: leaf[index], tasks)
+        for index in range(batch_size)
+    ]

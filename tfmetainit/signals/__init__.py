@@ -1,0 +1,1 @@
+"""Signal classes, one file each; a config names its file."""

@@ -1,0 +1,67 @@
+"""Faces and natural images: CelebA and Imagenette through TFDS.
+
+The paper trains on 178 x 178 centre crops (Tancik et al. 2021, section 4.1).
+TFDS downloads both sets; where that cannot be done, `data_dir` points to a
+folder in which TFDS has prepared them, and `manual_dir` is searched for the
+downloaded archives.
+"""
+
+import tensorflow_datasets as tfds
+
+from tfmetainit.errors import InputError
+from tfmetainit.image_signals import ImageSignal, tfds_images
+
+# Imagenette has no test split: its validation images are divided in two.
+_SPLITS = {
+    "celeb_a": {"train": "train", "validation": "validation", "test": "test"},
+    "imagenette": {
+        "train": "train",
+        "validation": "validation[:50%]",
+        "test": "validation[50%:]",
+    },
+}
+
+
+def make_signal_class(
+    *,
+    dataset: str,
+    resolution: int = 178,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    **options,
+) -> ImageSignal:
+    """The class of a TFDS image set.
+
+    Args:
+        dataset: "celeb_a", or "imagenette" with an optional TFDS config, for
+            example "imagenette/320px-v2".
+        resolution: side of the centre crops in pixels.
+        data_dir: TFDS's folder; by default its own, `~/tensorflow_datasets`.
+        manual_dir: folder with archives that were downloaded by hand.
+        **options: further arguments of `ImageSignal`.
+
+    Raises:
+        InputError: if the set is unknown, or cannot be downloaded.
+    """
+    name = dataset.split("/")[0]
+    if name not in _SPLITS:
+        raise InputError(
+            f"`dataset` must be one of {sorted(_SPLITS)}, with or without a "
+            f"TFDS config. Received: dataset={dataset!r}"
+        )
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+        )
+    # The downloader's errors are of many kinds: HTTP, DNS, checksums, disk.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] or type(error).__name__
+        raise InputError(
+            f"The data set {dataset} is not prepared and cannot be downloaded "
+            f"({reason}). Prepare it with TFDS on another machine and set "
+            "config.signal.data_dir to its folder, or put the downloaded "
+            "archives into a folder and set config.signal.manual_dir to it."
+        ) from error
+    load, decode = tfds_images(builder, _SPLITS[name])
+    return ImageSignal(load, decode, resolution=resolution, **options)

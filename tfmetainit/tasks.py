@@ -1,0 +1,155 @@
+"""What is observed of a signal, what is asked of it, and how both are scored.
+
+A task is one signal: `support` is what the inner loop sees, `query` what the
+adapted field is scored on. Every array of the support has a leading axis over
+inner steps, of length 1 (the same observations at every step) or `inner_steps`
+(fresh ones at each); the query has none:
+
+    support.inputs [1 or steps, n, ...]    support.values [1 or steps, n, c]
+    query.inputs   [m, ...]                query.values   [m, c]
+
+Datasets add a batch axis over tasks in front of all of them.
+"""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit import functional
+from tfmetainit.forward_models import ForwardModel, identity
+from tfmetainit.functional import Params
+
+
+class Observations(NamedTuple):
+    """Some observations: where (or how) they were made, and their values."""
+
+    inputs: tf.Tensor
+    values: tf.Tensor
+
+
+class Task(NamedTuple):
+    """One signal: observations to adapt to, and observations to score."""
+
+    support: Observations
+    query: Observations
+
+
+def mean_squared_error(
+    predictions: tf.Tensor, values: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean over all entries of the squared error, and its derivative.
+
+    Args:
+        predictions: tensor of any shape.
+        values: tensor of the same shape.
+
+    Returns:
+        `(loss, d loss / d predictions)`: a scalar, and a tensor like
+        `predictions`.
+    """
+    residual = predictions - values
+    scale = 2.0 / tf.cast(tf.size(residual), residual.dtype)
+    return tf.reduce_mean(tf.square(residual)), scale * residual
+
+
+def psnr_from_mse(mse):
+    """Peak signal-to-noise ratio in dB of values in [0, 1]: -10 log10(mse).
+
+    Accepts a number, an array or a tensor; PSNRs are averaged over signals
+    after this, never before (Tancik et al. 2021).
+    """
+    if isinstance(mse, tf.Tensor):
+        return -10.0 / math.log(10.0) * tf.math.log(mse)
+    return -10.0 * np.log10(mse)
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldLoss:
+    """The loss of a field's parameters on some observations.
+
+    Attributes:
+        field: the network; its own weights are never read or written here.
+        forward_model: maps the field and inputs to predictions.
+        measure: `(predictions, values) -> (loss, d loss / d predictions)`.
+    """
+
+    field: keras.Model
+    forward_model: ForwardModel = identity
+    measure: Callable = mean_squared_error
+
+    def predict(self, params: Params, inputs: tf.Tensor) -> tf.Tensor:
+        """Predicted values of the observations made at `inputs`."""
+        return self.forward_model(
+            functional.bind(self.field, params), inputs
+        )
+
+    def __call__(self, params: Params, observed: Observations) -> tf.Tensor:
+        """The scalar loss."""
+        predictions = self.predict(params, observed.inputs)
+        return self.measure(predictions, observed.values)[0]
+
+    def value_and_grad(
+        self, params: Params, observed: Observations
+    ) -> tuple[tf.Tensor, Params]:
+        """The scalar loss and its gradient, a list like `params`."""
+        return functional.value_and_grad(
+            lambda params: self.predict(params, observed.inputs),
+            params,
+            lambda predictions: self.measure(predictions, observed.values),
+        )
+
+
+class SignalClass(abc.ABC):
+    """A class of signals: where its tasks come from and how they are shown.
+
+    A new class is one file in `tfmetainit/signals/` with a function
+    `make_signal_class(**options)` that returns one of these, and one config.
+
+    Attributes:
+        coord_dims: number of coordinates of the field.
+        value_dims: number of values of the field.
+        support_model: forward model of the observations adapted to.
+        query_model: forward model of the observations scored.
+    """
+
+    coord_dims: int
+    value_dims: int
+    support_model: ForwardModel = staticmethod(identity)
+    query_model: ForwardModel = staticmethod(identity)
+
+    @abc.abstractmethod
+    def make_dataset(
+        self, split: str, batch_size: int, seed: int = 0, start: int = 0
+    ) -> tf.data.Dataset:
+        """Batches of `Task`, every random number drawn from `seed`.
+
+        Args:
+            split: "train" (shuffled, endless), "validation" or "test" (in a
+                fixed order, once).
+            batch_size: number of tasks in a batch; a rest is dropped.
+            seed: integer.
+            start: number of batches to skip, at less cost than making them:
+                where a resumed run goes on.
+        """
+
+    @abc.abstractmethod
+    def read_task(self, path) -> Task:
+        """The task of one file of the user's, without a batch axis.
+
+        Raises:
+            InputError: if the file cannot be read as such a signal.
+        """
+
+    @abc.abstractmethod
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        """Query values `[m, value_dims]` as an image `[height, width, 3]`."""
+
+    @abc.abstractmethod
+    def render(self, field, height: int, width: int) -> np.ndarray:
+        """The field as an image `[height, width, 3]`, at any resolution."""

@@ -1,0 +1,337 @@
+r"""Meta-trains initial weights.
+
+    python -m tfmetainit.train --config=configs/text.py --workdir=runs/text
+
+Any field of the config can be set on the command line:
+
+    --config.learner.inner_steps=3 --config.optimizer.learning_rate=1e-4
+
+`--config=configs/text.py:smoke` shrinks a config to seconds. The same command
+again resumes a run that was stopped; `tensorboard --logdir=runs` shows it.
+"""
+
+import json
+import logging
+import math
+import sys
+import time
+
+from absl import flags
+from ml_collections import config_flags
+
+from tfmetainit import cli
+
+cli.quiet_tensorflow()
+
+import keras
+import tensorflow as tf
+
+from tfmetainit import experiment, files, functional, pictures
+from tfmetainit.errors import InputError, TrainingDiverged
+from tfmetainit.experiment import Workdir
+
+_LOGGER = logging.getLogger(__name__)
+
+# An epoch's mean loss this many times above the best one so far, or above the
+# loss before the inner loop, is no fluctuation.
+_OUTER_DIVERGENCE = 4.0
+_INNER_DIVERGENCE = 2.0
+_NUM_PICTURES = 4
+
+
+class StopOnDivergence(keras.callbacks.Callback):
+    """Ends `fit` with a `TrainingDiverged` when its numbers are not healthy.
+
+    Checked: a loss that is not finite (after every batch); an inner loop that
+    makes the loss larger instead of smaller, and an outer loss far above its
+    best (after every epoch). Checkpoints are left as they are.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._best = math.inf
+
+    def _stop(self, problem, setting, value):
+        step = int(self.model.optimizer.iterations.numpy())
+        raise TrainingDiverged(
+            f"At outer step {step}, {problem}; lower {setting} (now {value}). "
+            "The last good checkpoint was kept."
+        )
+
+    def _stop_inner(self, problem):
+        sizes = self.model.step_sizes
+        self._stop(problem, "config.learner.inner_lr", sizes.initial)
+
+    def _stop_outer(self, problem):
+        rate = float(self.model.optimizer.learning_rate)
+        self._stop(problem, "config.optimizer.learning_rate", f"{rate:.2g}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss_before"]):
+            self._stop_outer("the loss before the inner loop was not finite")
+        if not math.isfinite(logs["loss"]):
+            self._stop_inner("the loss after the inner loop was not finite")
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss, before = logs["loss"], logs["loss_before"]
+        if loss > _INNER_DIVERGENCE * before:
+            self._stop_inner(
+                f"the inner loop raised the mean loss from {before:.3g} to "
+                f"{loss:.3g}"
+            )
+        if loss > _OUTER_DIVERGENCE * self._best:
+            self._stop_outer(
+                f"the mean loss had risen from {self._best:.3g} to {loss:.3g}"
+            )
+        self._best = min(self._best, loss)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes the last and the best checkpoint after every epoch.
+
+    The best is by the validation PSNR after the trained number of inner
+    steps. It is written before the last: a run that is killed between the two
+    repeats the epoch and writes the same best again.
+    """
+
+    def __init__(self, workdir: Workdir, monitor: str):
+        super().__init__()
+        self._workdir = workdir
+        self._monitor = monitor
+        self.best = -math.inf
+        if workdir.best_record.is_file():
+            self.best = files.read_json(workdir.best_record)["psnr"]
+
+    def _save(self, path):
+        with files.atomic_path(path) as temporary:
+            self.model.save_weights(temporary, overwrite=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        psnr = float(logs[self._monitor])
+        if psnr >= self.best:
+            self.best = psnr
+            self._save(self._workdir.best)
+            step = int(self.model.optimizer.iterations.numpy())
+            files.write_json(
+                self._workdir.best_record,
+                {"step": step, "metric": self._monitor, "psnr": psnr},
+            )
+        self._save(self._workdir.last)
+
+
+class Reconstructions(keras.callbacks.Callback):
+    """Writes pictures of validation signals, step by step, to TensorBoard."""
+
+    def __init__(self, workdir: Workdir, signal, tasks, num_steps: int):
+        super().__init__()
+        self._folder = str(workdir.tensorboard / "reconstructions")
+        self._signal = signal
+        self._tasks = tasks
+        self._num_steps = num_steps
+        self._writer = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(self._folder)
+        rows = []
+        start = functional.get_params(self.model.field)
+        fit = self.model.sgd_fit()
+        for task in self._tasks:
+            values = [task.query.values] + [
+                self.model.query_loss.predict(params, task.query.inputs)
+                for params in fit.trajectory(
+                    start, task.support, self._num_steps
+                )
+            ]
+            rows.append([self._signal.picture(v) for v in values])
+        with self._writer.as_default(step=epoch):
+            tf.summary.image(
+                "target, then steps 0, 1, ...", pictures.grid(rows)[None]
+            )
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _check(config):
+    """Raises InputError for numbers that cannot make a run."""
+    limits = {
+        "num_steps": (config.num_steps, 1, experiment.MAX_STEPS),
+        "batch_size": (config.batch_size, 1, 4096),
+        "validation.every": (config.validation.every, 1, config.num_steps),
+        "validation.num_signals": (config.validation.num_signals, 1, 10_000),
+        "optimizer.warmup_steps": (
+            config.optimizer.warmup_steps,
+            0,
+            experiment.MAX_STEPS,
+        ),
+        "seed": (config.seed, 0, 2**31 - 1),
+    }
+    for name, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise InputError(
+                f"config.{name} must lie in [{low}, {high}]. Received: {value}"
+            )
+    if config.num_steps % config.validation.every:
+        raise InputError(
+            "config.num_steps must be a multiple of config.validation.every. "
+            f"Received: {config.num_steps} and {config.validation.every}"
+        )
+
+
+def _open_workdir(config, path) -> Workdir:
+    """Makes the workdir, or checks that it holds a run of the same config."""
+    workdir = Workdir(path)
+    # As it will be read back: tuples become lists.
+    config = config.copy_and_resolve_references()
+    wanted = _flatten(_as_json(config))
+    if workdir.config.exists():
+        found = _flatten(_as_json(workdir.read_config()))
+        for name in sorted(wanted.keys() | found.keys()):
+            if wanted.get(name) != found.get(name):
+                raise InputError(
+                    f"{path} holds a run with config.{name}="
+                    f"{found.get(name)!r}; the command asks for "
+                    f"{wanted.get(name)!r}. Choose another --workdir, or give "
+                    "the same config to resume."
+                )
+        return workdir
+    try:
+        workdir.last.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot make the workdir {path}: {error.strerror}."
+        ) from error
+    files.write_json(workdir.config, _as_json(config))
+    return workdir
+
+
+def _as_json(config):
+    return json.loads(config.to_json())
+
+
+def _flatten(tree, prefix=""):
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def train(config, workdir) -> dict:
+    """Meta-trains the initial weights of a config.
+
+    Args:
+        config: `ml_collections.ConfigDict` as in configs/default.py.
+        workdir: path of the run's folder; one that holds an unfinished run of
+            the same config is resumed.
+
+    Returns:
+        A summary: "step", "seconds" (of this call), "best_psnr" in dB after
+        `inner_steps` steps on the validation signals, and "best_step".
+
+    Raises:
+        InputError: if the config or the workdir is not valid.
+        TrainingDiverged: if the numbers are no longer healthy.
+    """
+    started = time.monotonic()
+    _check(config)
+    keras.utils.set_random_seed(config.seed)
+    workdir = _open_workdir(config, workdir)
+    signal = experiment.build_signal(config)
+    learner = experiment.build_learner(config, signal)
+    learner.compile(
+        optimizer=experiment.build_optimizer(config),
+        jit_compile=config.jit_compile,
+    )
+    learner.optimizer.build(learner.trainable_variables)
+    if workdir.last.is_file():
+        experiment.load_weights(learner, workdir.last)
+    step = int(learner.optimizer.iterations.numpy())
+    if step:
+        _LOGGER.info("Resuming %s at outer step %d", workdir.root, step)
+    _LOGGER.info(
+        "Training %d parameters; output goes to %s",
+        learner.field.count_params(),
+        workdir.root,
+    )
+
+    every = config.validation.every
+    validation = (
+        signal.make_dataset("validation", 1)
+        .take(config.validation.num_signals)
+        .cache()
+    )
+    shown = [
+        tf.nest.map_structure(lambda leaf: leaf[0], tasks)
+        for tasks in validation.take(_NUM_PICTURES)
+    ]
+    monitor = f"psnr_{config.learner.inner_steps}"
+    if config.learner.inner_steps > config.learner.eval_steps:
+        raise InputError(
+            "config.learner.eval_steps must be at least inner_steps. Received:"
+            f" {config.learner.eval_steps} and {config.learner.inner_steps}"
+        )
+    checkpoints = Checkpoints(workdir, f"val_{monitor}")
+    learner.fit(
+        signal.make_dataset(
+            "train", config.batch_size, seed=config.seed, start=step
+        ),
+        initial_epoch=step // every,
+        epochs=config.num_steps // every,
+        steps_per_epoch=every,
+        validation_data=validation,
+        shuffle=False,  # the data set is shuffled already
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[
+            StopOnDivergence(),
+            checkpoints,
+            keras.callbacks.TensorBoard(
+                str(workdir.tensorboard), write_graph=False
+            ),
+            Reconstructions(workdir, signal, shown, config.learner.inner_steps),
+        ],
+    )
+    best = files.read_json(workdir.best_record)
+    return {
+        "step": int(learner.optimizer.iterations.numpy()),
+        "seconds": time.monotonic() - started,
+        "best_psnr": best["psnr"],
+        "best_step": best["step"],
+    }
+
+
+def main(argv):
+    """Runs `train` with the command's flags."""
+    del argv
+    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    summary = train(config, workdir)
+    print(
+        f"\nDone: outer step {summary['step']}, "
+        f"{summary['seconds'] / 60:.1f} minutes.\n"
+        f"Best validation PSNR after {config.learner.inner_steps} steps: "
+        f"{summary['best_psnr']:.2f} dB (at outer step "
+        f"{summary['best_step']}).\n"
+        f"Checkpoints and TensorBoard files: {workdir}\n"
+        f"Next: python -m tfmetainit.evaluate --workdir={workdir}"
+    )
+
+
+def run():
+    """The command `tfmetainit-train`."""
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file, for example configs/text.py[:smoke]."
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run: config, checkpoints, TensorBoard."
+    )
+    flags.mark_flags_as_required(["config", "workdir"])
+    cli.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

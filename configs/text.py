@@ -4,7 +4,6 @@ placeholder
 """
 
 import ml_collections
-
 from tfmetainit.configs import default
 
 

@@ -22,8 +22,9 @@ GRANULARITIES = ("scalar", "tensor", "weight")
 
 # Step sizes are stored in units of RELATIVE_UNIT times their initial value, so
 # that an outer Adam of rate 1e-4 moves one by about 1% an iteration whatever
-# its magnitude: they range from 1e-2 (SIREN) to 10 (CT).
-RELATIVE_UNIT = 100.0
+# its magnitude: they range from 1e-2 (SIREN) to 10 (CT). A power of two keeps
+# the initial value exact.
+RELATIVE_UNIT = 128.0
 
 
 class Loss(Protocol):

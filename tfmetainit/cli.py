@@ -88,7 +88,7 @@ def _exit(error):
 
 
 def _parse_flags(argv):
-    """absl's parser; a wrong config field is an error naming the nearest."""
+    """Absl's parser; a wrong config field is an error naming the nearest."""
     argv = [_find_config(argument) for argument in argv]
     try:
         arguments = flags.FLAGS(argv)

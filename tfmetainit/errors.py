@@ -17,5 +17,5 @@ class InputError(UserError, ValueError):
     exit_code = 2
 
 
-class TrainingDiverged(UserError, RuntimeError):
+class TrainingDivergedError(UserError, RuntimeError):
     """Training was stopped because its numbers were no longer healthy."""

@@ -194,7 +194,11 @@ class Comparison:
         rows = [
             learned,
             self.tune(
-                self.with_sgd, "Standard (SGD)", random, options.sgd_rates, steps
+                self.with_sgd,
+                "Standard (SGD)",
+                random,
+                options.sgd_rates,
+                steps,
             ),
             self.tune(
                 self.with_adam, "Standard", random, options.adam_rates, steps

@@ -118,9 +118,9 @@ def build_optimizer(
         )
     decay_steps = max(config.num_steps - options.warmup_steps, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if options.warmup_steps else (
-            options.learning_rate
-        ),
+        initial_learning_rate=0.0
+        if options.warmup_steps
+        else (options.learning_rate),
         decay_steps=decay_steps,
         alpha=options.final_fraction,
         warmup_target=options.learning_rate if options.warmup_steps else None,

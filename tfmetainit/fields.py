@@ -62,7 +62,6 @@ class SineDense(keras.layers.Layer):
     Input shape: `[..., input_dims]`. Output shape: `[..., units]`, in [-1, 1].
 
     Example:
-
     >>> layer = SineDense(256, w0=200.0)
     >>> layer(np.zeros([5, 2])).shape
     TensorShape([5, 256])
@@ -164,7 +163,13 @@ class _CoordinateNetwork(keras.Model):
     """What SIREN and FourierMLP share: sizes, building, configuration."""
 
     def __init__(
-        self, coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
+        self,
+        coord_dims,
+        value_dims,
+        hidden_layers,
+        hidden_units,
+        seed,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         _check_positive(
@@ -227,7 +232,6 @@ class SIREN(_CoordinateNetwork):
     unbounded.
 
     Example:
-
     >>> field = SIREN(seed=0)
     >>> field(np.zeros([7, 2])).shape
     TensorShape([7, 3])

@@ -22,7 +22,18 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 100_000_000
 MAX_JSON_BYTES = 16 * 2**20
 
-_MODES_8BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_MODES_8BIT = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+)
 _MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 

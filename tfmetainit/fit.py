@@ -45,7 +45,13 @@ def parse_resolution(text: str) -> tuple[int, int]:
 
 
 def fit(
-    workdir, input_path, output_path, *, steps=None, resolution=None, weights=None
+    workdir,
+    input_path,
+    output_path,
+    *,
+    steps=None,
+    resolution=None,
+    weights=None,
 ) -> list[float]:
     """Fits one signal and writes its rendering.
 

@@ -47,8 +47,9 @@ class AdamFit:
 
     def __init__(self, loss: FieldLoss, learning_rate: float):
         self._loss = loss
+        # Through NumPy: a Keras variable adopts a tf.Variable as its storage.
         self._weights = [
-            keras.Variable(v.value) for v in loss.field.trainable_variables
+            keras.Variable(v.numpy()) for v in loss.field.trainable_variables
         ]
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self._weights)
@@ -95,9 +96,8 @@ def fitted(
         learning_rate: Adam's rate; the paper's is 1e-4.
     """
     fit = AdamFit(loss, learning_rate)
-    for params in fit.trajectory(params, support, num_steps):
-        pass
-    return params
+    *_, last = fit.trajectory(params, support, num_steps)
+    return last
 
 
 def shuffled(params: Params, seed: int) -> Params:
@@ -224,7 +224,20 @@ def _jax_array(function, arguments, state, *_):
 
 
 def _scalar(dtype, data):
+    """Stands in for NumPy's constructor of scalars."""
     return np.frombuffer(data, dtype)[0]
+
+
+def _latin1_bytes(text, encoding):
+    """Stands in for `_codecs.encode`: bytes in pickles of protocol 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes bytes as {encoding!r}")
+    return text.encode("latin1")
+
+
+# Named as an argument of `_reconstruct` only. Calling the real class would
+# allocate whatever shape the file asks for; calling this fails.
+_NDARRAY = object()
 
 
 # What an authors' pickle may name, and what stands in for it here.
@@ -235,7 +248,8 @@ _ALLOWED = {
     ("haiku._src.data_structures", "FlatMap"): dict,
     ("haiku._src.data_structures", "frozendict"): dict,
     ("numpy", "dtype"): np.dtype,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _NDARRAY,
+    ("_codecs", "encode"): _latin1_bytes,
     ("jax.interpreters.xla", "_reconstruct_device_array"): _jax_array,
     ("jax._src.device_array", "reconstruct_device_array"): _jax_array,
     ("jax._src.array", "_reconstruct_array"): _jax_array,

@@ -120,9 +120,7 @@ class MetaLearner(keras.Model, abc.ABC):
 
     def sgd_fit(self) -> adaptation.SgdFit:
         """The inner loop, step by step, with the current step sizes."""
-        return adaptation.SgdFit(
-            self.support_loss, self.step_sizes.as_params()
-        )
+        return adaptation.SgdFit(self.support_loss, self.step_sizes.as_params())
 
     @abc.abstractmethod
     def outer_gradients(self, task: Task):
@@ -240,7 +238,6 @@ def _unstack(tasks: Task) -> list[Task]:
             "with drop_remainder=True. Received: query values of shape "
             f"{tasks.query.values.shape}"
         )
-    return [
-        tf.nest.map_structure(lambda leaf: leaf[index], tasks)
-        for index in range(batch_size)
-    ]
+    # Leaves are unstacked one by one, then regrouped by task.
+    leaves = [tf.unstack(leaf) for leaf in tf.nest.flatten(tasks)]
+    return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]

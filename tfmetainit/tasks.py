@@ -85,9 +85,7 @@ class FieldLoss:
 
     def predict(self, params: Params, inputs: tf.Tensor) -> tf.Tensor:
         """Predicted values of the observations made at `inputs`."""
-        return self.forward_model(
-            functional.bind(self.field, params), inputs
-        )
+        return self.forward_model(functional.bind(self.field, params), inputs)
 
     def __call__(self, params: Params, observed: Observations) -> tf.Tensor:
         """The scalar loss."""

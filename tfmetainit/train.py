@@ -27,7 +27,7 @@ import keras
 import tensorflow as tf
 
 from tfmetainit import experiment, files, functional, pictures
-from tfmetainit.errors import InputError, TrainingDiverged
+from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _NUM_PICTURES = 4
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Ends `fit` with a `TrainingDiverged` when its numbers are not healthy.
+    """Ends `fit` with a `TrainingDivergedError` when its numbers are not healthy.
 
     Checked: a loss that is not finite (after every batch); an inner loop that
     makes the loss larger instead of smaller, and an outer loss far above its
@@ -53,7 +53,7 @@ class StopOnDivergence(keras.callbacks.Callback):
 
     def _stop(self, problem, setting, value):
         step = int(self.model.optimizer.iterations.numpy())
-        raise TrainingDiverged(
+        raise TrainingDivergedError(
             f"At outer step {step}, {problem}; lower {setting} (now {value}). "
             "The last good checkpoint was kept."
         )
@@ -236,7 +236,7 @@ def train(config, workdir) -> dict:
 
     Raises:
         InputError: if the config or the workdir is not valid.
-        TrainingDiverged: if the numbers are no longer healthy.
+        TrainingDivergedError: if the numbers are no longer healthy.
     """
     started = time.monotonic()
     _check(config)

@@ -69,9 +69,9 @@ def make_signal_class(
     size = len(paths) * resolution**2 * 3 * 2
     if size > _MAX_BYTES:
         raise InputError(
-            f"The images of a folder are kept in memory, in at most {_MAX_BYTES}"
-            f" bytes. Received: {folder} with {len(paths)} images, {size} bytes "
-            f"at a resolution of {resolution}"
+            "The images of a folder are kept in memory, in at most "
+            f"{_MAX_BYTES} bytes. Received: {folder} with {len(paths)} images, "
+            f"{size} bytes at a resolution of {resolution}"
         )
     images = {split: [] for split in SPLITS}
     unreadable = []

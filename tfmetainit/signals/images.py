@@ -56,7 +56,9 @@ def make_signal_class(
         )
     # The downloader's errors are of many kinds: HTTP, DNS, checksums, disk.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] or type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0][:200] or type(error).__name__
+        )
         raise InputError(
             f"The data set {dataset} is not prepared and cannot be downloaded "
             f"({reason}). Prepare it with TFDS on another machine and set "

@@ -67,7 +67,7 @@ def render_text(rng: np.random.Generator, resolution: int) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(1, 5)):
         text = "".join(rng.choice(list(_ALPHABET), rng.integers(2, 9)))
-        size = max(4, int(round(resolution * rng.uniform(1 / 8, 1 / 3))))
+        size = max(4, round(resolution * rng.uniform(1 / 8, 1 / 3)))
         center = rng.uniform(0.1, 0.9, 2) * resolution
         row, column = np.int64(center)
         color = _contrasting_color(rng, background[row, column])

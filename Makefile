@@ -1,0 +1,54 @@
+# Everything the project does, one target each. `make demo` and `make test` need
+# nothing but Python 3.10 to 3.13 and the package index: they set up .venv first.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN = $(VENV)/bin
+DATA_DIR ?= runs/data
+
+.PHONY: help setup demo test test-slow lint format wheel-test bench clean
+
+help:
+	@echo "make demo        meta-train, compare, fit a photograph: a few minutes"
+	@echo "make test        set up and run the tests"
+	@echo "make test-slow   the checks that train for minutes"
+	@echo "make lint        ruff, and buildifier where npm is present"
+	@echo "make wheel-test  build the wheel and use it in a fresh environment"
+	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+demo: setup
+	$(BIN)/python examples/demo.py --output_dir=runs/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if command -v npx >/dev/null; then \
+		npx --yes --loglevel=error @bazel/buildifier --mode=check --lint=warn BUILD; \
+	else echo "npx not found: BUILD not linted"; fi
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel-test: setup
+	$(BIN)/python tests/wheel_check.py
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
+	$(BIN)/python benchmarks/meta_step.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info runs exported

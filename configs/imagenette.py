@@ -1,0 +1,25 @@
+"""Imagenette photographs at 178 x 178, exactly as in the paper.
+
+Tancik et al. 2021 (arXiv 2012.02189), section 4.1 and the image notebook:
+
+    python -m tfmetainit.train --config=configs/imagenette.py --workdir=runs/photos
+
+Cost: 150 000 iterations on all pixels of 3 images; meant for a GPU. The paper
+reports about 27.1 dB after two steps. Not run by this project: the data set
+cannot be downloaded where it is developed. The network and its inner loop are
+checked against the authors' released weights instead (tests/fields_test.py).
+"""
+
+import ml_collections
+
+from tfmetainit.configs import default
+
+
+def get_config(variant=""):
+    config = default.get_config()
+    default.use_paper_images(config)
+    config.signal.name = "images"
+    config.signal.dataset = "imagenette/320px-v2"
+    config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    config.signal.manual_dir = ml_collections.config_dict.placeholder(str)
+    return default.apply_variant(config, variant)

@@ -1,0 +1,132 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+import skimage.data
+import tensorflow as tf
+
+from tfmetainit import fields, initial_weights, learners
+from tfmetainit.image_signals import ImageSignal
+
+
+def _coords(count, dims=2, seed=0):
+    return np.random.default_rng(seed).random((count, dims), np.float32)
+
+
+def test_sine_dense_is_sin_of_w0_times_affine():
+    layer = fields.SineDense(7, w0=30.0)
+    coords = _coords(5, 3)
+    values = layer(coords)
+    kernel, bias = (v.numpy() for v in layer.trainable_variables)
+    np.testing.assert_allclose(
+        values, np.sin(30.0 * (coords @ kernel + bias)), atol=1e-5
+    )
+
+
+def test_siren_has_the_papers_size():
+    assert fields.SIREN().count_params() == 198_915
+
+
+def test_siren_initializer_bounds():
+    field = fields.SIREN(w0=200.0, seed=3)
+    kernels = field.trainable_variables[0::2]
+    bounds = [1 / 2] + [np.sqrt(6 / 256) / 200] * 4
+    for kernel, bound in zip(kernels, bounds):
+        largest = np.abs(kernel.numpy()).max()
+        assert 0.97 * bound < largest <= bound
+        # Uniform on [-b, b]: standard deviation b / sqrt(3).
+        np.testing.assert_allclose(
+            kernel.numpy().std(), bound / np.sqrt(3), rtol=0.06
+        )
+    for bias in field.trainable_variables[1::2]:
+        assert not bias.numpy().any()
+
+
+def test_siren_activations_keep_their_variance():
+    field = fields.SIREN(seed=0)
+    outputs = tf.constant(_coords(4096))
+    for layer in field.stack[:-1]:
+        kernel = layer.kernel.numpy()
+        before = 200.0 * (outputs.numpy() @ kernel)
+        outputs = layer(outputs)
+        # The sine of a widely spread phase has variance 1/2, from which the
+        # initializer makes pre-activations of variance 1 (the first layer's
+        # are spread by design).
+        assert 0.4 < outputs.numpy().var() < 0.6
+        if layer is not field.stack[0]:
+            assert 0.6 < before.std() < 1.6
+    assert abs(field(_coords(4096)).numpy().mean() - 0.5) < 0.1
+
+
+def test_layers_of_one_shape_start_different():
+    field = fields.SIREN(seed=0)
+    a, b = (field.stack[i].kernel.numpy() for i in (1, 2))
+    assert np.abs(a - b).max() > 1e-4
+
+
+def test_seed_makes_a_field_reproducible():
+    values = [
+        fields.SIREN(seed=seed)(_coords(9)).numpy() for seed in (5, 5, 6)
+    ]
+    np.testing.assert_array_equal(values[0], values[1])
+    assert np.abs(values[0] - values[2]).max() > 1e-2
+
+
+def test_fourier_features_are_frozen_and_match_numpy():
+    field = fields.FourierMLP(hidden_units=8, num_frequencies=16, seed=0)
+    layer = field.stack[0]
+    assert not layer.trainable_variables
+    assert len(field.trainable_variables) == 10
+    coords = _coords(6)
+    phases = coords @ layer.frequencies.numpy()
+    expected = np.concatenate([np.sin(phases), np.cos(phases)], axis=-1)
+    np.testing.assert_allclose(layer(coords), expected, atol=1e-5)
+    assert 25 < fields.FourierMLP(seed=0).stack[0].frequencies.numpy().std() < 35
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fields.SIREN(hidden_units=16, w0=30.0, value_dims=2),
+        lambda: fields.FourierMLP(hidden_units=16, num_frequencies=8),
+    ],
+)
+def test_keras_file_round_trip(make, tmp_path):
+    field = make()
+    path = tmp_path / "field.keras"
+    field.save(path)
+    loaded = keras.saving.load_model(path)
+    assert type(loaded) is type(field)
+    assert loaded.get_config() == field.get_config()
+    np.testing.assert_array_equal(field(_coords(9)), loaded(_coords(9)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fields.SIREN(hidden_units=0), "`hidden_units` must be posit"),
+        (lambda: fields.SIREN(w0=-1.0), "`w0` must be positive. Received"),
+        (lambda: fields.SineDense(0), "`units` must be positive"),
+        (lambda: fields.FourierMLP(scale=0.0), "`scale` must be positive"),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_released_weights_reproduce_the_authors_psnr(reference_dir):
+    expected = [11.31, 25.09, 29.58, 31.17, 32.12, 32.80, 33.31, 33.71, 34.02]
+    field = fields.SIREN()
+    path = os.path.join(reference_dir, "celeba_maml_150k.npz")
+    params = initial_weights.load_npz(path, field)
+    image = skimage.data.astronaut()[:178, 130:308].astype(np.float32) / 255.0
+    signal = ImageSignal(None, None, resolution=178)
+    task = signal.whole_task(tf.constant(image.reshape(-1, 3)))
+    learner = learners.MAML(field, inner_lr=1e-2)
+    psnr = [
+        -10.0 * np.log10(learner.query_loss(adapted, task.query))
+        for adapted in learner.sgd_fit().trajectory(params, task.support, 8)
+    ]
+    np.testing.assert_allclose(psnr, expected, atol=0.02)

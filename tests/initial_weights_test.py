@@ -1,0 +1,244 @@
+import collections
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmetainit import fields, functional, initial_weights
+from tfmetainit.errors import InputError
+from tfmetainit.tasks import FieldLoss, Observations
+
+
+def _field(seed=0):
+    return fields.SIREN(hidden_layers=2, hidden_units=8, w0=10.0, seed=seed)
+
+
+def test_standard_draws_fresh_weights():
+    field = _field()
+    same = initial_weights.standard(field, seed=0)
+    other = initial_weights.standard(field, seed=1)
+    for ours, again in zip(functional.get_params(field), same):
+        np.testing.assert_array_equal(ours, again)
+    assert np.any(np.asarray(other[0]) != np.asarray(same[0]))
+
+
+def test_shuffled_permutes_within_each_tensor():
+    params = functional.get_params(_field())
+    shuffled = initial_weights.shuffled(params, seed=0)
+    for before, after in zip(params, shuffled):
+        np.testing.assert_array_equal(np.sort(before, None), np.sort(after, None))
+    assert np.any(np.asarray(params[2]) != np.asarray(shuffled[2]))
+
+
+def test_fitted_approaches_its_signal_and_starts_afresh():
+    field = _field()
+    loss = FieldLoss(field)
+    coords = np.random.default_rng(0).random((64, 2), np.float32)
+    target = np.stack([coords[:, 0], coords[:, 1], coords.sum(1)], -1) / 2
+    support = Observations(tf.constant(coords[None]), tf.constant(target[None]))
+    start = functional.get_params(field)
+    kept = [np.array(p) for p in start]
+    results = [
+        initial_weights.fitted(
+            loss, start, support, num_steps=150, learning_rate=1e-2
+        )
+        for _ in range(2)
+    ]
+    query = Observations(tf.constant(coords), tf.constant(target))
+    assert float(loss(results[0], query)) < 0.05 * float(loss(start, query))
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    for variable, value in zip(field.trainable_variables, kept):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_adam_takes_the_textbook_first_step():
+    """Adam's first step is the rate times the sign of the gradient."""
+    field = _field()
+    loss = FieldLoss(field)
+    coords = tf.constant(np.random.default_rng(0).random((32, 2), np.float32))
+    support = Observations(coords[None], tf.zeros((1, 32, 3)))
+    start = functional.get_params(field)
+    _, gradients = loss.value_and_grad(start, Observations(coords, tf.zeros((32, 3))))
+    fit = initial_weights.AdamFit(loss, 1e-3)
+    _, after = fit.trajectory(start, support, 1)
+    for p, q, g in zip(start, after, gradients):
+        large = np.abs(g) > 1e-3
+        np.testing.assert_allclose(
+            (np.asarray(p) - np.asarray(q))[large],
+            1e-3 * np.sign(np.asarray(g)[large]),
+            rtol=2e-3,
+        )
+
+
+def test_npz_round_trip(tmp_path):
+    field = _field()
+    params = functional.get_params(field)
+    path = tmp_path / "weights.npz"
+    initial_weights.save_npz(path, params)
+    assert sorted(np.load(path).files)[:2] == ["layer0/bias", "layer0/kernel"]
+    for a, b in zip(params, initial_weights.load_npz(path, _field(1))):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_npz_errors(tmp_path):
+    field = _field()
+    path = tmp_path / "weights.npz"
+    with pytest.raises(InputError, match="There is no file"):
+        initial_weights.load_npz(path, field)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="is not an .npz file"):
+        initial_weights.load_npz(path, field)
+    np.savez(path, a=np.zeros(3))
+    with pytest.raises(InputError, match="are named layer0/kernel"):
+        initial_weights.load_npz(path, field)
+    np.savez(path, **{"layer0/kernel": np.array([{}], object)})
+    with pytest.raises(InputError, match="is not an .npz file"):
+        initial_weights.load_npz(path, field)
+    wide = fields.SIREN(hidden_layers=2, hidden_units=9)
+    initial_weights.save_npz(path, functional.get_params(wide))
+    with pytest.raises(InputError, match="have shapes"):
+        initial_weights.load_npz(path, field)
+    params = [p * np.nan for p in functional.get_params(field)]
+    initial_weights.save_npz(path, params)
+    with pytest.raises(InputError, match="not finite"):
+        initial_weights.load_npz(path, field)
+
+
+@pytest.fixture
+def haiku_mapping(monkeypatch):
+    """A class that pickles under haiku's name, as the authors' files do."""
+    module = types.ModuleType("haiku._src.data_structures")
+
+    class FlatMapping(dict):
+        def __reduce__(self):
+            return FlatMapping, (dict(self),)
+
+    FlatMapping.__module__ = module.__name__
+    FlatMapping.__qualname__ = "FlatMapping"
+    module.FlatMapping = FlatMapping
+    monkeypatch.setitem(sys.modules, "haiku", types.ModuleType("haiku"))
+    monkeypatch.setitem(sys.modules, "haiku._src", types.ModuleType("_src"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return FlatMapping
+
+
+def _modules(params, mapping=dict):
+    """Haiku's names: linear, linear_1, ...; past 9 they sort wrongly."""
+    return mapping(
+        {
+            "siren/linear" + (f"_{i}" if i else ""): mapping(
+                {"w": np.asarray(w), "b": np.asarray(b)}
+            )
+            for i, (w, b) in enumerate(zip(params[0::2], params[1::2]))
+        }
+    )
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_haiku_pickle(tmp_path, haiku_mapping, protocol):
+    field = fields.SIREN(hidden_layers=11, hidden_units=4, seed=0)
+    params = functional.get_params(field)
+    path = tmp_path / "params.pkl"
+    path.write_bytes(pickle.dumps(_modules(params, haiku_mapping), protocol))
+    for a, b in zip(params, initial_weights.load_haiku(path, field)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_jax_arrays_in_a_pickle(tmp_path, monkeypatch):
+    """JAX pickles an array as the parts of a NumPy one."""
+    module = types.ModuleType("jax._src.array")
+
+    def _reconstruct_array(function, arguments, state, weak):
+        raise AssertionError("the real one must not be called")
+
+    _reconstruct_array.__module__ = module.__name__
+    _reconstruct_array.__qualname__ = "_reconstruct_array"
+    module._reconstruct_array = _reconstruct_array
+    monkeypatch.setitem(sys.modules, "jax", types.ModuleType("jax"))
+    monkeypatch.setitem(sys.modules, "jax._src", types.ModuleType("_src"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    class JaxArray:
+        def __init__(self, array):
+            self.array = array
+
+        def __reduce__(self):
+            function, arguments, state = self.array.__reduce__()
+            aval = {"weak_type": False}
+            return _reconstruct_array, (function, arguments, state, aval)
+
+    path = tmp_path / "array.pkl"
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    path.write_bytes(pickle.dumps({"w": JaxArray(array)}))
+    loaded = initial_weights.load_restricted_pickle(path)
+    np.testing.assert_array_equal(loaded["w"], array)
+
+
+def _call(function, *arguments):
+    class Malicious:
+        def __reduce__(self):
+            return function, arguments
+
+    return Malicious()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        _call(eval, "open('owned', 'w')"),
+        _call(exec, "open('owned', 'w')"),
+        _call(getattr, "", "format"),
+        _call(types.SimpleNamespace),
+        _call(collections.defaultdict, list),
+        np.array([_call(eval, "open('owned', 'w')")], object),
+    ],
+)
+def test_a_malicious_pickle_is_refused(tmp_path, monkeypatch, planted):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.pkl"
+    path.write_bytes(pickle.dumps({"layer": {"w": planted, "b": np.ones(3)}}))
+    with pytest.raises(InputError, match="was refused") as error:
+        initial_weights.load_haiku(path, _field())
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_os_system_is_refused_by_name(tmp_path):
+    path = tmp_path / "params.pkl"
+    path.write_bytes(b"cposix\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(InputError, match=r"names posix\.system, which is not"):
+        initial_weights.load_haiku(path, _field())
+
+
+def test_a_pickle_cannot_ask_for_memory(tmp_path):
+    """NumPy's own `_reconstruct` would allocate a terabyte here."""
+    reconstruct = np.zeros(1).__reduce__()[0]
+    path = tmp_path / "params.pkl"
+    path.write_bytes(
+        pickle.dumps(_call(reconstruct, np.ndarray, (2**37,), b"d"))
+    )
+    assert initial_weights.load_restricted_pickle(path).size == 0
+    path.write_bytes(pickle.dumps(_call(np.ndarray, (2**37,))))
+    with pytest.raises(InputError, match="was refused"):
+        initial_weights.load_restricted_pickle(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "was refused"),
+        (b"garbage", "was refused"),
+        (pickle.dumps([1, 2]), "must map module names"),
+        (pickle.dumps({"a": {"w": 1}}), "must map module names"),
+        (pickle.dumps({"a": {"w": np.ones(2), "b": np.ones(2)}}), "have shapes"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "params.pkl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        initial_weights.load_haiku(path, _field())

@@ -1,0 +1,316 @@
+"""Meta-gradients are checked in float64 on small networks."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmetainit import fields, functional, learners
+from tfmetainit.tasks import Observations, Task
+
+
+def _field(seed=0, **kwargs):
+    options = {"hidden_layers": 2, "hidden_units": 5, "w0": 4.0}
+    return fields.SIREN(
+        seed=seed, dtype="float64", **{**options, **kwargs}
+    )
+
+
+class Linear(keras.Model):
+    """f(x) = x @ w: its loss is quadratic in w."""
+
+    def __init__(self, dims=3):
+        super().__init__(dtype="float64")
+        self.kernel = self.add_weight(
+            shape=(dims, 1),
+            initializer=keras.initializers.RandomNormal(seed=2),
+        )
+        self.built = True
+
+    def call(self, inputs):
+        return tf.matmul(inputs, self.kernel)
+
+
+def _task(seed=0, coord_dims=2, value_dims=3, steps=1, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+
+    def observations(*shape):
+        return Observations(
+            tf.constant(rng.random((*shape, coord_dims)).astype(dtype)),
+            tf.constant(rng.random((*shape, value_dims)).astype(dtype)),
+        )
+
+    return Task(observations(steps, 8), observations(9))
+
+
+def _batch(tasks):
+    return tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *tasks)
+
+
+def _outer_loss(learner, task, variables, values):
+    """The query loss after the inner loop, with weights set to `values`."""
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+    adapted, _ = learner.adapt(task.support)
+    return float(learner.query_loss(adapted, task.query))
+
+
+@pytest.mark.parametrize("granularity", ["scalar", "tensor", "weight"])
+@pytest.mark.parametrize("inner_steps", [1, 3])
+def test_maml_gradient_equals_finite_differences(granularity, inner_steps):
+    learner = learners.MAML(
+        _field(),
+        inner_steps=inner_steps,
+        inner_lr=0.05,
+        step_sizes=granularity,
+        learn_step_sizes=True,
+    )
+    task = _task(steps=inner_steps)
+    gradients, _, _ = learner.outer_gradients(task)
+    variables = learner.trainable_variables
+    assert len(gradients) == len(variables)
+    start = [v.numpy() for v in variables]
+    rng = np.random.default_rng(1)
+    step = 1e-6
+    for index, (value, gradient) in enumerate(zip(start, gradients)):
+        # A random direction checks all entries of the tensor at once.
+        direction = rng.normal(size=value.shape)
+        moved = []
+        for sign in (1.0, -1.0):
+            changed = [*start]
+            changed[index] = value + sign * step * direction
+            moved.append(_outer_loss(learner, task, variables, changed))
+        numeric = (moved[0] - moved[1]) / (2 * step)
+        analytic = np.sum(np.asarray(gradient) * direction)
+        np.testing.assert_allclose(analytic, numeric, rtol=2e-6, atol=1e-9)
+
+
+def test_maml_gradient_equals_a_manual_unroll():
+    """The same two steps written out, with one tape inside another."""
+    field, rate = _field(), 0.1
+    learner = learners.MAML(field, inner_steps=2, inner_lr=rate)
+    task = _task()
+    gradients, loss, _ = learner.outer_gradients(task)
+    theta = functional.get_params(field)
+
+    def mse(params, observed):
+        predictions = functional.bind(field, params)(observed.inputs)
+        return tf.reduce_mean((predictions - observed.values) ** 2)
+
+    support = tf.nest.map_structure(lambda leaf: leaf[0], task.support)
+    with tf.GradientTape() as outer:
+        outer.watch(theta)
+        with tf.GradientTape() as first:
+            first.watch(theta)
+            loss_0 = mse(theta, support)
+        theta_1 = [
+            p - rate * g for p, g in zip(theta, first.gradient(loss_0, theta))
+        ]
+        with tf.GradientTape() as second:
+            second.watch(theta_1)
+            loss_1 = mse(theta_1, support)
+        theta_2 = [
+            p - rate * g
+            for p, g in zip(theta_1, second.gradient(loss_1, theta_1))
+        ]
+        expected_loss = mse(theta_2, task.query)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+    for ours, theirs in zip(gradients, outer.gradient(expected_loss, theta)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-14)
+
+
+def test_maml_gradient_of_a_quadratic_in_closed_form():
+    """For a linear field: (I - rate H_s)^K H_q (theta_K - optimum)."""
+    field, rate, steps = Linear(), 0.2, 3
+    learner = learners.MAML(field, inner_steps=steps, inner_lr=rate)
+    task = _task(coord_dims=3, value_dims=1)
+    gradients, _, _ = learner.outer_gradients(task)
+    theta = field.kernel.numpy()
+    inputs, values = (leaf[0].numpy() for leaf in task.support)
+    hessian = 2.0 / len(inputs) * inputs.T @ inputs
+    optimum = np.linalg.lstsq(inputs, values, rcond=None)[0]
+    jacobian = np.linalg.matrix_power(np.eye(3) - rate * hessian, steps)
+    theta_k = optimum + jacobian @ (theta - optimum)
+    query_inputs, query_values = (leaf.numpy() for leaf in task.query)
+    at_query = (
+        2.0
+        / len(query_inputs)
+        * query_inputs.T
+        @ (query_inputs @ theta_k - query_values)
+    )
+    np.testing.assert_allclose(gradients[0], jacobian @ at_query, rtol=1e-10)
+
+
+def _first_and_second(field, measure=None):
+    task = _task(coord_dims=3, value_dims=1)
+    results = []
+    for first_order in (True, False):
+        learner = learners.MAML(
+            field, inner_steps=2, inner_lr=0.2, first_order=first_order
+        )
+        if measure is not None:
+            for name in ("support_loss", "query_loss"):
+                loss = getattr(learner, name)
+                object.__setattr__(loss, "measure", measure)
+        results.append(learner.outer_gradients(task)[0][0].numpy())
+    return results
+
+
+def test_first_order_differs_where_the_loss_is_curved():
+    first, second = _first_and_second(Linear())
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_first_order_equals_second_order_on_a_linear_loss():
+    def linear(predictions, values):
+        scale = 1.0 / tf.cast(tf.size(values), values.dtype)
+        return tf.reduce_mean(predictions * values), scale * values
+
+    first, second = _first_and_second(Linear(), linear)
+    np.testing.assert_allclose(first, second, rtol=1e-12)
+
+
+def test_first_order_learns_step_sizes_too():
+    learner = learners.MAML(
+        _field(), first_order=True, learn_step_sizes=True, inner_lr=0.05
+    )
+    *_, gradient = learner.outer_gradients(_task())[0]
+    assert gradient.shape == ()
+    assert float(gradient) != 0.0
+
+
+def test_reptile_with_one_step_is_the_scaled_gradient():
+    field = _field()
+    learner = learners.Reptile(field, inner_steps=1, inner_lr=0.3)
+    task = _task()
+    gradients, _, _ = learner.outer_gradients(task)
+    support = tf.nest.map_structure(lambda leaf: leaf[0], task.support)
+    _, plain = learner.support_loss.value_and_grad(
+        functional.get_params(field), support
+    )
+    for ours, theirs in zip(gradients, plain):
+        np.testing.assert_allclose(
+            ours, 0.3 * np.asarray(theirs), rtol=1e-9, atol=1e-15
+        )
+
+
+def test_reptile_refuses_to_learn_step_sizes():
+    with pytest.raises(ValueError, match="Reptile cannot learn step sizes"):
+        learners.Reptile(_field(), learn_step_sizes=True)
+
+
+def test_batch_gradient_is_the_mean_over_tasks():
+    """One SGD step of `fit` moves the weights by the mean outer gradient."""
+    tasks = [_task(seed) for seed in range(3)]
+    learner = learners.MAML(_field(), inner_lr=0.05)
+    start = functional.get_params(learner.field)
+    expected = functional.mean(
+        [learner.outer_gradients(task)[0] for task in tasks]
+    )
+    learner.compile(keras.optimizers.SGD(1.0))
+    dataset = tf.data.Dataset.from_tensors(_batch(tasks))
+    learner.fit(dataset, verbose=0, shuffle=False)
+    for before, after, gradient in zip(
+        start, functional.get_params(learner.field), expected
+    ):
+        np.testing.assert_allclose(
+            np.asarray(before) - np.asarray(after), gradient, atol=1e-8
+        )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: learners.MAML(f, inner_lr=0.05, learn_step_sizes=True),
+        lambda f: learners.MAML(f, inner_lr=0.05, first_order=True),
+        lambda f: learners.Reptile(f, inner_lr=0.05, inner_steps=4),
+    ],
+)
+def test_fit_evaluate_predict(make):
+    """A class of constant images is learned; adapting beats not adapting."""
+    rng = np.random.default_rng(0)
+    coords = np.repeat(rng.random((1, 1, 16, 2)), 8, axis=0)
+    values = np.repeat(0.2 + 0.1 * rng.random((8, 1, 1, 3)), 16, axis=2)
+    batch = Task(
+        Observations(tf.constant(coords), tf.constant(values)),
+        Observations(tf.constant(coords[:, 0]), tf.constant(values[:, 0])),
+    )
+    dataset = tf.data.Dataset.from_tensor_slices(batch).batch(
+        4, drop_remainder=True
+    )
+    learner = make(_field(hidden_units=8))
+    learner.compile(keras.optimizers.Adam(5e-3))
+    before = learner.evaluate(dataset, verbose=0, return_dict=True)
+    learner.fit(dataset.repeat(), steps_per_epoch=60, verbose=0, shuffle=False)
+    after = learner.evaluate(dataset, verbose=0, return_dict=True)
+    last = f"psnr_{learner.inner_steps}"
+    assert list(after) == [f"psnr_{i}" for i in range(learner.inner_steps + 1)]
+    assert after[last] > before[last] + 6.0
+    assert after[last] > after["psnr_0"]
+    predictions = learner.predict(dataset, verbose=0)
+    assert predictions.shape == (8, 16, 3)
+    psnr = -10.0 * np.log10(
+        np.mean((predictions - values[:, 0]) ** 2, axis=(1, 2))
+    )
+    np.testing.assert_allclose(psnr.mean(), after[last], atol=1e-3)
+
+
+def test_step_sizes_stay_non_negative():
+    learner = learners.MAML(
+        _field(), inner_lr=1e-3, step_sizes="weight", learn_step_sizes=True
+    )
+    # Descending against the true gradient drives the step sizes down.
+    learner.compile(keras.optimizers.SGD(-10.0))
+    dataset = tf.data.Dataset.from_tensors(_batch([_task()]))
+    learner.fit(dataset.repeat(), steps_per_epoch=3, verbose=0, shuffle=False)
+    sizes = np.concatenate([np.ravel(s) for s in learner.step_sizes.as_params()])
+    assert sizes.min() == 0.0
+
+
+def test_a_step_that_is_not_finite_leaves_the_weights():
+    learner = learners.MAML(_field())
+    learner.compile(keras.optimizers.SGD(1.0))
+    start = functional.get_params(learner.field)
+    task = _task()
+    broken = task._replace(
+        query=task.query._replace(values=task.query.values * np.nan)
+    )
+    dataset = tf.data.Dataset.from_tensors(_batch([task, broken]))
+    history = learner.fit(dataset, verbose=0, shuffle=False)
+    assert np.isnan(history.history["loss"][0])
+    for before, after in zip(start, functional.get_params(learner.field)):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_batch_size_must_be_static():
+    learner = learners.MAML(_field())
+    learner.compile(keras.optimizers.SGD(1.0))
+    dataset = tf.data.Dataset.from_tensors(_task()).batch(2)
+    with pytest.raises(ValueError, match="must be static: batch the dataset"):
+        learner.fit(dataset, verbose=0, shuffle=False)
+
+
+def test_inner_steps_must_be_positive():
+    with pytest.raises(ValueError, match="`inner_steps` must be at least 1"):
+        learners.MAML(_field(), inner_steps=0)
+
+
+def test_weights_file_round_trip(tmp_path):
+    """Field, step sizes and optimizer state come back."""
+    dataset = tf.data.Dataset.from_tensors(_batch([_task()]))
+    learner = learners.MAML(_field(), step_sizes="tensor", learn_step_sizes=True)
+    learner.compile(keras.optimizers.Adam(1e-2))
+    learner.fit(dataset, verbose=0, shuffle=False)
+    learner.save_weights(tmp_path / "a.weights.h5")
+    other = learners.MAML(
+        _field(seed=9), step_sizes="tensor", learn_step_sizes=True
+    )
+    other.compile(keras.optimizers.Adam(1e-2))
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "a.weights.h5")
+    for ours, theirs in zip(
+        learner.variables + learner.optimizer.variables,
+        other.variables + other.optimizer.variables,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert int(other.optimizer.iterations) == 1

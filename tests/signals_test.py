@@ -1,0 +1,333 @@
+"""The image classes: what they draw, load, and how their tasks are made."""
+
+import logging
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from tfmetainit import image_signals
+from tfmetainit.errors import InputError
+from tfmetainit.generated_images import GeneratedConfig
+from tfmetainit.image_signals import ImageSignal
+from tfmetainit.signals import image_folder, images, sdf, text
+from tfmetainit.tasks import psnr_from_mse
+
+
+class _GeneratedCase(tfds.testing.DatasetBuilderTestCase):
+    SPLITS = {"train": 6, "validation": 3, "test": 3}
+    BUILDER_CONFIG_NAMES_TO_TEST = [GeneratedConfig(16, 6, 3)]
+    SKIP_CHECKSUMS = True
+    EXAMPLE_DIR = str(pathlib.Path(__file__).parent)  # nothing is read
+    __test__ = False
+
+    def test_tags_are_valid(self):
+        self.skipTest("only data sets inside TFDS have tags")
+
+
+class RenderedTextTest(_GeneratedCase):
+    DATASET_CLASS = text.RenderedText
+    __test__ = True
+
+
+class SdfShapesTest(_GeneratedCase):
+    DATASET_CLASS = sdf.SdfShapes
+    __test__ = True
+
+
+def _draw(draw, count, resolution=32, seed=0):
+    return np.stack(
+        [
+            draw(np.random.default_rng([seed, i]), resolution)
+            for i in range(count)
+        ]
+    )
+
+
+@pytest.mark.parametrize("draw", [text.render_text, sdf.draw_sdf])
+def test_generated_signals_depend_on_their_seed_alone(draw):
+    np.testing.assert_array_equal(_draw(draw, 5), _draw(draw, 5))
+    assert np.any(_draw(draw, 5) != _draw(draw, 5, seed=1))
+
+
+def _floors(draw):
+    """PSNR in dB of the class-mean image, and of each signal's own mean."""
+    values = _draw(draw, 300, 64) / 255.0
+    to_class = np.mean((values - values.mean(axis=0)) ** 2, axis=(1, 2, 3))
+    own_mean = values.mean(axis=(1, 2), keepdims=True)
+    to_own = np.mean((values - own_mean) ** 2, axis=(1, 2, 3))
+    return psnr_from_mse(to_class).mean(), psnr_from_mse(to_own).mean()
+
+
+def test_signals_are_diverse():
+    """The figures that the docstrings of the draw functions state."""
+    np.testing.assert_allclose(_floors(text.render_text), [12.4, 19.1], atol=0.4)
+    np.testing.assert_allclose(_floors(sdf.draw_sdf), [16.1, 16.1], atol=0.4)
+
+
+def _grid(resolution=41):
+    axis = np.linspace(-1.0, 1.0, resolution)
+    return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+
+
+def test_box_and_polygon_agree():
+    """The same rectangle as a box and as four vertices, exact either way."""
+    center, half, angle = np.array([0.1, -0.2]), np.array([0.5, 0.3]), 0.7
+    axes = np.array(
+        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    )
+    corners = [(1, 1), (1, -1), (-1, -1), (-1, 1)]
+    vertices = np.array([center + (half * c) @ axes for c in corners])
+    np.testing.assert_allclose(
+        sdf.box(_grid(), center, half, angle),
+        sdf.polygon(_grid(), vertices),
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        sdf.polygon(_grid(), vertices[::-1]),
+        sdf.polygon(_grid(), vertices),
+        atol=1e-12,
+    )
+
+
+def test_box_distance_against_sampled_boundary():
+    t = np.linspace(-1.0, 1.0, 4001)
+    half = np.array([0.5, 0.3])
+    boundary = np.concatenate(
+        [np.stack([s * np.ones_like(t), t], -1) for s in (-1, 1)]
+        + [np.stack([t, s * np.ones_like(t)], -1) for s in (-1, 1)]
+    )
+    points = _grid(15)
+    gaps = points[..., None, :] - boundary * half
+    nearest = np.linalg.norm(gaps, axis=-1).min(axis=-1)
+    distance = sdf.box(points, np.zeros(2), half, 0.0)
+    np.testing.assert_allclose(np.abs(distance), nearest, atol=1e-3)
+    inside = np.all(np.abs(points) < half, axis=-1)
+    np.testing.assert_array_equal(distance < -1e-9, inside)
+
+
+def test_circle_distance():
+    points = np.array([[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(
+        sdf.circle(points, np.zeros(2), 2.0), [-2.0, 3.0]
+    )
+
+
+def test_combined_distances_never_overestimate():
+    """A signed distance bound changes by at most the distance moved."""
+    for seed in range(20):
+        distance = sdf.signed_distance(np.random.default_rng(seed), 32)
+        for axis in (0, 1):
+            slope = np.abs(np.diff(distance, axis=axis)) * 32
+            assert slope.max() <= 1.0 + 1e-9
+
+
+def test_text_is_visible():
+    images_of_text = _draw(text.render_text, 50, 64)
+    spread = images_of_text.reshape(50, -1, 3).std(axis=1).max(axis=1)
+    assert np.median(spread) > 20
+
+
+def test_pixel_coords_convention():
+    coords = image_signals.pixel_coords(2, 4)
+    np.testing.assert_allclose(coords[0], [0.0, 0.0])
+    np.testing.assert_allclose(coords[1], [0.0, 0.25])  # next column
+    np.testing.assert_allclose(coords[4], [0.5, 0.0])  # next row
+    assert coords.shape == (8, 2)
+    assert coords.dtype == np.float32
+
+
+def test_crop_and_resize():
+    image = np.zeros((4, 8, 3), np.float32)
+    image[:, 2:6] = 1.0
+    result = image_signals.crop_and_resize(tf.constant(image), 4)
+    np.testing.assert_array_equal(result, np.ones((4, 4, 3)))
+    exact = np.random.default_rng(0).random((5, 5, 3), np.float32)
+    np.testing.assert_allclose(
+        image_signals.crop_and_resize(tf.constant(exact), 5), exact, atol=1e-6
+    )
+    # Antialiasing: a fine checkerboard becomes grey, not aliased.
+    board = np.indices((64, 64)).sum(axis=0) % 2
+    board = np.repeat(board[..., None], 3, axis=-1).astype(np.float32)
+    small = image_signals.crop_and_resize(tf.constant(board), 8)
+    np.testing.assert_allclose(small, 0.5, atol=0.05)
+
+
+def _toy_signal(points_per_step=7, count=5):
+    """Image i is i / 10 plus its own coordinates, so values tell places."""
+    coords = image_signals.pixel_coords(4, 4).reshape(4, 4, 2)
+    stack = np.stack(
+        [
+            np.concatenate([coords, np.full((4, 4, 1), i / 10)], axis=-1)
+            for i in range(count)
+        ]
+    ).astype(np.float32)
+    return ImageSignal(
+        lambda split: tf.data.Dataset.from_tensor_slices(stack),
+        lambda image: image,
+        resolution=4,
+        inner_steps=2,
+        points_per_step=points_per_step,
+    )
+
+
+def _take(dataset, count):
+    return list(dataset.take(count).as_numpy_iterator())
+
+
+def test_random_points_carry_their_own_values():
+    (tasks,) = _take(_toy_signal().make_dataset("train", 3), 1)
+    assert tasks.support.inputs.shape == (3, 2, 7, 2)
+    assert tasks.query.values.shape == (3, 7, 3)
+    for observed in (tasks.support, tasks.query):
+        np.testing.assert_allclose(
+            observed.values[..., :2], observed.inputs, atol=1e-6
+        )
+    # Fresh points at each step, and one image a task.
+    assert np.any(tasks.support.inputs[:, 0] != tasks.support.inputs[:, 1])
+    for index in range(3):
+        assert len(np.unique(tasks.support.values[index, ..., 2])) == 1
+
+
+def test_training_data_depend_on_the_seed_alone():
+    signal = _toy_signal()
+    first, again, other = (
+        _take(signal.make_dataset("train", 2, seed=s), 6) for s in (1, 1, 2)
+    )
+    for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(again)):
+        np.testing.assert_array_equal(a, b)
+    assert np.any(first[0].query.inputs != other[0].query.inputs)
+
+
+def test_start_goes_on_where_a_run_was_stopped():
+    signal = _toy_signal()
+    whole = _take(signal.make_dataset("train", 2, seed=3), 7)
+    rest = _take(signal.make_dataset("train", 2, seed=3, start=4), 3)
+    for a, b in zip(tf.nest.flatten(whole[4:]), tf.nest.flatten(rest)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_evaluation_uses_all_pixels_in_order():
+    signal = _toy_signal()
+    batches = _take(signal.make_dataset("test", 2), 9)
+    assert len(batches) == 2  # a rest of one is dropped
+    assert batches[0].support.values.shape == (2, 1, 16, 3)
+    np.testing.assert_allclose(batches[0].query.values[:, 0, 2], [0.0, 0.1])
+    assert signal.picture(batches[0].query.values[0]).shape == (4, 4, 3)
+
+
+def test_render_at_any_resolution():
+    signal = _toy_signal()
+    picture = signal.render(lambda c: tf.concat([c, c[:, :1]], 1), 3, 5)
+    assert picture.shape == (3, 5, 3)
+    np.testing.assert_allclose(picture[1, 2, :2], [1 / 3, 2 / 5], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resolution": 1}, "`resolution` must lie in"),
+        ({"resolution": 8, "points_per_step": 0}, "`points_per_step` must be"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        ImageSignal(None, None, **options)
+    with pytest.raises(InputError, match="`split` must be one of"):
+        _toy_signal().make_dataset("dev", 1)
+
+
+def test_generated_config_limits():
+    with pytest.raises(InputError, match="`num_train` of a generated class"):
+        GeneratedConfig(64, 0, 1)
+
+
+@pytest.mark.parametrize("dataset", ["celeb_a", "imagenette/320px-v2"])
+def test_tfds_images(dataset, tmp_path):
+    with tfds.testing.mock_data(num_examples=6):
+        signal = images.make_signal_class(
+            dataset=dataset,
+            resolution=24,
+            data_dir=str(tmp_path),
+            points_per_step=10,
+        )
+        (tasks,) = _take(signal.make_dataset("train", 2), 1)
+        (whole,) = _take(signal.make_dataset("test", 1), 1)
+    assert tasks.support.values.shape == (2, 2, 10, 3)
+    assert whole.query.values.shape == (1, 24 * 24, 3)
+    assert whole.query.values.min() >= 0.0
+    assert 0.1 < whole.query.values.max() <= 1.0
+
+
+def test_tfds_images_that_cannot_be_had(tmp_path):
+    with pytest.raises(InputError, match="`dataset` must be one of"):
+        images.make_signal_class(dataset="mnist")
+    with pytest.raises(InputError) as error:
+        images.make_signal_class(dataset="celeb_a", data_dir=str(tmp_path))
+    assert "cannot be downloaded" in str(error.value)
+    assert "config.signal.data_dir" in str(error.value)
+    assert "config.signal.manual_dir" in str(error.value)
+
+
+def _fill(folder, count=30):
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        size = rng.integers(8, 30, 2)
+        pixels = np.uint8(rng.integers(0, 255, (*size, 3)))
+        name = folder / f"{index % 3}" / f"{index}.png"
+        name.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(pixels).save(name)
+
+
+def test_image_folder(tmp_path, caplog):
+    _fill(tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a jpeg")
+    (tmp_path / "notes.txt").write_text("not an image")
+    with caplog.at_level(logging.INFO):
+        signal = image_folder.make_signal_class(
+            folder=str(tmp_path), resolution=8, points_per_step=4
+        )
+    assert "30 images read" in caplog.text
+    assert "1 files skipped" in caplog.text
+    assert "broken.jpg" in caplog.text
+    counts = [
+        len(list(signal.make_dataset(split, 1)))
+        for split in ("validation", "test")
+    ]
+    assert all(counts)
+    (tasks,) = _take(signal.make_dataset("train", 2), 1)
+    assert tasks.query.inputs.shape == (2, 4, 2)
+
+
+def test_image_folder_keeps_16_bits(tmp_path):
+    _fill(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+        Image.fromarray(np.full((8, 8), 257, np.uint16)).save(path)
+    signal = image_folder.make_signal_class(folder=str(tmp_path), resolution=8)
+    (tasks,) = _take(signal.make_dataset("test", 1), 1)
+    np.testing.assert_allclose(tasks.query.values, 257 / 65535, atol=1e-6)
+
+
+def test_image_folder_errors(tmp_path):
+    with pytest.raises(InputError, match="must name a folder of images"):
+        image_folder.make_signal_class(folder=str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="must name a folder of images"):
+        image_folder.make_signal_class(folder="")
+    _fill(tmp_path, 2)
+    with pytest.raises(InputError, match="enough images for a training"):
+        image_folder.make_signal_class(folder=str(tmp_path))
+
+
+def test_a_file_keeps_its_split():
+    names = [f"photo_{i}.jpg" for i in range(2000)]
+    share = {
+        split: sum(image_folder.split_of(n) == split for n in names) / 2000
+        for split in image_signals.SPLITS
+    }
+    np.testing.assert_allclose(
+        [share[s] for s in image_signals.SPLITS], [0.8, 0.1, 0.1], atol=0.03
+    )

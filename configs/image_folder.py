@@ -1,6 +1,6 @@
-"""A folder of your own images.
+r"""A folder of your own images.
 
-    python -m tfmetainit.train --config=configs/image_folder.py \\
+    python -m tfmetainit.train --config=configs/image_folder.py \
         --config.signal.folder=photos --workdir=runs/photos
 
 A few dozen images are enough to run; the prior is only as wide as the folder.

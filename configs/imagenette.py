@@ -1,8 +1,9 @@
-"""Imagenette photographs at 178 x 178, exactly as in the paper.
+r"""Imagenette photographs at 178 x 178, exactly as in the paper.
 
 Tancik et al. 2021 (arXiv 2012.02189), section 4.1 and the image notebook:
 
-    python -m tfmetainit.train --config=configs/imagenette.py --workdir=runs/photos
+    python -m tfmetainit.train --config=configs/imagenette.py \
+        --workdir=runs/photos
 
 Cost: 150 000 iterations on all pixels of 3 images; meant for a GPU. The paper
 reports about 27.1 dB after two steps. Not run by this project: the data set

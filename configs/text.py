@@ -4,6 +4,7 @@ placeholder
 """
 
 import ml_collections
+
 from tfmetainit.configs import default
 
 

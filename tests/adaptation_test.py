@@ -90,9 +90,7 @@ def test_sgd_fit_agrees_with_adapt():
     start = [tf.constant(rng.normal(size=3))]
     support = _support(rng.normal(size=(2, 4)))
     sizes = [tf.constant(0.03, tf.float64)]
-    steps = list(
-        adaptation.SgdFit(loss, sizes).trajectory(start, support, 5)
-    )
+    steps = list(adaptation.SgdFit(loss, sizes).trajectory(start, support, 5))
     assert len(steps) == 6
     for count, params in enumerate(steps):
         expected, _ = adaptation.adapt(

@@ -9,7 +9,7 @@ import warnings
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tensorflow  # noqa: F401
-    import tensorflow_datasets  # noqa: F401
+    import tensorflow_datasets
     import tensorflow_datasets.testing  # noqa: F401
 
 import keras

@@ -66,9 +66,7 @@ def test_layers_of_one_shape_start_different():
 
 
 def test_seed_makes_a_field_reproducible():
-    values = [
-        fields.SIREN(seed=seed)(_coords(9)).numpy() for seed in (5, 5, 6)
-    ]
+    values = [fields.SIREN(seed=seed)(_coords(9)).numpy() for seed in (5, 5, 6)]
     np.testing.assert_array_equal(values[0], values[1])
     assert np.abs(values[0] - values[2]).max() > 1e-2
 
@@ -82,7 +80,9 @@ def test_fourier_features_are_frozen_and_match_numpy():
     phases = coords @ layer.frequencies.numpy()
     expected = np.concatenate([np.sin(phases), np.cos(phases)], axis=-1)
     np.testing.assert_allclose(layer(coords), expected, atol=1e-5)
-    assert 25 < fields.FourierMLP(seed=0).stack[0].frequencies.numpy().std() < 35
+    assert (
+        25 < fields.FourierMLP(seed=0).stack[0].frequencies.numpy().std() < 35
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,11 @@ def _data(seed=0):
 
 
 def test_bind_calls_the_model_with_other_parameters():
-    field, other = _field(), fields.SIREN(
-        hidden_layers=2, hidden_units=6, w0=5.0, seed=1, dtype="float64"
+    field, other = (
+        _field(),
+        fields.SIREN(
+            hidden_layers=2, hidden_units=6, w0=5.0, seed=1, dtype="float64"
+        ),
     )
     before = [v.numpy() for v in field.trainable_variables]
     coords, _ = _data()

@@ -29,7 +29,9 @@ def test_shuffled_permutes_within_each_tensor():
     params = functional.get_params(_field())
     shuffled = initial_weights.shuffled(params, seed=0)
     for before, after in zip(params, shuffled):
-        np.testing.assert_array_equal(np.sort(before, None), np.sort(after, None))
+        np.testing.assert_array_equal(
+            np.sort(before, None), np.sort(after, None)
+        )
     assert np.any(np.asarray(params[2]) != np.asarray(shuffled[2]))
 
 
@@ -62,7 +64,9 @@ def test_adam_takes_the_textbook_first_step():
     coords = tf.constant(np.random.default_rng(0).random((32, 2), np.float32))
     support = Observations(coords[None], tf.zeros((1, 32, 3)))
     start = functional.get_params(field)
-    _, gradients = loss.value_and_grad(start, Observations(coords, tf.zeros((32, 3))))
+    _, gradients = loss.value_and_grad(
+        start, Observations(coords, tf.zeros((32, 3)))
+    )
     fit = initial_weights.AdamFit(loss, 1e-3)
     _, after = fit.trajectory(start, support, 1)
     for p, q, g in zip(start, after, gradients):
@@ -234,7 +238,10 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
         (b"garbage", "was refused"),
         (pickle.dumps([1, 2]), "must map module names"),
         (pickle.dumps({"a": {"w": 1}}), "must map module names"),
-        (pickle.dumps({"a": {"w": np.ones(2), "b": np.ones(2)}}), "have shapes"),
+        (
+            pickle.dumps({"a": {"w": np.ones(2), "b": np.ones(2)}}),
+            "have shapes",
+        ),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, message):

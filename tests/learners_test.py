@@ -11,9 +11,7 @@ from tfmetainit.tasks import Observations, Task
 
 def _field(seed=0, **kwargs):
     options = {"hidden_layers": 2, "hidden_units": 5, "w0": 4.0}
-    return fields.SIREN(
-        seed=seed, dtype="float64", **{**options, **kwargs}
-    )
+    return fields.SIREN(seed=seed, dtype="float64", **{**options, **kwargs})
 
 
 class Linear(keras.Model):
@@ -263,7 +261,9 @@ def test_step_sizes_stay_non_negative():
     learner.compile(keras.optimizers.SGD(-10.0))
     dataset = tf.data.Dataset.from_tensors(_batch([_task()]))
     learner.fit(dataset.repeat(), steps_per_epoch=3, verbose=0, shuffle=False)
-    sizes = np.concatenate([np.ravel(s) for s in learner.step_sizes.as_params()])
+    sizes = np.concatenate(
+        [np.ravel(s) for s in learner.step_sizes.as_params()]
+    )
     assert sizes.min() == 0.0
 
 
@@ -298,7 +298,9 @@ def test_inner_steps_must_be_positive():
 def test_weights_file_round_trip(tmp_path):
     """Field, step sizes and optimizer state come back."""
     dataset = tf.data.Dataset.from_tensors(_batch([_task()]))
-    learner = learners.MAML(_field(), step_sizes="tensor", learn_step_sizes=True)
+    learner = learners.MAML(
+        _field(), step_sizes="tensor", learn_step_sizes=True
+    )
     learner.compile(keras.optimizers.Adam(1e-2))
     learner.fit(dataset, verbose=0, shuffle=False)
     learner.save_weights(tmp_path / "a.weights.h5")

@@ -64,7 +64,9 @@ def _floors(draw):
 
 def test_signals_are_diverse():
     """The figures that the docstrings of the draw functions state."""
-    np.testing.assert_allclose(_floors(text.render_text), [12.4, 19.1], atol=0.4)
+    np.testing.assert_allclose(
+        _floors(text.render_text), [12.4, 19.1], atol=0.4
+    )
     np.testing.assert_allclose(_floors(sdf.draw_sdf), [16.1, 16.1], atol=0.4)
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import re
+import runpy
 import sys
 import tempfile
 
@@ -98,16 +99,25 @@ def _parse_flags(argv):
                 getattr(flags.FLAGS[name].value, "to_dict", dict)()
         return arguments
     except flags.Error as error:
-        _exit(InputError(f"{error}"))
+        _exit(InputError(_in_one_line(str(error))))
     except UserError as error:
         _exit(error)
     except OSError as error:
-        _exit(InputError(" ".join(str(error).split())))
+        _exit(InputError(_in_one_line(str(error))))
     except (AttributeError, KeyError, TypeError, ValueError):
         problem = _wrong_field(argv)
         if problem is None:
             raise
         _exit(problem)
+
+
+def _in_one_line(message):
+    """A message without line breaks; of a traceback, its last line alone."""
+    before, traceback, after = message.partition("Traceback (most recent")
+    lines = [line.strip() for line in before.splitlines() if line.strip()]
+    if traceback:
+        lines.append(after.strip().splitlines()[-1])
+    return " ".join(lines)
 
 
 def _find_config(argument):
@@ -149,12 +159,10 @@ def _wrong_field(argv):
 
 
 def _load_config(path):
-    from ml_collections import config_flags
-
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["", f"--config={path}"])
-    return values.config
+    """The config of `file.py:variant`, without the flags that change it."""
+    path, _, variant = path.partition(":")
+    get_config = runpy.run_path(path)["get_config"]
+    return get_config(variant) if variant else get_config()
 
 
 def _field_names(config, prefix=""):

@@ -85,8 +85,8 @@ class Comparison:
         self.signal = signal
         self.options = options
         self.seed = seed
-        self.tuning = _tasks(signal, "validation", options.num_tuning_signals)
-        self.test = _tasks(signal, "test", options.num_signals)
+        self.tuning = first_tasks(signal, "validation", options.num_tuning_signals)
+        self.test = first_tasks(signal, "test", options.num_signals)
         self._score = tf.function(
             lambda params, query: psnr_from_mse(
                 learner.query_loss(params, query)
@@ -213,7 +213,7 @@ class Comparison:
         return rows
 
 
-def _tasks(signal, split, count) -> list[Task]:
+def first_tasks(signal, split, count) -> list[Task]:
     """The first `count` tasks of a split, without a batch axis."""
     dataset = signal.make_dataset(split, 1).take(count)
     tasks = [

@@ -40,7 +40,7 @@ _NUM_PICTURES = 4
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Ends `fit` with a `TrainingDivergedError` when its numbers are not healthy.
+    """Ends `fit` with a `TrainingDivergedError` when its numbers are unhealthy.
 
     Checked: a loss that is not finite (after every batch); an inner loop that
     makes the loss larger instead of smaller, and an outer loss far above its
@@ -60,7 +60,7 @@ class StopOnDivergence(keras.callbacks.Callback):
 
     def _stop_inner(self, problem):
         sizes = self.model.step_sizes
-        self._stop(problem, "config.learner.inner_lr", sizes.initial)
+        self._stop(problem, "config.learner.inner_lr", f"{sizes.initial:g}")
 
     def _stop_outer(self, problem):
         rate = float(self.model.optimizer.learning_rate)

@@ -1,0 +1,278 @@
+"""The commands as a user runs them: output, exit codes, no tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from tfmetainit import evaluate, files, fit, pictures
+from tfmetainit.errors import InputError
+
+
+def _run(command, *arguments, cwd=None):
+    environment = dict(os.environ)
+    # Set by conftest.py; a user has not set it.
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, "-m", f"tfmetainit.{command}", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a trained smoke run and a photograph."""
+    folder = tmp_path_factory.mktemp("commands")
+    result = _run(
+        "train",
+        "--config=configs/text.py:smoke",
+        f"--workdir={folder / 'run'}",
+        f"--config.signal.data_dir={folder / 'data'}",
+        "--config.seed=3",
+        cwd=folder,  # no checkout here: the installed config is found
+    )
+    assert result.returncode == 0, result.stderr
+    assert "val_psnr_2" in result.stdout
+    assert "Best validation PSNR after 2 steps" in result.stdout
+    assert f"--workdir={folder / 'run'}" in result.stdout
+    assert "cuda" not in result.stderr.lower()
+    Image.fromarray(skimage.data.astronaut()).save(folder / "photo.png")
+    return folder
+
+
+def _assert_one_sentence(result, *parts, code=2):
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "fit"])
+def test_help_is_worth_reading(command):
+    result = _run(command, "--help")
+    assert result.returncode == 1  # absl's code for --help
+    assert f"python -m tfmetainit.{command} --" in result.stdout
+    assert "--workdir" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (
+            ["--config.learner.inner_step=3"],
+            ["There is no field config.learner.inner_step;", "inner_steps."],
+        ),
+        (
+            ["--config.lerner.inner_steps=3"],
+            ["config.lerner.inner_steps;", "config.learner.inner_steps."],
+        ),
+        (["--config.learner.inner_steps=many"], ["inner_steps=many"]),
+        (["--confg=x"], ["confg", "config"]),
+        (["--config=configs/nothing.py"], ["configs/nothing.py"]),
+        (["--config=configs/text.py:tiny"], ["'smoke'", "'tiny'"]),
+        (["stray"], ["Flags start with --", "'stray'"]),
+    ],
+)
+def test_wrong_flags(tmp_path, arguments, parts):
+    result = _run(
+        "train",
+        "--config=configs/text.py:smoke",
+        f"--workdir={tmp_path / 'run'}",
+        *arguments,
+    )
+    _assert_one_sentence(result, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_flags():
+    _assert_one_sentence(_run("train"), "--config")
+    _assert_one_sentence(_run("fit", "--workdir=x"), "--input")
+
+
+def test_evaluate(folder):
+    result = _run("evaluate", f"--workdir={folder / 'run'}")
+    assert result.returncode == 0, result.stderr
+    output = folder / "run" / "evaluation"
+    results = json.loads((output / "results.json").read_text())
+    labels = [row["method"] for row in results["rows"]]
+    assert labels == [
+        "Learned",
+        "Standard (SGD)",
+        "Standard",
+        "Mean",
+        "Matched",
+        "Shuffled",
+    ]
+    assert results["num_signals"] == 4
+    for row in results["rows"]:
+        assert len(row["psnr"]) == 5
+        assert np.isfinite(row["psnr"]).all()
+    assert results["standard_to_match"]["max_steps"] == 8
+    table = (output / "results.md").read_text()
+    assert table.strip() in result.stdout
+    assert "| Learned | SGD, learned step sizes | " in table
+    for name in ("curves.png", "reconstructions.png"):
+        with Image.open(output / name) as image:
+            assert image.size[0] > 300
+    assert sorted(os.listdir(output)) == [
+        "curves.png",
+        "reconstructions.png",
+        "results.json",
+        "results.md",
+    ]
+
+
+def test_evaluate_leaves_the_learned_weights(folder):
+    """Learned scores the same alone as after all the baselines."""
+    first = evaluate.evaluate(folder / "run", folder / "a")["rows"][0]
+    again = evaluate.evaluate(folder / "run", folder / "b")["rows"][0]
+    assert first == again
+
+
+def test_evaluate_on_another_class(folder):
+    result = _run(
+        "evaluate",
+        f"--workdir={folder / 'run'}",
+        "--on=configs/sdf.py:smoke",
+        f"--on.signal.data_dir={folder / 'data'}",
+        "--num_steps=2",
+        "--num_signals=2",
+    )
+    assert result.returncode == 0, result.stderr
+    path = folder / "run" / "evaluation_on_sdf" / "results.json"
+    results = json.loads(path.read_text())
+    assert (results["trained_on"], results["evaluated_on"]) == ("text", "sdf")
+    assert results["num_signals"] == 2
+    assert len(results["rows"][0]["psnr"]) == 3
+
+
+def test_evaluate_errors(folder, tmp_path):
+    _assert_one_sentence(
+        _run("evaluate", f"--workdir={tmp_path}"), "must hold a training run"
+    )
+    _assert_one_sentence(
+        _run("evaluate", f"--workdir={folder / 'run'}", "--num_signals=9999"),
+        "must hold the 9999 signals",
+        "Received: 8",
+    )
+    _assert_one_sentence(
+        _run("evaluate", f"--workdir={folder / 'run'}", "--num_steps=-1"),
+        "config.evaluation.num_steps must lie in",
+    )
+
+
+def test_fit_a_photograph(folder, tmp_path):
+    result = _run(
+        "fit",
+        f"--workdir={folder / 'run'}",
+        f"--input={folder / 'photo.png'}",
+        f"--output={tmp_path / 'fit.png'}",
+        f"--weights={tmp_path / 'fit.npz'}",
+        "--steps=3",
+        "--resolution=20x40",
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(" dB") == 4
+    with Image.open(tmp_path / "fit.png") as image:
+        assert image.size == (40, 20)
+    assert np.load(tmp_path / "fit.npz")["layer0/kernel"].shape == (2, 16)
+
+
+def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
+    psnr = fit.fit(
+        folder / "run", folder / "photo.png", tmp_path / "fit.png", steps=5
+    )
+    assert len(psnr) == 6
+    assert psnr[-1] > psnr[0]
+    drawn = files.read_image(tmp_path / "fit.png")
+    photo = skimage.data.astronaut() / 255.0
+    from tfmetainit.image_signals import crop_and_resize
+
+    small = crop_and_resize(photo.astype(np.float32), 16).numpy()
+    mse = np.mean((drawn - small) ** 2)
+    # The file is clipped and has 8 bits.
+    np.testing.assert_allclose(-10 * np.log10(mse), psnr[-1], atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--input=missing.png"], ["There is no file missing.png"]),
+        (["--input=empty.png"], ["empty.png is empty"]),
+        (["--input=text.png"], ["text.png is not an image"]),
+        (["--input=."], ["is a folder"]),
+        (["--steps=-1"], ["--steps must lie in [0, 10000]. Received: -1"]),
+        (["--resolution=big"], ["--resolution must be", "'big'"]),
+        (["--resolution=0x9"], ["--resolution must be", "'0x9'"]),
+        (["--resolution=99999x9"], ["--resolution must be"]),
+        (["--output=out.xyz"], ["must end in .png"]),
+        (["--output=no/such/out.png"], ["there is no folder no/such"]),
+        (["--weights=w.pkl"], ["--weights must end in .npz"]),
+        (["--workdir=nothing"], ["must hold a training run", "nothing"]),
+    ],
+)
+def test_fit_errors(folder, tmp_path, flags, parts):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("hello")
+    before = sorted(os.listdir(tmp_path))
+    result = _run(
+        "fit",
+        f"--workdir={folder / 'run'}",
+        f"--input={folder / 'photo.png'}",
+        "--output=out.png",
+        *flags,
+        cwd=tmp_path,
+    )
+    _assert_one_sentence(result, *parts)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_console_scripts_are_installed():
+    folder = os.path.dirname(sys.executable)
+    for command in ("train", "evaluate", "fit"):
+        result = subprocess.run(
+            [os.path.join(folder, f"tfmetainit-{command}"), "--help"],
+            capture_output=True,
+            text=True,
+        )
+        assert f"python -m tfmetainit.{command} --" in result.stdout
+        assert "--workdir" in result.stdout
+
+
+def test_parse_resolution():
+    assert fit.parse_resolution("12x34") == (12, 34)
+    with pytest.raises(InputError):
+        fit.parse_resolution("12x34x5")
+
+
+def test_grid_places_pictures():
+    black, grey = np.zeros((2, 3, 3)), np.full((2, 3, 3), 0.5)
+    canvas = pictures.grid([[black, grey], [grey]])
+    assert canvas.shape == (6, 8, 3)
+    assert canvas[0, 0, 0] == 0.0
+    assert canvas[0, 5, 0] == 0.5
+    assert canvas[2].min() == 1.0  # the gap
+    assert canvas[4, 0, 0] == 0.5
+    assert canvas[4, 5, 0] == 1.0  # a short row
+
+
+def test_importing_the_package_imports_no_tensorflow():
+    code = (
+        "import sys, tfmetainit, tfmetainit.files, tfmetainit.pictures;"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules);"
+        "assert tfmetainit.SIREN.__name__ == 'SIREN';"
+        "assert 'MAML' in dir(tfmetainit)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

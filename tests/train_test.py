@@ -1,0 +1,266 @@
+import json
+import os
+import signal as os_signal
+import subprocess
+import sys
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from tfmetainit import experiment, train
+from tfmetainit.configs import text
+from tfmetainit.errors import InputError, TrainingDivergedError
+from tfmetainit.experiment import Workdir
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+def _config(data_dir, **fields):
+    config = text.get_config("smoke")
+    config.signal.data_dir = data_dir
+    config.num_steps = 8
+    config.validation.every = 2
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def _arrays(path):
+    """All arrays of a weights file, by their paths in it."""
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                arrays.update({name: item[()]})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    return arrays
+
+
+def _assert_same_run(a, b):
+    for name in ("last", "best"):
+        ours, theirs = (_arrays(getattr(Workdir(w), name)) for w in (a, b))
+        assert ours.keys() == theirs.keys()
+        assert any("optimizer" in key for key in ours)
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+    records = [Workdir(w).best_record.read_text() for w in (a, b)]
+    assert records[0] == records[1]
+
+
+def test_train_writes_a_run(data_dir, tmp_path):
+    config = _config(data_dir)
+    summary = train.train(config, tmp_path / "run")
+    workdir = Workdir(tmp_path / "run")
+    assert summary["step"] == 8
+    assert json.loads(workdir.config.read_text())["num_steps"] == 8
+    assert workdir.read_config().signal.name == "text"
+    events = [p.name for p in workdir.tensorboard.rglob("events*")]
+    assert len(events) == 3  # training, validation, reconstructions
+    assert not list(workdir.root.rglob(".*"))  # no temporary files
+    learner = experiment.load(workdir.root)
+    best = json.loads(workdir.best_record.read_text())
+    signal = experiment.build_signal(config)
+    learner.compile()
+    logs = learner.evaluate(
+        signal.make_dataset("validation", 1).take(4),
+        verbose=0,
+        return_dict=True,
+    )
+    np.testing.assert_allclose(logs["psnr_2"], best["psnr"], atol=1e-4)
+    # Learned step sizes are among the weights, and have moved.
+    sizes = [float(s) for s in learner.step_sizes.as_params()]
+    assert any(abs(s - 1e-2) > 1e-6 for s in sizes)
+
+
+class _StoppedError(Exception):
+    pass
+
+
+class _StopAfter(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise _StoppedError
+
+
+def test_resumed_run_equals_an_unbroken_one(data_dir, tmp_path, monkeypatch):
+    """Bit for bit: weights, step sizes, optimizer, best checkpoint."""
+    config = _config(data_dir)
+    train.train(config, tmp_path / "whole")
+    fit = keras.Model.fit
+
+    def broken_fit(self, *args, callbacks, **kwargs):
+        return fit(self, *args, callbacks=[*callbacks, _StopAfter()], **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", broken_fit)
+        with pytest.raises(_StoppedError):
+            train.train(config, tmp_path / "broken")
+    train.train(config, tmp_path / "broken")
+    _assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_killed_run_resumes_to_the_same_result(data_dir, tmp_path):
+    """kill -9 from outside, at whatever moment it strikes."""
+    config = _config(data_dir)
+    train.train(config, tmp_path / "whole")
+    command = [
+        *(sys.executable, "-m", "tfmetainit.train"),
+        "--config=configs/text.py:smoke",
+        f"--workdir={tmp_path / 'killed'}",
+        f"--config.signal.data_dir={data_dir}",
+        "--config.num_steps=8",
+        "--config.validation.every=2",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    last = Workdir(tmp_path / "killed").last
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(os_signal.SIGKILL)
+    process.wait()
+    resumed = subprocess.run(command, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    _assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_finished_run_is_left_alone(data_dir, tmp_path):
+    config = _config(data_dir)
+    train.train(config, tmp_path)
+    before = _arrays(Workdir(tmp_path).last)
+    assert train.train(config, tmp_path)["step"] == 8
+    after = _arrays(Workdir(tmp_path).last)
+    for key in before:
+        np.testing.assert_array_equal(before[key], after[key])
+
+
+def test_another_config_is_refused(data_dir, tmp_path):
+    train.train(_config(data_dir), tmp_path)
+    other = _config(data_dir, **{"learner.inner_lr": 0.5})
+    with pytest.raises(InputError) as error:
+        train.train(other, tmp_path)
+    assert "config.learner.inner_lr=0.01" in str(error.value)
+    assert "0.5" in str(error.value)
+
+
+def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
+    config = _config(data_dir)
+    train.train(config, tmp_path)
+    last = Workdir(tmp_path).last
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"last\.weights\.h5 is damaged"):
+        train.train(config, tmp_path)
+    assert last.stat().st_size == 1000  # nothing was overwritten
+    Workdir(tmp_path).best.unlink()
+    with pytest.raises(InputError, match="There is no checkpoint"):
+        experiment.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_steps", 7, "must be a multiple of config.validation.every"),
+        ("num_steps", 0, r"config.num_steps must lie in \[1, "),
+        ("batch_size", 0, "config.batch_size must lie in"),
+        ("seed", -1, "config.seed must lie in"),
+        ("field.name", "mlp", "config.field.name must be one of"),
+        ("learner.name", "sgd", "config.learner.name must be one of"),
+        ("learner.inner_steps", 0, "config.learner.inner_steps must lie in"),
+        ("learner.inner_steps", 4, "eval_steps must be at least inner_steps"),
+        ("learner.step_sizes", "layer", "config.learner is not valid"),
+        ("field.hidden_units", -3, "`hidden_units` must be positive"),
+        ("optimizer.learning_rate", 0.0, "learning_rate must be positive"),
+        ("signal.name", "nothing", "must name a module of tfmetainit.signals"),
+    ],
+)
+def test_wrong_configs_are_named(data_dir, tmp_path, field, value, message):
+    config = _config(data_dir, **{field: value})
+    with pytest.raises(InputError, match=message):
+        train.train(config, tmp_path / "run")
+
+
+def test_a_diverging_inner_loop_stops_the_run(data_dir, tmp_path):
+    config = _config(data_dir, **{"learner.inner_lr": 1e6})
+    with pytest.raises(TrainingDivergedError) as error:
+        train.train(config, tmp_path)
+    assert "outer step" in str(error.value)
+    assert "lower config.learner.inner_lr (now 1e+06)" in str(error.value)
+
+
+def test_a_diverging_outer_loop_keeps_the_last_good_checkpoint(
+    data_dir, tmp_path
+):
+    """The weights are poisoned after the second epoch, as by a huge rate."""
+    callback = train.StopOnDivergence()
+    learner = experiment.build_learner(
+        _config(data_dir), experiment.build_signal(_config(data_dir))
+    )
+    learner.compile(keras.optimizers.Adam(0.1))
+    callback.set_model(learner)
+    callback.on_epoch_end(0, {"loss": 0.02, "loss_before": 0.06})
+    callback.on_epoch_end(1, {"loss": 0.07, "loss_before": 0.06})
+    with pytest.raises(
+        TrainingDivergedError, match=r"risen from 0\.02 to 0\.09"
+    ):
+        callback.on_epoch_end(2, {"loss": 0.09, "loss_before": 0.06})
+    with pytest.raises(TrainingDivergedError, match=r"optimizer.learning_rate"):
+        callback.on_train_batch_end(0, {"loss": np.nan, "loss_before": np.nan})
+
+
+def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path):
+    config = _config(data_dir)
+    train.train(config, tmp_path)
+    before = _arrays(Workdir(tmp_path).last)
+    worse = _config(
+        data_dir,
+        **{"learner.inner_lr": 1e6, "num_steps": 8},
+    )
+    # The same folder, as if the user had edited config.json.
+    raw = json.loads(Workdir(tmp_path).config.read_text())
+    raw["learner"]["inner_lr"] = 1e6
+    raw["num_steps"] = 12
+    worse.num_steps = 12
+    Workdir(tmp_path).config.write_text(json.dumps(raw))
+    with pytest.raises(TrainingDivergedError):
+        train.train(worse, tmp_path)
+    after = _arrays(Workdir(tmp_path).last)
+    for key in before:
+        np.testing.assert_array_equal(before[key], after[key])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_workdir_is_named(data_dir, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="Cannot make the workdir"):
+        train.train(_config(data_dir), tmp_path / "run")
+
+
+def test_warm_up_and_decay(data_dir):
+    config = _config(
+        data_dir,
+        **{
+            "num_steps": 100,
+            "optimizer.learning_rate": 1e-2,
+            "optimizer.warmup_steps": 10,
+            "optimizer.final_fraction": 0.1,
+        },
+    )
+    schedule = experiment.build_optimizer(config)._learning_rate
+    rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100, 1000)]
+    np.testing.assert_allclose(
+        rates, [0.0, 5e-3, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5, atol=1e-9
+    )
+    config.optimizer.warmup_steps = 0
+    config.optimizer.final_fraction = 1.0
+    schedule = experiment.build_optimizer(config)._learning_rate
+    np.testing.assert_allclose(
+        [float(schedule(step)) for step in (0, 50, 100)], 1e-2, rtol=1e-5
+    )

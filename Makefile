@@ -3,17 +3,16 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
-DATA_DIR ?= runs/data
 
-.PHONY: help setup demo test test-slow lint format wheel-test bench clean
+.PHONY: help setup demo test test-slow lint format bench clean
 
 help:
 	@echo "make demo        meta-train, compare, fit a photograph: a few minutes"
 	@echo "make test        set up and run the tests"
 	@echo "make test-slow   the checks that train for minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
-	@echo "make wheel-test  build the wheel and use it in a fresh environment"
 	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
+	@echo "PYTHON=python3.12 VENV=.venv312 chooses another interpreter"
 
 setup: $(VENV)/.ready
 
@@ -42,9 +41,6 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-wheel-test: setup
-	$(BIN)/python tests/wheel_check.py
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"

@@ -1,7 +1,7 @@
 r"""Time of one MAML meta-gradient against JAX and PyTorch peers.
 
     make bench
-    python benchmarks/meta_step.py --resolution=64 --batch_size=3 --inner_steps=2
+    python benchmarks/meta_step.py --resolution=64 --inner_steps=2
 
 One process, the same initial weights and data for all, rounds interleaved; the
 figures are medians, and the ratios are to be read, not the milliseconds. Losses
@@ -20,7 +20,7 @@ import json
 import sys
 import time
 
-from absl import app, flags
+from absl import flags
 
 from tfmetainit import cli
 
@@ -93,9 +93,7 @@ def jax_steps(params, coords, values, inner_steps):
     def adapted_loss(params, values):
         for _ in range(inner_steps):
             gradients = jax.grad(mse)(params, values)
-            params = [
-                p - _INNER_LR * g for p, g in zip(params, gradients)
-            ]
+            params = [p - _INNER_LR * g for p, g in zip(params, gradients)]
         return mse(params, values)
 
     def vmapped(params, values):
@@ -234,14 +232,14 @@ def main(argv):
         f"\n{size} x {size}, batch {count}, {steps} inner steps, float32, "
         f"{_FLAGS.rounds} interleaved rounds; matmul peak {peak:.0f} GFLOP/s\n"
     )
-    print("| step | ms (median) | ours / it | of matmul peak | gradient error |")
+    print(
+        "| step | ms (median) | ours / it | of matmul peak | gradient error |"
+    )
     print("|---|---:|---:|---:|---:|")
     results = {}
     for name in runs:
         median = float(np.median(times[name]))
-        ratio = float(
-            np.median(np.array(times[ours]) / np.array(times[name]))
-        )
+        ratio = float(np.median(np.array(times[ours]) / np.array(times[name])))
         share = flop / median / 1e9 / peak
         results[name] = {
             "milliseconds": 1e3 * median,
@@ -263,4 +261,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, __doc__)

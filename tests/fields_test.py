@@ -122,7 +122,7 @@ def test_released_weights_reproduce_the_authors_psnr(reference_dir):
     path = os.path.join(reference_dir, "celeba_maml_150k.npz")
     params = initial_weights.load_npz(path, field)
     image = skimage.data.astronaut()[:178, 130:308].astype(np.float32) / 255.0
-    signal = ImageSignal(None, None, resolution=178)
+    signal = ImageSignal(None, resolution=178)
     task = signal.whole_task(tf.constant(image.reshape(-1, 3)))
     learner = learners.MAML(field, inner_lr=1e-2)
     psnr = [

@@ -12,7 +12,7 @@ from PIL import Image
 from tfmetainit import image_signals
 from tfmetainit.errors import InputError
 from tfmetainit.generated_images import GeneratedConfig
-from tfmetainit.image_signals import ImageSignal
+from tfmetainit.image_signals import ImageSignal, ImageSource
 from tfmetainit.signals import image_folder, images, sdf, text
 from tfmetainit.tasks import psnr_from_mse
 
@@ -167,9 +167,12 @@ def _toy_signal(points_per_step=7, count=5):
             for i in range(count)
         ]
     ).astype(np.float32)
-    return ImageSignal(
+    source = ImageSource(
         lambda split: tf.data.Dataset.from_tensor_slices(stack),
         lambda image: image,
+    )
+    return ImageSignal(
+        lambda: source,
         resolution=4,
         inner_steps=2,
         points_per_step=points_per_step,
@@ -237,7 +240,7 @@ def test_render_at_any_resolution():
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
-        ImageSignal(None, None, **options)
+        ImageSignal(None, **options)
     with pytest.raises(InputError, match="`split` must be one of"):
         _toy_signal().make_dataset("dev", 1)
 
@@ -264,12 +267,20 @@ def test_tfds_images(dataset, tmp_path):
     assert 0.1 < whole.query.values.max() <= 1.0
 
 
-def test_tfds_images_that_cannot_be_had(tmp_path):
+def test_tfds_images_that_cannot_be_had(tmp_path, monkeypatch):
+    def offline(self, **kwargs):
+        # TFDS itself tries for some minutes before it raises.
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", offline
+    )
     with pytest.raises(InputError, match="`dataset` must be one of"):
         images.make_signal_class(dataset="mnist")
+    signal = images.make_signal_class(dataset="celeb_a", data_dir=str(tmp_path))
     with pytest.raises(InputError) as error:
-        images.make_signal_class(dataset="celeb_a", data_dir=str(tmp_path))
-    assert "cannot be downloaded" in str(error.value)
+        signal.make_dataset("train", 1)
+    assert "cannot be downloaded (no route to host)" in str(error.value)
     assert "config.signal.data_dir" in str(error.value)
     assert "config.signal.manual_dir" in str(error.value)
 
@@ -292,6 +303,7 @@ def test_image_folder(tmp_path, caplog):
         signal = image_folder.make_signal_class(
             folder=str(tmp_path), resolution=8, points_per_step=4
         )
+        signal.make_dataset("train", 1)
     assert "30 images read" in caplog.text
     assert "1 files skipped" in caplog.text
     assert "broken.jpg" in caplog.text
@@ -315,13 +327,26 @@ def test_image_folder_keeps_16_bits(tmp_path):
 
 
 def test_image_folder_errors(tmp_path):
-    with pytest.raises(InputError, match="must name a folder of images"):
-        image_folder.make_signal_class(folder=str(tmp_path / "missing"))
-    with pytest.raises(InputError, match="must name a folder of images"):
-        image_folder.make_signal_class(folder="")
+    for folder in (str(tmp_path / "missing"), ""):
+        with pytest.raises(InputError, match="must name a folder of images"):
+            image_folder.read_folder(folder, 8)
     _fill(tmp_path, 2)
     with pytest.raises(InputError, match="enough images for a training"):
-        image_folder.make_signal_class(folder=str(tmp_path))
+        image_folder.read_folder(str(tmp_path), 8)
+    with pytest.raises(InputError, match="at most 4294967296 bytes"):
+        image_folder.read_folder(str(tmp_path), 40_000)
+
+
+def test_a_file_is_read_without_the_class(tmp_path):
+    """Fitting a photograph needs none of the training images."""
+    Image.fromarray(np.full((6, 9), 51, np.uint8)).save(tmp_path / "a.png")
+    for signal in (
+        image_folder.make_signal_class(folder="gone", resolution=4),
+        text.make_signal_class(resolution=8, data_dir="/proc/nowhere"),
+        images.make_signal_class(dataset="celeb_a", resolution=4),
+    ):
+        task = signal.read_task(tmp_path / "a.png")
+        np.testing.assert_allclose(task.query.values, 0.2, atol=1e-6)
 
 
 def test_a_file_keeps_its_split():

@@ -14,7 +14,10 @@ from absl import logging as absl_logging
 
 from tfmetainit.errors import InputError, UserError
 
-_CONFIG_FLAG = re.compile(r"^--?(config)\.([A-Za-z0-9_.\[\]]+)(?:=.*)?$")
+# Flags that name a config file, and one that sets a field of it.
+_CONFIG_NAMES = ("config", "on")
+_CONFIG_FILE = re.compile(r"^--?(config|on)=(.+)$")
+_CONFIG_FIELD = re.compile(r"^--?(config|on)\.([^=]+)(?:=.*)?$")
 
 
 def quiet_tensorflow():
@@ -56,9 +59,8 @@ def run(main, doc):
     # absl shows the docstring and the flags of the module that was started;
     # of an installed console script that is an empty stub.
     sys.modules["__main__"].__doc__ = doc
-    for defined in flags.FLAGS.flags_by_module_dict().get(
-        sys.modules[main.__module__].__name__, []
-    ):
+    defined_by = flags.FLAGS.flags_by_module_dict()
+    for defined in defined_by.get(main.__module__, []):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], defined)
 
     def guarded(argv):
@@ -90,10 +92,10 @@ def _exit(error):
 
 def _parse_flags(argv):
     """Absl's parser; a wrong config field is an error naming the nearest."""
-    argv = [_find_config(argument) for argument in argv]
+    argv = _find_configs(argv)
     try:
         arguments = flags.FLAGS(argv)
-        for name in ("config", "on"):
+        for name in _CONFIG_NAMES:
             if name in flags.FLAGS:
                 # A config file that failed to load says so when it is used.
                 getattr(flags.FLAGS[name].value, "to_dict", dict)()
@@ -120,40 +122,50 @@ def _in_one_line(message):
     return " ".join(lines)
 
 
-def _find_config(argument):
+def _find_configs(argv):
     """Lets --config=configs/text.py work without a checkout.
 
     The config files are installed as `tfmetainit.configs`; a path that does
     not exist here is looked up there by its name.
     """
-    match = re.match(r"^(--?(?:config|on)=)([^:]*)(:.*)?$", argument)
-    if not match or not match[2]:
-        return argument
-    path = pathlib.Path(match[2])
+    found = []
+    for argument in argv:
+        if found and found[-1].lstrip("-") in _CONFIG_NAMES:
+            argument = f"{found.pop()}={argument}"  # --config text.py
+        match = _CONFIG_FILE.match(argument)
+        if match:
+            path, colon, variant = match[2].partition(":")
+            path = _installed_config(pathlib.Path(path))
+            argument = f"--{match[1]}={path}{colon}{variant}"
+        found.append(argument)
+    return found
+
+
+def _installed_config(path):
     if path.exists():
-        return argument
+        return path
     from tfmetainit import configs
 
     for folder in configs.__path__:
         installed = pathlib.Path(folder) / path.name
         if installed.is_file():
-            return f"{match[1]}{installed}{match[3] or ''}"
-    return argument
+            return installed
+    return path
 
 
 def _wrong_field(argv):
-    """The InputError for the first --config.field that is not in the file."""
-    paths = [m[2] for m in map(_CONFIG_FLAG.match, argv) if m]
-    files = [a.split("=", 1)[1] for a in argv if re.match(r"--?config=", a)]
-    if not paths or not files:
-        return None
-    known = _field_names(_load_config(files[-1]))
-    for path in paths:
-        if path not in known:
-            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
+    """The InputError for the first field that its config does not have."""
+    files = dict(m.groups() for m in map(_CONFIG_FILE.match, argv) if m)
+    for match in filter(None, map(_CONFIG_FIELD.match, argv)):
+        name, field = match.groups()
+        if name not in files:
+            return InputError(f"--{name}.{field} needs --{name}=<file>.")
+        known = _field_names(_load_config(files[name]))
+        if field not in known:
+            nearest = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
             return InputError(
-                f"There is no field config.{path}; the nearest is "
-                f"config.{nearest[0]}."
+                f"There is no field {name}.{field}; the nearest is "
+                f"{name}.{nearest[0]}."
             )
     return None
 

@@ -33,7 +33,7 @@ from tfmetainit.initial_weights import AdamFit
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import Observations, Task, psnr_from_mse
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("tfmetainit")
 
 _NUM_PICTURES = 6
 _NUM_PICTURE_STEPS = 4
@@ -72,6 +72,7 @@ class Comparison:
         for name, limit in (
             ("num_signals", _MAX_SIGNALS),
             ("num_tuning_signals", _MAX_SIGNALS),
+            ("num_match_signals", _MAX_SIGNALS),
             ("num_steps", _MAX_STEPS),
             ("max_match_steps", _MAX_STEPS),
             ("num_fit_steps", _MAX_STEPS),
@@ -85,7 +86,9 @@ class Comparison:
         self.signal = signal
         self.options = options
         self.seed = seed
-        self.tuning = first_tasks(signal, "validation", options.num_tuning_signals)
+        self.tuning = first_tasks(
+            signal, "validation", options.num_tuning_signals
+        )
         self.test = first_tasks(signal, "test", options.num_signals)
         self._score = tf.function(
             lambda params, query: psnr_from_mse(
@@ -142,11 +145,15 @@ class Comparison:
         """How many Adam steps a random init needs for a PSNR of `target` dB.
 
         Every rate is tried on the validation signals; the one that gets there
-        first is then run on the test signals.
+        first is then run on the first `options.num_match_signals` test signals.
+
+        Args:
+            target: mean PSNR in dB over those signals.
 
         Returns:
-            `{"target", "rate", "steps"}`, steps None if
-            `options.max_match_steps` did not suffice.
+            `{"target", "num_signals", "rate", "steps", "max_steps",
+            "best_psnr"}`; steps is None if `options.max_match_steps` did not
+            suffice.
         """
         params = initial_weights.standard(self.learner.field, self.seed + 1)
         limit = self.options.max_match_steps
@@ -160,9 +167,11 @@ class Comparison:
             if key < best:
                 best_rate, best = rate, key
         method = self.with_adam("Matching", params, best_rate)
-        curve = self.psnr(method, self.test, limit).mean(axis=0)
+        tasks = self.test[: self.options.num_match_signals]
+        curve = self.psnr(method, tasks, limit).mean(axis=0)
         return {
             "target": target,
+            "num_signals": len(tasks),
             "rate": best_rate,
             "steps": _first_reaching(curve, target),
             "max_steps": limit,
@@ -293,11 +302,15 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
     comparison = Comparison(learner, signal, config.evaluation, config.seed)
+    inner_steps = min(config.learner.inner_steps, config.evaluation.num_steps)
     rows, curves = [], {}
     for method in comparison.methods():
         psnr = comparison.psnr(
             method, comparison.test, config.evaluation.num_steps
         )
+        if method.label == "Learned":
+            shared = psnr[: config.evaluation.num_match_signals]
+            target = float(shared[:, inner_steps].mean())
         curves[method.label] = psnr.mean(axis=0).tolist()
         rows.append(
             {
@@ -312,7 +325,6 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
             method.label,
             " ".join(f"{value:.2f}" for value in curves[method.label]),
         )
-    inner_steps = min(config.learner.inner_steps, config.evaluation.num_steps)
     floor = constant_floor(comparison.test)
     results = {
         "trained_on": trained_on,
@@ -321,9 +333,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         "inner_steps": inner_steps,
         "constant_image_psnr": floor,
         "rows": rows,
-        "standard_to_match": comparison.steps_to_match(
-            curves["Learned"][inner_steps]
-        ),
+        "standard_to_match": comparison.steps_to_match(target),
         "seconds": time.monotonic() - started,
     }
     files.write_json(output_dir / "results.json", results)
@@ -385,7 +395,8 @@ def to_markdown(results: dict) -> str:
         f"The best constant image scores {results['constant_image_psnr']:.2f} "
         "dB.",
         f"For the {match['target']:.2f} dB that the learned weights reach in "
-        f"{results['inner_steps']} steps, random weights need {needed}.",
+        f"{results['inner_steps']} steps on {match['num_signals']} of the "
+        f"signals, random weights need {needed}.",
         "",
     ]
     return "\n".join(lines)

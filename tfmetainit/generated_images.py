@@ -103,7 +103,7 @@ def make_generated_class(
     data_dir=None,
     **options,
 ) -> ImageSignal:
-    """The signal class of a builder, generated now unless it is there.
+    """The signal class of a builder; generated when it is first needed.
 
     Args:
         builder_class: subclass of `GeneratedImages`.
@@ -114,12 +114,12 @@ def make_generated_class(
         data_dir: TFDS's folder; by default its own, `~/tensorflow_datasets`.
         **options: further arguments of `ImageSignal`.
     """
-    builder = builder_class(
-        config=GeneratedConfig(resolution, num_train, num_eval, data_seed),
-        data_dir=data_dir,
-    )
-    builder.download_and_prepare()
-    load, decode = tfds_images(
-        builder, {split: split for split in builder.info.splits}
-    )
-    return ImageSignal(load, decode, resolution=resolution, **options)
+    config = GeneratedConfig(resolution, num_train, num_eval, data_seed)
+
+    def open_source():
+        builder = builder_class(config=config, data_dir=data_dir)
+        builder.download_and_prepare()
+        splits = {split: split for split in builder.info.splits}
+        return tfds_images(builder, splits)
+
+    return ImageSignal(open_source, resolution=resolution, **options)

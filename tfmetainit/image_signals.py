@@ -6,7 +6,9 @@ endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
 notebook). An array `[R, R, 3]` is flattened row by row.
 """
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -50,14 +52,26 @@ def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
     return tf.ensure_shape(resized, [resolution, resolution, image.shape[-1]])
 
 
-class ImageSignal(SignalClass):
-    """A class of square RGB images.
+class ImageSource(NamedTuple):
+    """Where images come from.
 
-    Args:
+    Attributes:
         load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
             takes, in a fixed order. It is shuffled as it comes, so encoded
             images keep shuffling and skipping cheap.
         decode: maps an element to floats in [0, 1], `[height, width, 3]`.
+    """
+
+    load: Callable[[str], tf.data.Dataset]
+    decode: Callable[[tf.Tensor], tf.Tensor]
+
+
+class ImageSignal(SignalClass):
+    """A class of square RGB images.
+
+    Args:
+        open_source: returns the `ImageSource`. It is called when a data set is
+            first asked for: fitting one file needs none of the class's images.
         resolution: side of the images in pixels; others are centre-cropped
             and resized.
         inner_steps: number of inner steps for which training draws points.
@@ -72,8 +86,7 @@ class ImageSignal(SignalClass):
 
     def __init__(
         self,
-        load: Callable[[str], tf.data.Dataset],
-        decode: Callable[[tf.Tensor], tf.Tensor],
+        open_source: Callable[[], ImageSource],
         *,
         resolution: int,
         inner_steps: int = 2,
@@ -90,20 +103,23 @@ class ImageSignal(SignalClass):
                 "`points_per_step` must be positive, or None for all pixels. "
                 f"Received: points_per_step={points_per_step}"
             )
-        self._load = load
-        self._decode = decode
+        self._open_source = open_source
         self.resolution = resolution
         self.inner_steps = inner_steps
         self.points_per_step = points_per_step
         self.shuffle_buffer = shuffle_buffer
         self.coords = pixel_coords(resolution, resolution)
 
+    @functools.cached_property
+    def _source(self):
+        return self._open_source()
+
     def make_dataset(self, split, batch_size, seed=0, start=0):
         if split not in SPLITS:
             raise InputError(
                 f"`split` must be one of {SPLITS}. Received: split={split!r}"
             )
-        dataset = self._load(split)
+        dataset = self._source.load(split)
         random_points = split == "train" and self.points_per_step is not None
         if split == "train":
             dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
@@ -115,7 +131,7 @@ class ImageSignal(SignalClass):
         )
 
         def element(index, raw):
-            image = crop_and_resize(self._decode(raw), self.resolution)
+            image = crop_and_resize(self._source.decode(raw), self.resolution)
             values = tf.reshape(image, [-1, self.value_dims])
             if random_points:
                 return self._random_task(values, tf.stack([seed, index]))
@@ -164,10 +180,8 @@ class ImageSignal(SignalClass):
         return np.concatenate(chunks).reshape(height, width, 3)
 
 
-def tfds_images(
-    builder, splits: dict[str, str]
-) -> tuple[Callable[[str], tf.data.Dataset], Callable]:
-    """`load` and `decode` for `ImageSignal` from a TFDS builder.
+def tfds_images(builder, splits: dict[str, str]) -> ImageSource:
+    """The images of a TFDS builder.
 
     Args:
         builder: a prepared builder whose examples have an "image".
@@ -188,4 +202,4 @@ def tfds_images(
         image = feature.decode_example(encoded)
         return tf.image.convert_image_dtype(image, tf.float32)
 
-    return load, decode
+    return ImageSource(load, decode)

@@ -30,7 +30,7 @@ from tfmetainit import experiment, files, functional, pictures
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("tfmetainit")
 
 # An epoch's mean loss this many times above the best one so far, or above the
 # loss before the inner loop, is no fluctuation.

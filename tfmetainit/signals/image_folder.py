@@ -6,6 +6,7 @@ named. The split is by the hash of a file's relative name: adding images never
 moves one from the training set to the test set.
 """
 
+import functools
 import hashlib
 import logging
 import pathlib
@@ -16,9 +17,14 @@ from tqdm import tqdm
 
 from tfmetainit import files
 from tfmetainit.errors import InputError
-from tfmetainit.image_signals import SPLITS, ImageSignal, crop_and_resize
+from tfmetainit.image_signals import (
+    SPLITS,
+    ImageSignal,
+    ImageSource,
+    crop_and_resize,
+)
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("tfmetainit")
 
 SUFFIXES = {
     ".bmp",
@@ -47,9 +53,19 @@ def make_signal_class(
     """The class of the images in `folder` and the folders below it.
 
     Args:
-        folder: path of the folder.
+        folder: path of the folder; read at the first `make_dataset`.
         resolution: side of the centre crops in pixels.
         **options: further arguments of `ImageSignal`.
+    """
+    return ImageSignal(
+        functools.partial(read_folder, folder, resolution),
+        resolution=resolution,
+        **options,
+    )
+
+
+def read_folder(folder: str, resolution: int) -> ImageSource:
+    """Reads all images of a folder.
 
     Raises:
         InputError: if there is no such folder, a split would be empty, or the
@@ -108,4 +124,4 @@ def make_signal_class(
     def decode(image):
         return tf.cast(image, tf.float32) / _MAX_16_BIT
 
-    return ImageSignal(load, decode, resolution=resolution, **options)
+    return ImageSource(load, decode)

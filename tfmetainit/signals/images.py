@@ -41,7 +41,8 @@ def make_signal_class(
         **options: further arguments of `ImageSignal`.
 
     Raises:
-        InputError: if the set is unknown, or cannot be downloaded.
+        InputError: if the set is unknown, or, at the first `make_dataset`, if
+            it cannot be downloaded.
     """
     name = dataset.split("/")[0]
     if name not in _SPLITS:
@@ -49,6 +50,20 @@ def make_signal_class(
             f"`dataset` must be one of {sorted(_SPLITS)}, with or without a "
             f"TFDS config. Received: dataset={dataset!r}"
         )
+
+    def open_source():
+        builder = _prepare(dataset, data_dir, manual_dir)
+        return tfds_images(builder, _SPLITS[name])
+
+    return ImageSignal(open_source, resolution=resolution, **options)
+
+
+def _prepare(dataset, data_dir, manual_dir):
+    """The builder, its data downloaded unless they are there.
+
+    Raises:
+        InputError: if they are not, and cannot be.
+    """
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
         builder.download_and_prepare(
@@ -56,14 +71,11 @@ def make_signal_class(
         )
     # The downloader's errors are of many kinds: HTTP, DNS, checksums, disk.
     except Exception as error:
-        reason = (
-            str(error).strip().splitlines()[0][:200] or type(error).__name__
-        )
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"The data set {dataset} is not prepared and cannot be downloaded "
-            f"({reason}). Prepare it with TFDS on another machine and set "
-            "config.signal.data_dir to its folder, or put the downloaded "
+            f"({reason[:200]}). Prepare it with TFDS on another machine and "
+            "set config.signal.data_dir to its folder, or put the downloaded "
             "archives into a folder and set config.signal.manual_dir to it."
         ) from error
-    load, decode = tfds_images(builder, _SPLITS[name])
-    return ImageSignal(load, decode, resolution=resolution, **options)
+    return builder

@@ -55,7 +55,7 @@ def get_config():
     # How many Adam steps a random init needs to match the learned one.
     config.evaluation.num_match_signals = 20
     config.evaluation.max_match_steps = 150
-    config.evaluation.sgd_rates = (1e-3, 3e-3, 1e-2, 3e-2)
+    config.evaluation.sgd_rates = (3e-3, 1e-2, 3e-2, 1e-1)
     config.evaluation.adam_rates = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
     return config
 

@@ -1,6 +1,15 @@
-"""Signed distance fields of random planar shapes.
+"""Signed distance fields of random planar shapes at 64 x 64.
 
-placeholder
+After Tancik et al. 2021 (arXiv 2012.02189), section 4.1; signals/sdf.py draws
+the shapes.
+
+    python -m tfmetainit.train --config=configs/sdf.py --workdir=runs/sdf
+    python -m tfmetainit.evaluate --workdir=runs/sdf
+
+Cost: 10.7 minutes of training, then 8 of evaluation, on two CPU cores that did
+other work beside. Reached there on 100 held-out signals: 43.7 dB after 2 steps
+and 51.4 after 10. A random init with tuned Adam has 21.0 dB after 10 steps; a
+constant image 16.1.
 """
 
 import ml_collections

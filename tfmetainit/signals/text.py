@@ -1,9 +1,9 @@
 """Rendered text: random strings in random sizes, colours and positions.
 
 The paper names such a class (Tancik et al. 2021, section 4.1) without saying
-how its strings were drawn; the ranges below are this package's own. The images
-vary enough that a constant does not explain them: `render_text` gives the
-figures.
+how its strings were drawn; the ranges below are this package's own. Over 300
+signals at 64 x 64 the class's mean image scores 12.4 dB and each signal's own
+mean colour 19.1 dB (tests/signals_test.py).
 """
 
 import functools

@@ -50,12 +50,14 @@ class Method:
         params: the initial weights.
         fit: an `SgdFit` or an `AdamFit`.
         optimizer: what `fit` does, in words.
+        rate: the learning rate; None where the step sizes are the learner's.
     """
 
     label: str
     params: Params
     fit: SgdFit | AdamFit
     optimizer: str
+    rate: float | None = None
 
 
 class Comparison:
@@ -125,12 +127,12 @@ class Comparison:
         """A baseline fitted by plain gradient descent."""
         sizes = [tf.constant(rate, p.dtype) for p in params]
         fit = SgdFit(self.learner.support_loss, sizes)
-        return Method(label, params, fit, f"SGD {rate:g}")
+        return Method(label, params, fit, f"SGD {rate:g}", rate)
 
     def with_adam(self, label, params, rate) -> Method:
         """A baseline fitted by Adam."""
         fit = AdamFit(self.learner.support_loss, rate)
-        return Method(label, params, fit, f"Adam {rate:g}")
+        return Method(label, params, fit, f"Adam {rate:g}", rate)
 
     def tune(self, make, label, params, rates, num_steps) -> Method:
         """The method whose rate gives the best validation PSNR at the end."""
@@ -316,6 +318,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
             {
                 "method": method.label,
                 "optimizer": method.optimizer,
+                "rate": method.rate,
                 "psnr": curves[method.label],
                 "psnr_std": psnr.std(axis=0).tolist(),
             }

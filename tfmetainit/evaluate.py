@@ -294,6 +294,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
     if output_dir is None:
         suffix = "" if on is None else f"_on_{class_name}"
         output_dir = workdir.root / f"evaluation{suffix}"
+    comparison = Comparison(learner, signal, config.evaluation, config.seed)
     output_dir = pathlib.Path(output_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -303,7 +304,6 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         ) from error
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
-    comparison = Comparison(learner, signal, config.evaluation, config.seed)
     inner_steps = min(config.learner.inner_steps, config.evaluation.num_steps)
     rows, curves = [], {}
     for method in comparison.methods():

@@ -1,6 +1,7 @@
 # Everything the project does, one target each. `make demo` and `make test` need
 # nothing but Python 3.10 to 3.13 and the package index: they set up .venv first.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13 3.10,\
+	$(shell command -v python$(v))) python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 

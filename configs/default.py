@@ -18,7 +18,7 @@ def get_config():
     # Everything but `name` goes to that module's `make_signal_class`.
     config.signal = ml_collections.ConfigDict({"name": ""})
     config.signal.resolution = 64
-    config.signal.points_per_step = 1024  # None: all, as in the paper
+    config.signal.points_per_step = 1024  # 0: all, as in the paper
 
     config.field = ml_collections.ConfigDict()
     config.field.name = "siren"
@@ -64,7 +64,7 @@ def use_paper_images(config):
     """Sets every number that the paper's image experiments state."""
     config.num_steps = 150_000
     config.signal.resolution = 178
-    config.signal.points_per_step = None
+    config.signal.points_per_step = 0
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.optimizer.learning_rate = 1e-5

@@ -17,9 +17,9 @@ from tfmetainit import cli
 
 cli.quiet_tensorflow()
 
-import matplotlib.pyplot as plt
 import numpy as np
 import skimage.data
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tfmetainit import (
@@ -80,7 +80,7 @@ def draw_overview(path, results, signal, rows):
         rows: (title, task, values, psnr) of each fit to be shown.
     """
     columns = len(_STEPS_SHOWN) + 1
-    figure = plt.figure(
+    figure = Figure(
         figsize=(1.7 * columns, 2.0 * len(rows) + 4.2), layout="constrained"
     )
     pictures, curves = figure.subfigures(
@@ -121,7 +121,6 @@ def draw_overview(path, results, signal, rows):
     axis.legend(fontsize=8)
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)
 
 
 def main(argv):
@@ -165,7 +164,7 @@ def main(argv):
         f"One picture of it all: {output / 'overview.png'}\n"
         f"Fit a picture of your own:\n"
         f"  python -m tfmetainit.fit --workdir={output / 'run'} "
-        f"--input=photo.png --steps=8 --output=fit.png"
+        f"--input=photo.png --steps=4 --output=fit.png"
     )
 
 

@@ -176,3 +176,37 @@ def test_write_image_refuses_other_suffixes(tmp_path, name):
     with pytest.raises(InputError, match="must end in"):
         files.write_image(tmp_path / name, np.zeros((2, 2, 3)))
     assert not os.listdir(tmp_path)
+
+
+def test_a_name_that_no_file_can_have(tmp_path):
+    with pytest.raises(InputError, match="cannot be decoded"):
+        files.read_image(tmp_path / ("a" * 300))
+
+
+def test_a_picture_too_large_for_its_format(tmp_path):
+    with pytest.raises(InputError, match="16400 x 1 cannot be written"):
+        files.write_image(tmp_path / "a.webp", np.zeros((1, 16400, 3)))
+    assert not os.listdir(tmp_path)
+
+
+def test_damaged_images_never_raise_anything_else(tmp_path):
+    """Random bytes changed in files of several kinds."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.uint8(rng.integers(0, 255, (16, 16, 3))))
+    for suffix in (".jpg", ".png", ".webp", ".gif", ".tiff", ".bmp", ".ppm"):
+        path = tmp_path / f"a{suffix}"
+        picture.save(path, exif=exif)
+        intact = path.read_bytes()
+        for _ in range(150):
+            damaged = bytearray(intact)
+            for position in rng.integers(0, len(damaged), 4):
+                damaged[position] = rng.integers(256)
+            path.write_bytes(damaged[: rng.integers(1, len(damaged) + 1)])
+            try:
+                image = files.read_image(path)
+            except InputError:
+                continue
+            assert image.min() >= 0.0
+            assert image.max() <= 1.0

@@ -235,7 +235,7 @@ def test_render_at_any_resolution():
     ("options", "message"),
     [
         ({"resolution": 1}, "`resolution` must lie in"),
-        ({"resolution": 8, "points_per_step": 0}, "`points_per_step` must be"),
+        ({"resolution": 8, "points_per_step": -1}, "`points_per_step` must be"),
     ],
 )
 def test_wrong_options_are_named(options, message):

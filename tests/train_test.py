@@ -109,14 +109,14 @@ def test_resumed_run_equals_an_unbroken_one(data_dir, tmp_path, monkeypatch):
 
 def test_killed_run_resumes_to_the_same_result(data_dir, tmp_path):
     """kill -9 from outside, at whatever moment it strikes."""
-    config = _config(data_dir)
+    config = _config(data_dir, num_steps=40)
     train.train(config, tmp_path / "whole")
     command = [
         *(sys.executable, "-m", "tfmetainit.train"),
         "--config=configs/text.py:smoke",
         f"--workdir={tmp_path / 'killed'}",
         f"--config.signal.data_dir={data_dir}",
-        "--config.num_steps=8",
+        "--config.num_steps=40",
         "--config.validation.every=2",
     ]
     process = subprocess.Popen(
@@ -126,9 +126,10 @@ def test_killed_run_resumes_to_the_same_result(data_dir, tmp_path):
     while not last.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(os_signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -os_signal.SIGKILL  # it had not finished
     resumed = subprocess.run(command, capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming" in resumed.stderr
     _assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -185,6 +186,14 @@ def test_wrong_configs_are_named(data_dir, tmp_path, field, value, message):
     config = _config(data_dir, **{field: value})
     with pytest.raises(InputError, match=message):
         train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_may_be_mended_before_anything_was_trained(data_dir, tmp_path):
+    with pytest.raises(TrainingDivergedError):
+        train.train(_config(data_dir, **{"learner.inner_lr": 1e6}), tmp_path)
+    assert train.train(_config(data_dir), tmp_path)["step"] == 8
+    assert Workdir(tmp_path).read_config().learner.inner_lr == 1e-2
 
 
 def test_a_diverging_inner_loop_stops_the_run(data_dir, tmp_path):
@@ -195,11 +204,8 @@ def test_a_diverging_inner_loop_stops_the_run(data_dir, tmp_path):
     assert "lower config.learner.inner_lr (now 1e+06)" in str(error.value)
 
 
-def test_a_diverging_outer_loop_keeps_the_last_good_checkpoint(
-    data_dir, tmp_path
-):
-    """The weights are poisoned after the second epoch, as by a huge rate."""
-    callback = train.StopOnDivergence()
+def test_what_counts_as_diverging(data_dir):
+    callback = train.StopOnDivergence(0.1)
     learner = experiment.build_learner(
         _config(data_dir), experiment.build_signal(_config(data_dir))
     )
@@ -207,6 +213,15 @@ def test_a_diverging_outer_loop_keeps_the_last_good_checkpoint(
     callback.set_model(learner)
     callback.on_epoch_end(0, {"loss": 0.02, "loss_before": 0.06})
     callback.on_epoch_end(1, {"loss": 0.07, "loss_before": 0.06})
+    assert float(learner.best_loss.numpy()) == pytest.approx(0.02)
+    with pytest.raises(TrainingDivergedError, match="validation's psnr_1 was"):
+        callback.on_epoch_end(
+            1, {"loss": 0.02, "loss_before": 0.06, "val_psnr_1": np.nan}
+        )
+    noisy = {"loss": 0.2, "loss_before": 0.06}
+    callback.on_train_batch_end(3, noisy)
+    with pytest.raises(TrainingDivergedError, match="raised the mean loss"):
+        callback.on_train_batch_end(80, noisy)
     with pytest.raises(
         TrainingDivergedError, match=r"risen from 0\.02 to 0\.09"
     ):

@@ -142,7 +142,10 @@ def _find_configs(argv):
 
 
 def _installed_config(path):
-    if path.exists():
+    if path.exists() or path.parent not in (
+        pathlib.Path(),
+        pathlib.Path("configs"),
+    ):
         return path
     from tfmetainit import configs
 

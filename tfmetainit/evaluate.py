@@ -108,7 +108,9 @@ class Comparison:
                         method.params, task.support, num_steps
                     )
                 ]
-                for task in tqdm(tasks, desc=method.label, leave=False)
+                for task in tqdm(
+                    tasks, desc=method.label, leave=False, disable=None
+                )
             ]
         )
 
@@ -225,15 +227,17 @@ class Comparison:
 
 
 def first_tasks(signal, split, count) -> list[Task]:
-    """The first `count` tasks of a split, without a batch axis."""
+    """Up to `count` tasks of a split, without a batch axis."""
     dataset = signal.make_dataset(split, 1).take(count)
     tasks = [
         tf.nest.map_structure(lambda leaf: leaf[0], batch) for batch in dataset
     ]
+    if not tasks:
+        raise InputError(f"The {split} split of the class holds no signal.")
     if len(tasks) < count:
-        raise InputError(
-            f"The {split} split must hold the {count} signals that "
-            f"config.evaluation asks for. Received: {len(tasks)}"
+        _LOGGER.info(
+            "The %s split holds %d of the %d signals asked for",
+            *(split, len(tasks), count),
         )
     return tasks
 
@@ -272,7 +276,8 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         output_dir: where the four files go; by default `evaluation`, or
             `evaluation_on_<class>`, in the workdir.
         on: config of another class whose signals to use, or None.
-        options: overrides of `config.evaluation`, a mapping, or None.
+        options: overrides of the `evaluation` settings of `on`, or else of the
+            run's config; a mapping, or None.
 
     Returns:
         What is written to results.json.
@@ -290,11 +295,12 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         signal = experiment.build_signal(on)
         class_name = _class_name(on)
         _check_compatible(learner, signal)
-    config.evaluation.update(options or {})
+    settings = (config if on is None else on).evaluation
+    settings.update(options or {})
     if output_dir is None:
         suffix = "" if on is None else f"_on_{class_name}"
         output_dir = workdir.root / f"evaluation{suffix}"
-    comparison = Comparison(learner, signal, config.evaluation, config.seed)
+    comparison = Comparison(learner, signal, settings, config.seed)
     output_dir = pathlib.Path(output_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -304,14 +310,12 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         ) from error
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
-    inner_steps = min(config.learner.inner_steps, config.evaluation.num_steps)
+    inner_steps = min(config.learner.inner_steps, settings.num_steps)
     rows, curves = [], {}
     for method in comparison.methods():
-        psnr = comparison.psnr(
-            method, comparison.test, config.evaluation.num_steps
-        )
+        psnr = comparison.psnr(method, comparison.test, settings.num_steps)
         if method.label == "Learned":
-            shared = psnr[: config.evaluation.num_match_signals]
+            shared = psnr[: settings.num_match_signals]
             target = float(shared[:, inner_steps].mean())
         curves[method.label] = psnr.mean(axis=0).tolist()
         rows.append(
@@ -333,6 +337,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         "trained_on": trained_on,
         "evaluated_on": class_name,
         "num_signals": len(comparison.test),
+        "num_tuning_signals": len(comparison.tuning),
         "inner_steps": inner_steps,
         "constant_image_psnr": floor,
         "rows": rows,
@@ -353,7 +358,8 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
 
 
 def _class_name(config):
-    return config.signal.get("dataset", config.signal.name)
+    name = config.signal.get("dataset", config.signal.name)
+    return name.replace("/", "_")
 
 
 def _check_compatible(learner, signal):
@@ -395,8 +401,9 @@ def to_markdown(results: dict) -> str:
     )
     lines += [
         "",
-        f"The best constant image scores {results['constant_image_psnr']:.2f} "
-        "dB.",
+        f"The baselines' rates are those of the best PSNR after {last} steps "
+        f"on {results['num_tuning_signals']} validation signals. The best "
+        f"constant image scores {results['constant_image_psnr']:.2f} dB.",
         f"For the {match['target']:.2f} dB that the learned weights reach in "
         f"{results['inner_steps']} steps on {match['num_signals']} of the "
         f"signals, random weights need {needed}.",

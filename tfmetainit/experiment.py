@@ -173,8 +173,14 @@ class Workdir:
                 "config.json"
             )
         config = files.read_json(self.config)
-        if not isinstance(config, dict):
-            raise InputError(f"{self.config} does not hold a config.")
+        sections = ("signal", "field", "learner", "optimizer", "evaluation")
+        if not isinstance(config, dict) or not all(
+            isinstance(config.get(section), dict) for section in sections
+        ):
+            raise InputError(
+                f"A config must have the sections {', '.join(sections)}. "
+                f"Received: {self.config}, which has not"
+            )
         return ml_collections.ConfigDict(config)
 
 

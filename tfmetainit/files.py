@@ -81,7 +81,9 @@ def atomic_path(path):
 def write_json(path, value):
     """Writes `value` as indented JSON, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps(value, indent=2, allow_nan=False) + "\n"
+        )
 
 
 def read_json(path):
@@ -120,7 +122,13 @@ def write_image(path, image):
         image = image[..., 0]
     check_image_suffix(path)
     with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary)
+        try:
+            Image.fromarray(image).save(temporary)
+        except ValueError as error:  # a format's own limits
+            raise InputError(
+                f"A picture of {image.shape[1]} x {image.shape[0]} cannot be "
+                f"written as {path}: {error}."
+            ) from error
 
 
 def check_image_suffix(path):
@@ -152,11 +160,13 @@ def read_image(path) -> np.ndarray:
         InputError: with one sentence saying what is wrong with the file.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
-        raise InputError(f"An image file is needed, but {path} is a folder.")
-    if not path.exists():
-        raise InputError(f"There is no file {path}.")
     try:
+        if path.is_dir():
+            raise InputError(
+                f"An image file is needed, but {path} is a folder."
+            )
+        if not path.exists():
+            raise InputError(f"There is no file {path}.")
         if path.stat().st_size == 0:
             raise InputError(f"The image file {path} is empty.")
         # Pillow warns of large images and raises for huge ones; ours is the
@@ -185,10 +195,11 @@ def read_image(path) -> np.ndarray:
             f"An image may have at most {MAX_IMAGE_PIXELS} pixels. Received: "
             f"{path}, which has more"
         ) from error
-    # Damaged files make Pillow's decoders raise errors of many kinds.
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    # Damaged files make Pillow's decoders raise errors of any kind.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"The image file {path} cannot be decoded: {error}."
+            f"The image file {path} cannot be decoded: {reason}."
         ) from error
 
 

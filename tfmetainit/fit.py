@@ -9,6 +9,8 @@ continuous: --resolution=512x512 renders it at any size. --weights=fit.npz
 keeps the adapted weights.
 """
 
+import contextlib
+import math
 import pathlib
 import re
 import time
@@ -20,12 +22,13 @@ from tfmetainit import cli
 cli.quiet_tensorflow()
 
 from tfmetainit import experiment, files, functional, initial_weights
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, UserError
 from tfmetainit.experiment import Workdir
 from tfmetainit.tasks import psnr_from_mse
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
+MAX_PIXELS = 2**26
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
@@ -36,10 +39,15 @@ def parse_resolution(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
     sizes = tuple(int(size) for size in match.groups()) if match else ()
-    if not sizes or not all(1 <= size <= MAX_SIDE for size in sizes):
+    if (
+        not sizes
+        or not all(1 <= size <= MAX_SIDE for size in sizes)
+        or sizes[0] * sizes[1] > MAX_PIXELS
+    ):
         raise InputError(
-            "--resolution must be <height>x<width>, each in "
-            f"[1, {MAX_SIDE}], for example 512x512. Received: {text!r}"
+            f"--resolution must be <height>x<width>, each in [1, {MAX_SIDE}], "
+            f"{MAX_PIXELS} pixels at most, for example 512x512. Received: "
+            f"{text!r}"
         )
     return sizes
 
@@ -70,6 +78,7 @@ def fit(
 
     Raises:
         InputError: if a file or a number is not valid; nothing is written.
+        UserError: if the fit diverges; nothing is written.
     """
     workdir = Workdir(workdir)
     config = workdir.read_config()
@@ -84,19 +93,30 @@ def fit(
     signal = experiment.build_signal(config)
     task = signal.read_task(input_path)
     learner = experiment.load_learner(workdir, config, signal)
-    psnr = []
     start = functional.get_params(learner.field)
-    for params in learner.sgd_fit().trajectory(start, task.support, steps):
-        loss = learner.query_loss(params, task.query)
-        psnr.append(float(psnr_from_mse(loss)))
-    field = functional.bind(learner.field, params)
-    if resolution is None:
-        picture = signal.picture(field(task.query.inputs).numpy())
-    else:
-        picture = signal.render(field, *resolution)
-    files.write_image(output_path, picture)
-    if weights is not None:
-        initial_weights.save_npz(weights, params)
+    # Opened first: an output that cannot be written is known before the fit,
+    # and both appear together at its end.
+    with contextlib.ExitStack() as outputs:
+        picture_file = outputs.enter_context(files.atomic_path(output_path))
+        if weights is not None:
+            weights_file = outputs.enter_context(files.atomic_path(weights))
+        psnr = []
+        for params in learner.sgd_fit().trajectory(start, task.support, steps):
+            loss = learner.query_loss(params, task.query)
+            psnr.append(float(psnr_from_mse(loss)))
+            if not math.isfinite(psnr[-1]):
+                raise UserError(
+                    f"The fit diverged at step {len(psnr) - 1}; lower --steps "
+                    f"(now {steps}). Nothing was written."
+                )
+        field = functional.bind(learner.field, params)
+        if resolution is None:
+            picture = signal.picture(field(task.query.inputs).numpy())
+        else:
+            picture = signal.render(field, *resolution)
+        files.write_image(picture_file, picture)
+        if weights is not None:
+            initial_weights.save_npz(weights_file, params)
     return psnr
 
 
@@ -116,6 +136,9 @@ def main(argv):
     )
     for step, value in enumerate(psnr):
         print(f"step {step:4d}  PSNR {value:6.2f} dB")
+    best = max(range(len(psnr)), key=psnr.__getitem__)
+    if best < len(psnr) - 1:
+        print(f"The best was step {best}: try --steps={best}.")
     print(f"Rendered to {values.output}", end="")
     print(f", weights in {values.weights}" if values.weights else "", end="")
     print(f" ({time.monotonic() - started:.1f} s).")

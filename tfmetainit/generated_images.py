@@ -118,7 +118,14 @@ def make_generated_class(
 
     def open_source():
         builder = builder_class(config=config, data_dir=data_dir)
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except OSError as error:
+            raise InputError(
+                f"Cannot write the data set to {builder.data_dir}: "
+                f"{error.strerror or error}. config.signal.data_dir names "
+                "another folder."
+            ) from error
         splits = {split: split for split in builder.info.splits}
         return tfds_images(builder, splits)
 

@@ -76,8 +76,8 @@ class ImageSignal(SignalClass):
             and resized.
         inner_steps: number of inner steps for which training draws points.
         points_per_step: number of pixels drawn at random, with replacement,
-            for each inner step and for the query in training; None for all
-            pixels at every step, as in the paper.
+            for each inner step and for the query in training; 0 for all pixels
+            at every step, as in the paper.
         shuffle_buffer: number of encoded images shuffled at a time.
     """
 
@@ -90,7 +90,7 @@ class ImageSignal(SignalClass):
         *,
         resolution: int,
         inner_steps: int = 2,
-        points_per_step: int | None = None,
+        points_per_step: int = 0,
         shuffle_buffer: int = 10_000,
     ):
         if not 2 <= resolution <= MAX_RESOLUTION:
@@ -98,9 +98,9 @@ class ImageSignal(SignalClass):
                 f"`resolution` must lie in [2, {MAX_RESOLUTION}]. Received: "
                 f"resolution={resolution}"
             )
-        if points_per_step is not None and points_per_step < 1:
+        if points_per_step < 0:
             raise InputError(
-                "`points_per_step` must be positive, or None for all pixels. "
+                "`points_per_step` must be positive, or 0 for all pixels. "
                 f"Received: points_per_step={points_per_step}"
             )
         self._open_source = open_source
@@ -120,7 +120,7 @@ class ImageSignal(SignalClass):
                 f"`split` must be one of {SPLITS}. Received: split={split!r}"
             )
         dataset = self._source.load(split)
-        random_points = split == "train" and self.points_per_step is not None
+        random_points = split == "train" and self.points_per_step > 0
         if split == "train":
             dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
         dataset = dataset.skip(start * batch_size)
@@ -172,12 +172,17 @@ class ImageSignal(SignalClass):
         return np.reshape(values, [self.resolution, self.resolution, 3])
 
     def render(self, field, height, width):
-        coords = pixel_coords(height, width)
-        chunks = [
-            np.asarray(field(tf.constant(coords[i : i + _RENDER_CHUNK])))
-            for i in range(0, len(coords), _RENDER_CHUNK)
-        ]
-        return np.concatenate(chunks).reshape(height, width, 3)
+        columns = np.linspace(0.0, 1.0, width, endpoint=False)
+        picture = np.empty([height, width, 3], np.float32)
+        rows_at_once = max(1, _RENDER_CHUNK // width)
+        for top in range(0, height, rows_at_once):
+            rows = np.arange(top, min(top + rows_at_once, height)) / height
+            grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+            values = field(tf.constant(grid.reshape(-1, 2), tf.float32))
+            picture[top : top + len(rows)] = np.reshape(
+                values, [len(rows), width, 3]
+            )
+        return picture
 
 
 def tfds_images(builder, splits: dict[str, str]) -> ImageSource:

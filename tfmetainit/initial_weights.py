@@ -133,9 +133,17 @@ def load_npz(path, field: keras.Model) -> Params:
     path = pathlib.Path(path)
     _check_size(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MAX_FILE_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = {
+                name: np.asarray(archive[name], field.dtype)
+                for name in archive.files
+            }
+    # A damaged archive makes NumPy raise errors of many kinds.
+    except Exception as error:
         raise InputError(f"{path} is not an .npz file: {error}") from error
     names = _names(len(field.trainable_variables))
     if sorted(arrays) != sorted(names):

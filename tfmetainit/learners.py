@@ -12,6 +12,7 @@ saving are Keras's own; a dataset element is a batch of `tfmetainit.tasks.Task`.
 """
 
 import abc
+import math
 
 import keras
 import tensorflow as tf
@@ -70,6 +71,14 @@ class MetaLearner(keras.Model, abc.ABC):
             learned=learn_step_sizes,
             dtype=field.dtype_policy,
             name="step_sizes",
+        )
+        # The best mean loss of an epoch, kept with the weights so that a
+        # resumed run is stopped where an unbroken one would be.
+        self.best_loss = self.add_weight(
+            name="best_loss",
+            shape=(),
+            initializer=keras.initializers.Constant(math.inf),
+            trainable=False,
         )
         self.support_loss = FieldLoss(field, support_model)
         self.query_loss = FieldLoss(field, query_model)
@@ -137,8 +146,8 @@ class MetaLearner(keras.Model, abc.ABC):
             *(self.outer_gradients(task) for task in _unstack(tasks))
         )
         gradients = functional.mean(gradients)
-        # A step that is not finite must not spoil the weights: `fit` goes on
-        # to report it, and `train.StopOnDivergence` ends the run.
+        # A gradient that is not finite must not reach the weights. It is
+        # reported as a loss that is not, on which a callback can end the run.
         finite = tf.math.is_finite(
             tf.linalg.global_norm(gradients) + tf.add_n(losses)
         )
@@ -147,6 +156,7 @@ class MetaLearner(keras.Model, abc.ABC):
             self.trainable_variables,
         )
         for loss, loss_before in zip(losses, losses_before):
+            loss = tf.where(finite, loss, math.nan)
             self._loss.update_state(loss)
             self._loss_before.update_state(loss_before)
             self._psnr.update_state(psnr_from_mse(loss))
@@ -226,7 +236,7 @@ class Reptile(MetaLearner):
         params = functional.get_params(self.field)
         adapted, losses = self.adapt(task.support)
         gradients = [p - a for p, a in zip(params, adapted)]
-        return gradients, losses[-1], losses[0]
+        return gradients, self.query_loss(adapted, task.query), losses[0]
 
 
 def _unstack(tasks: Task) -> list[Task]:

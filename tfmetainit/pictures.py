@@ -1,11 +1,10 @@
 """Pictures of fields and curves, as arrays and files. No TensorFlow."""
 
-import matplotlib
-
-matplotlib.use("Agg")  # Commands draw to files, wherever they run.
-
-import matplotlib.pyplot as plt
 import numpy as np
+
+# Not pyplot: a figure of its own needs no display, and leaves the backend of a
+# notebook that imports this as it is.
+from matplotlib.figure import Figure
 
 from tfmetainit import files
 
@@ -40,23 +39,20 @@ def grid(rows) -> np.ndarray:
     return canvas
 
 
-def save_labelled_grid(path, rows, column_titles, row_titles=None):
+def save_labelled_grid(path, rows, column_titles):
     """Saves a grid of pictures with a title over each column.
 
     Args:
         path: the picture file, replaced atomically.
         rows: lists of images `[height, width, 3]` in [0, 1].
         column_titles: one string a column.
-        row_titles: one string a row, or None.
     """
     num_rows, num_columns = len(rows), len(column_titles)
-    figure, axes = plt.subplots(
-        num_rows,
-        num_columns,
+    figure = Figure(
         figsize=(1.35 * num_columns, 1.4 * num_rows + 0.3),
-        squeeze=False,
         layout="constrained",
     )
+    axes = figure.subplots(num_rows, num_columns, squeeze=False)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             axis = axes[i, j]
@@ -64,8 +60,6 @@ def save_labelled_grid(path, rows, column_titles, row_titles=None):
             axis.set(xticks=[], yticks=[])
             if i == 0:
                 axis.set_title(column_titles[j], fontsize=9)
-            if j == 0 and row_titles is not None:
-                axis.set_ylabel(row_titles[i], fontsize=9)
     _save(figure, path)
 
 
@@ -78,7 +72,8 @@ def save_curves(path, curves, *, floor=None, title=""):
         floor: PSNR of the best constant image, drawn as a dotted line.
         title: of the plot.
     """
-    figure, axis = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    axis = figure.subplots()
     for label, curve in curves.items():
         learned = label == "Learned"
         axis.plot(
@@ -99,4 +94,3 @@ def save_curves(path, curves, *, floor=None, title=""):
 def _save(figure, path):
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)
-    plt.close(figure)

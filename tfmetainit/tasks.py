@@ -25,6 +25,9 @@ from tfmetainit import functional
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
 
+# 100 dB: keeps the mean over signals finite when one is a flat colour.
+_MIN_MSE = 1e-10
+
 
 class Observations(NamedTuple):
     """Some observations: where (or how) they were made, and their values."""
@@ -62,11 +65,12 @@ def psnr_from_mse(mse):
     """Peak signal-to-noise ratio in dB of values in [0, 1]: -10 log10(mse).
 
     Accepts a number, an array or a tensor; PSNRs are averaged over signals
-    after this, never before (Tancik et al. 2021).
+    after this, never before (Tancik et al. 2021). A perfect fit counts 100 dB.
     """
     if isinstance(mse, tf.Tensor):
+        mse = tf.maximum(mse, tf.cast(_MIN_MSE, mse.dtype))
         return -10.0 / math.log(10.0) * tf.math.log(mse)
-    return -10.0 * np.log10(mse)
+    return -10.0 * np.log10(np.maximum(mse, _MIN_MSE))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,54 +36,72 @@ _LOGGER = logging.getLogger("tfmetainit")
 # loss before the inner loop, is no fluctuation.
 _OUTER_DIVERGENCE = 4.0
 _INNER_DIVERGENCE = 2.0
+# Of the running mean over an epoch's batches, the first few are noise.
+_NUM_TRUSTED_BATCHES = 50
 _NUM_PICTURES = 4
 
 
 class StopOnDivergence(keras.callbacks.Callback):
     """Ends `fit` with a `TrainingDivergedError` when its numbers are unhealthy.
 
-    Checked: a loss that is not finite (after every batch); an inner loop that
-    makes the loss larger instead of smaller, and an outer loss far above its
-    best (after every epoch). Checkpoints are left as they are.
+    Checked after every batch: a loss or gradient that is not finite, and an
+    inner loop that makes the loss larger instead of smaller. After every epoch:
+    a validation score that is not finite, and an outer loss far above its
+    best. Checkpoints are left as they are.
+
+    Args:
+        learning_rate: the optimizer's peak rate, to be named in the message.
     """
 
-    def __init__(self):
+    def __init__(self, learning_rate: float):
         super().__init__()
-        self._best = math.inf
+        self._learning_rate = learning_rate
 
     def _stop(self, problem, setting, value):
         step = int(self.model.optimizer.iterations.numpy())
         raise TrainingDivergedError(
-            f"At outer step {step}, {problem}; lower {setting} (now {value}). "
-            "The last good checkpoint was kept."
+            f"At outer step {step}, {problem}; lower {setting} (now "
+            f"{value:g}) and train into a new --workdir. Checkpoints written "
+            "before were kept."
         )
 
     def _stop_inner(self, problem):
-        sizes = self.model.step_sizes
-        self._stop(problem, "config.learner.inner_lr", f"{sizes.initial:g}")
+        initial = self.model.step_sizes.initial
+        self._stop(problem, "config.learner.inner_lr", initial)
 
     def _stop_outer(self, problem):
-        rate = float(self.model.optimizer.learning_rate)
-        self._stop(problem, "config.optimizer.learning_rate", f"{rate:.2g}")
+        rate = self._learning_rate
+        self._stop(problem, "config.optimizer.learning_rate", rate)
 
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss_before"]):
-            self._stop_outer("the loss before the inner loop was not finite")
-        if not math.isfinite(logs["loss"]):
-            self._stop_inner("the loss after the inner loop was not finite")
-
-    def on_epoch_end(self, epoch, logs=None):
+    def _check_inner(self, logs):
         loss, before = logs["loss"], logs["loss_before"]
         if loss > _INNER_DIVERGENCE * before:
             self._stop_inner(
                 f"the inner loop raised the mean loss from {before:.3g} to "
                 f"{loss:.3g}"
             )
-        if loss > _OUTER_DIVERGENCE * self._best:
-            self._stop_outer(
-                f"the mean loss had risen from {self._best:.3g} to {loss:.3g}"
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss_before"]):
+            self._stop_outer("the loss before the inner loop was not finite")
+        if not math.isfinite(logs["loss"]):
+            self._stop_inner(
+                "the loss after the inner loop, or its gradient, was not finite"
             )
-        self._best = min(self._best, loss)
+        if batch >= _NUM_TRUSTED_BATCHES:
+            self._check_inner(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check_inner(logs)
+        for name, value in logs.items():
+            if name.startswith("val_") and not math.isfinite(value):
+                self._stop_inner(f"the validation's {name[4:]} was not finite")
+        loss, best = logs["loss"], float(self.model.best_loss.numpy())
+        if loss > _OUTER_DIVERGENCE * best:
+            self._stop_outer(
+                f"the mean loss had risen from {best:.3g} to {loss:.3g}"
+            )
+        self.model.best_loss.assign(min(best, loss))
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -99,7 +117,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._workdir = workdir
         self._monitor = monitor
         self.best = -math.inf
-        if workdir.best_record.is_file():
+        # Without a last checkpoint the run starts afresh, and so does its best.
+        if workdir.last.is_file() and workdir.best_record.is_file():
             self.best = files.read_json(workdir.best_record)["psnr"]
 
     def _save(self, path):
@@ -174,6 +193,11 @@ def _check(config):
             raise InputError(
                 f"config.{name} must lie in [{low}, {high}]. Received: {value}"
             )
+    if config.learner.inner_steps > config.learner.eval_steps:
+        raise InputError(
+            "config.learner.eval_steps must be at least inner_steps. Received:"
+            f" {config.learner.eval_steps} and {config.learner.inner_steps}"
+        )
     if config.num_steps % config.validation.every:
         raise InputError(
             "config.num_steps must be a multiple of config.validation.every. "
@@ -181,35 +205,36 @@ def _check(config):
         )
 
 
-def _open_workdir(config, path) -> Workdir:
-    """Makes the workdir, or checks that it holds a run of the same config."""
-    workdir = Workdir(path)
-    # As it will be read back: tuples become lists.
-    config = config.copy_and_resolve_references()
+def _check_same_run(config, workdir):
+    """Raises InputError if the workdir holds a run of another config."""
+    if not workdir.last.exists():
+        return  # Nothing was trained yet: its config may be replaced.
     wanted = _flatten(_as_json(config))
-    if workdir.config.exists():
-        found = _flatten(_as_json(workdir.read_config()))
-        for name in sorted(wanted.keys() | found.keys()):
-            if wanted.get(name) != found.get(name):
-                raise InputError(
-                    f"{path} holds a run with config.{name}="
-                    f"{found.get(name)!r}; the command asks for "
-                    f"{wanted.get(name)!r}. Choose another --workdir, or give "
-                    "the same config to resume."
-                )
-        return workdir
+    found = _flatten(_as_json(workdir.read_config()))
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise InputError(
+                f"{workdir.root} holds a run with config.{name}="
+                f"{found.get(name)!r}; the command asks for "
+                f"{wanted.get(name)!r}. Choose another --workdir, or give the "
+                "same config to resume."
+            )
+
+
+def _create_workdir(config, workdir):
+    """Makes the folders of a run and writes its config."""
     try:
         workdir.last.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"Cannot make the workdir {path}: {error.strerror}."
+            f"Cannot make the workdir {workdir.root}: {error.strerror}."
         ) from error
     files.write_json(workdir.config, _as_json(config))
-    return workdir
 
 
 def _as_json(config):
-    return json.loads(config.to_json())
+    """The config as it will be read back: tuples become lists."""
+    return json.loads(config.copy_and_resolve_references().to_json())
 
 
 def _flatten(tree, prefix=""):
@@ -241,7 +266,8 @@ def train(config, workdir) -> dict:
     started = time.monotonic()
     _check(config)
     keras.utils.set_random_seed(config.seed)
-    workdir = _open_workdir(config, workdir)
+    workdir = Workdir(workdir)
+    _check_same_run(config, workdir)
     signal = experiment.build_signal(config)
     learner = experiment.build_learner(config, signal)
     learner.compile(
@@ -254,11 +280,6 @@ def train(config, workdir) -> dict:
     step = int(learner.optimizer.iterations.numpy())
     if step:
         _LOGGER.info("Resuming %s at outer step %d", workdir.root, step)
-    _LOGGER.info(
-        "Training %d parameters; output goes to %s",
-        learner.field.count_params(),
-        workdir.root,
-    )
 
     every = config.validation.every
     validation = (
@@ -271,16 +292,18 @@ def train(config, workdir) -> dict:
         for tasks in validation.take(_NUM_PICTURES)
     ]
     monitor = f"psnr_{config.learner.inner_steps}"
-    if config.learner.inner_steps > config.learner.eval_steps:
-        raise InputError(
-            "config.learner.eval_steps must be at least inner_steps. Received:"
-            f" {config.learner.eval_steps} and {config.learner.inner_steps}"
-        )
-    checkpoints = Checkpoints(workdir, f"val_{monitor}")
+    training = signal.make_dataset(
+        "train", config.batch_size, seed=config.seed, start=step
+    )
+    # Only now, when all that can be wrong with a config has been built.
+    _create_workdir(config, workdir)
+    _LOGGER.info(
+        "Training %d parameters; output goes to %s",
+        learner.field.count_params(),
+        workdir.root,
+    )
     learner.fit(
-        signal.make_dataset(
-            "train", config.batch_size, seed=config.seed, start=step
-        ),
+        training,
         initial_epoch=step // every,
         epochs=config.num_steps // every,
         steps_per_epoch=every,
@@ -288,8 +311,8 @@ def train(config, workdir) -> dict:
         shuffle=False,  # the data set is shuffled already
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
-            StopOnDivergence(),
-            checkpoints,
+            StopOnDivergence(config.optimizer.learning_rate),
+            Checkpoints(workdir, f"val_{monitor}"),
             keras.callbacks.TensorBoard(
                 str(workdir.tensorboard), write_graph=False
             ),

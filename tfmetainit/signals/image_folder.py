@@ -91,7 +91,7 @@ def read_folder(folder: str, resolution: int) -> ImageSource:
         )
     images = {split: [] for split in SPLITS}
     unreadable = []
-    for path in tqdm(paths, desc=f"Reading {root}", unit="image"):
+    for path in tqdm(paths, desc=f"Reading {root}", unit="image", disable=None):
         try:
             image = crop_and_resize(files.read_image(path), resolution)
         except InputError as error:

@@ -62,12 +62,9 @@ def demo_config(data_dir):
 
 def _fit(learner, params, fit, task):
     """Reconstructions and PSNRs after 0, 1, ... steps."""
-    values, psnr = [], []
-    for adapted in fit.trajectory(params, task.support, max(_STEPS_SHOWN)):
-        values.append(learner.query_loss.predict(adapted, task.query.inputs))
-        mse = np.mean((values[-1] - task.query.values) ** 2)
-        psnr.append(float(psnr_from_mse(mse)))
-    return values, psnr
+    values = learner.reconstructions(task, params, fit, max(_STEPS_SHOWN))
+    errors = [np.mean((v - task.query.values) ** 2) for v in values]
+    return values, [float(psnr_from_mse(mse)) for mse in errors]
 
 
 def draw_overview(path, results, signal, rows):

@@ -234,8 +234,11 @@ def test_render_at_any_resolution():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resolution": 1}, "`resolution` must lie in"),
-        ({"resolution": 8, "points_per_step": -1}, "`points_per_step` must be"),
+        ({"resolution": 1}, "config.signal.resolution must lie in"),
+        (
+            {"resolution": 8, "points_per_step": -1},
+            "signal.points_per_step must lie in",
+        ),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -246,7 +249,7 @@ def test_wrong_options_are_named(options, message):
 
 
 def test_generated_config_limits():
-    with pytest.raises(InputError, match="`num_train` of a generated class"):
+    with pytest.raises(InputError, match="config.signal.num_train must lie in"):
         GeneratedConfig(64, 0, 1)
 
 

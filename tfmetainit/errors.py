@@ -17,5 +17,13 @@ class InputError(UserError, ValueError):
     exit_code = 2
 
 
+def check_range(name, value, low, high):
+    """Raises InputError unless `low <= value <= high`."""
+    if not low <= value <= high:
+        raise InputError(
+            f"{name} must lie in [{low}, {high}]. Received: {value}"
+        )
+
+
 class TrainingDivergedError(UserError, RuntimeError):
     """Training was stopped because its numbers were no longer healthy."""

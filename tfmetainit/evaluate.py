@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from tfmetainit import experiment, files, initial_weights, pictures
 from tfmetainit.adaptation import SgdFit
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, check_range
 from tfmetainit.experiment import Workdir
 from tfmetainit.functional import Params, get_params
 from tfmetainit.initial_weights import AdamFit
@@ -79,11 +79,7 @@ class Comparison:
             ("max_match_steps", _MAX_STEPS),
             ("num_fit_steps", _MAX_STEPS),
         ):
-            if not 1 <= options[name] <= limit:
-                raise InputError(
-                    f"config.evaluation.{name} must lie in [1, {limit}]. "
-                    f"Received: {options[name]}"
-                )
+            check_range(f"config.evaluation.{name}", options[name], 1, limit)
         self.learner = learner
         self.signal = signal
         self.options = options
@@ -418,13 +414,12 @@ def _save_reconstructions(path, comparison):
     steps = min(_NUM_PICTURE_STEPS, comparison.options.num_steps)
     rows = []
     for task in comparison.test[:_NUM_PICTURES]:
-        values = [task.query.values] + [
-            comparison.learner.query_loss.predict(params, task.query.inputs)
-            for params in method.fit.trajectory(
-                method.params, task.support, steps
-            )
-        ]
-        rows.append([comparison.signal.picture(v) for v in values])
+        values = comparison.learner.reconstructions(
+            task, method.params, method.fit, steps
+        )
+        rows.append(
+            [comparison.signal.picture(v) for v in [task.query.values, *values]]
+        )
     titles = ["target"] + [f"step {step}" for step in range(steps + 1)]
     pictures.save_labelled_grid(path, rows, titles)
 

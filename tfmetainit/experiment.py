@@ -20,7 +20,7 @@ import keras
 import ml_collections
 
 from tfmetainit import fields, files, learners
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, check_range
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import SignalClass
 
@@ -79,11 +79,8 @@ def build_learner(
     make_field, field_options = _choose(FIELDS, config.field, "field")
     make_learner, options = _choose(LEARNERS, config.learner, "learner")
     for name in ("inner_steps", "eval_steps"):
-        if not 1 <= options[name] <= 1000:
-            raise InputError(
-                f"config.learner.{name} must lie in [1, 1000], since training "
-                f"unrolls its inner steps. Received: {options[name]}"
-            )
+        # Training unrolls its inner steps.
+        check_range(f"config.learner.{name}", options[name], 1, 1000)
     field = _construct(
         "field",
         make_field,

@@ -22,7 +22,7 @@ from tfmetainit import cli
 cli.quiet_tensorflow()
 
 from tfmetainit import experiment, files, functional, initial_weights
-from tfmetainit.errors import InputError, UserError
+from tfmetainit.errors import InputError, UserError, check_range
 from tfmetainit.experiment import Workdir
 from tfmetainit.tasks import psnr_from_mse
 
@@ -83,10 +83,7 @@ def fit(
     workdir = Workdir(workdir)
     config = workdir.read_config()
     steps = config.learner.inner_steps if steps is None else steps
-    if not 0 <= steps <= MAX_STEPS:
-        raise InputError(
-            f"--steps must lie in [0, {MAX_STEPS}]. Received: {steps}"
-        )
+    check_range("--steps", steps, 0, MAX_STEPS)
     files.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"--weights must end in .npz. Received: {weights}")

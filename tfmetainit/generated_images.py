@@ -10,7 +10,7 @@ import abc
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, check_range
 from tfmetainit.image_signals import MAX_RESOLUTION, ImageSignal, tfds_images
 
 _MAX_SIGNALS = 10_000_000
@@ -30,18 +30,10 @@ class GeneratedConfig(tfds.core.BuilderConfig):
     """
 
     def __init__(self, resolution=178, num_train=10_000, num_eval=500, seed=0):
-        limits = {
-            "resolution": (resolution, 8, MAX_RESOLUTION),
-            "num_train": (num_train, 1, _MAX_SIGNALS),
-            "num_eval": (num_eval, 1, _MAX_SIGNALS),
-            "seed": (seed, 0, 2**32 - 1),
-        }
-        for name, (value, low, high) in limits.items():
-            if not low <= value <= high:
-                raise InputError(
-                    f"`{name}` of a generated class must lie in "
-                    f"[{low}, {high}]. Received: {name}={value}"
-                )
+        check_range("config.signal.resolution", resolution, 8, MAX_RESOLUTION)
+        check_range("config.signal.num_train", num_train, 1, _MAX_SIGNALS)
+        check_range("config.signal.num_eval", num_eval, 1, _MAX_SIGNALS)
+        check_range("config.signal.data_seed", seed, 0, 2**32 - 1)
         super().__init__(
             name=f"r{resolution}_n{num_train}_e{num_eval}_s{seed}",
             description=f"{num_train} signals at {resolution} x {resolution}",

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit import files
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, check_range
 from tfmetainit.tasks import Observations, SignalClass, Task
 
 SPLITS = ("train", "validation", "test")
@@ -93,16 +93,8 @@ class ImageSignal(SignalClass):
         points_per_step: int = 0,
         shuffle_buffer: int = 10_000,
     ):
-        if not 2 <= resolution <= MAX_RESOLUTION:
-            raise InputError(
-                f"`resolution` must lie in [2, {MAX_RESOLUTION}]. Received: "
-                f"resolution={resolution}"
-            )
-        if points_per_step < 0:
-            raise InputError(
-                "`points_per_step` must be positive, or 0 for all pixels. "
-                f"Received: points_per_step={points_per_step}"
-            )
+        check_range("config.signal.resolution", resolution, 2, MAX_RESOLUTION)
+        check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
         self._open_source = open_source
         self.resolution = resolution
         self.inner_steps = inner_steps

@@ -131,6 +131,22 @@ class MetaLearner(keras.Model, abc.ABC):
         """The inner loop, step by step, with the current step sizes."""
         return adaptation.SgdFit(self.support_loss, self.step_sizes.as_params())
 
+    def reconstructions(
+        self, task: Task, params: Params, fit, num_steps: int
+    ) -> list[tf.Tensor]:
+        """Query predictions `[m, c]` after 0, 1, ..., `num_steps` steps.
+
+        Args:
+            task: without a batch axis.
+            params: where to start.
+            fit: an `adaptation.SgdFit` or `initial_weights.AdamFit`.
+            num_steps: number of steps.
+        """
+        return [
+            self.query_loss.predict(adapted, task.query.inputs)
+            for adapted in fit.trajectory(params, task.support, num_steps)
+        ]
+
     @abc.abstractmethod
     def outer_gradients(self, task: Task):
         """The outer gradient of one task.

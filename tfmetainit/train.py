@@ -27,7 +27,11 @@ import keras
 import tensorflow as tf
 
 from tfmetainit import experiment, files, functional, pictures
-from tfmetainit.errors import InputError, TrainingDivergedError
+from tfmetainit.errors import (
+    InputError,
+    TrainingDivergedError,
+    check_range,
+)
 from tfmetainit.experiment import Workdir
 
 _LOGGER = logging.getLogger("tfmetainit")
@@ -156,13 +160,12 @@ class Reconstructions(keras.callbacks.Callback):
         start = functional.get_params(self.model.field)
         fit = self.model.sgd_fit()
         for task in self._tasks:
-            values = [task.query.values] + [
-                self.model.query_loss.predict(params, task.query.inputs)
-                for params in fit.trajectory(
-                    start, task.support, self._num_steps
-                )
-            ]
-            rows.append([self._signal.picture(v) for v in values])
+            values = self.model.reconstructions(
+                task, start, fit, self._num_steps
+            )
+            rows.append(
+                [self._signal.picture(v) for v in [task.query.values, *values]]
+            )
         with self._writer.as_default(step=epoch):
             tf.summary.image(
                 "target, then steps 0, 1, ...", pictures.grid(rows)[None]
@@ -176,23 +179,18 @@ class Reconstructions(keras.callbacks.Callback):
 
 def _check(config):
     """Raises InputError for numbers that cannot make a run."""
-    limits = {
-        "num_steps": (config.num_steps, 1, experiment.MAX_STEPS),
-        "batch_size": (config.batch_size, 1, 4096),
-        "validation.every": (config.validation.every, 1, config.num_steps),
-        "validation.num_signals": (config.validation.num_signals, 1, 10_000),
-        "optimizer.warmup_steps": (
-            config.optimizer.warmup_steps,
-            0,
-            experiment.MAX_STEPS,
-        ),
-        "seed": (config.seed, 0, 2**31 - 1),
-    }
-    for name, (value, low, high) in limits.items():
-        if not low <= value <= high:
-            raise InputError(
-                f"config.{name} must lie in [{low}, {high}]. Received: {value}"
-            )
+    most = experiment.MAX_STEPS
+    for name, value, low, high in (
+        ("num_steps", config.num_steps, 1, most),
+        ("batch_size", config.batch_size, 1, 4096),
+        ("validation.every", config.validation.every, 1, config.num_steps),
+        ("validation.num_signals", config.validation.num_signals, 1, 10_000),
+        ("optimizer.warmup_steps", config.optimizer.warmup_steps, 0, most),
+        ("optimizer.final_fraction", config.optimizer.final_fraction, 0, 1),
+        ("optimizer.clip_norm", config.optimizer.clip_norm, 0, 1e9),
+        ("seed", config.seed, 0, 2**31 - 1),
+    ):
+        check_range(f"config.{name}", value, low, high)
     if config.learner.inner_steps > config.learner.eval_steps:
         raise InputError(
             "config.learner.eval_steps must be at least inner_steps. Received:"

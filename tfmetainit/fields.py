@@ -89,8 +89,8 @@ class SineDense(keras.layers.Layer):
         )
 
     def call(self, inputs):
-        # Scaling the weights instead of the activations gives the same values
-        # and saves a pass over [points, units] forwards and two backwards.
+        # w0 scales the weights, not the activations: the same values, with one
+        # tensor of [points, units] less in the graph (equally fast, measured).
         kernel = self.w0 * ops.convert_to_tensor(self.kernel)
         bias = self.w0 * ops.convert_to_tensor(self.bias)
         return ops.sin(ops.add(ops.matmul(inputs, kernel), bias))

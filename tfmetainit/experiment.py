@@ -30,7 +30,7 @@ MAX_STEPS = 10_000_000
 
 
 def _choose(table, options, where):
-    """Calls `table[options.name]` with the other options as keywords."""
+    """`table[options.name]`, and the other options as a dict."""
     options = dict(options)
     name = options.pop("name", None)
     if name not in table:
@@ -52,7 +52,7 @@ def _construct(where, make, *args, **options):
 
 
 def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
-    """The signal class of `config.signal`, data prepared.
+    """The signal class of `config.signal`; its data are opened when needed.
 
     `config.signal.name` is the name of a module in `tfmetainit.signals`, or
     the full dotted name of a module of the user's; its `make_signal_class`
@@ -113,14 +113,15 @@ def build_optimizer(
             "config.optimizer.learning_rate must be positive. Received: "
             f"{options.learning_rate}"
         )
-    decay_steps = max(config.num_steps - options.warmup_steps, 1)
+    if options.warmup_steps:
+        start, peak = 0.0, options.learning_rate
+    else:
+        start, peak = options.learning_rate, None  # Keras: no warm-up
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0
-        if options.warmup_steps
-        else (options.learning_rate),
-        decay_steps=decay_steps,
+        initial_learning_rate=start,
+        decay_steps=max(config.num_steps - options.warmup_steps, 1),
         alpha=options.final_fraction,
-        warmup_target=options.learning_rate if options.warmup_steps else None,
+        warmup_target=peak,
         warmup_steps=options.warmup_steps,
     )
     return keras.optimizers.Adam(

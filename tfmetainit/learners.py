@@ -2,7 +2,8 @@
 
 A learner holds a field (whose weights are the learned initialization) and the
 inner loop's step sizes. `compile`, `fit`, `evaluate`, `predict`, callbacks and
-saving are Keras's own; a dataset element is a batch of `tfmetainit.tasks.Task`.
+`save_weights` are Keras's own; a dataset element is a batch of
+`tfmetainit.tasks.Task`.
 
 - MAML: Finn et al. 2017, arXiv 1703.03400. The outer gradient flows through
   every inner step.

@@ -1,9 +1,9 @@
 """A folder of the user's own images, of any sizes and kinds.
 
-Every file is read once at the start, cropped and resized, and kept in memory
-with 16 bits a channel. Files that cannot be read are skipped, counted and
-named. The split is by the hash of a file's relative name: adding images never
-moves one from the training set to the test set.
+Every file is read once, when a data set is first asked for, cropped and
+resized, and kept in memory with 16 bits a channel. Files that cannot be read
+are skipped, counted and named. The split is by the hash of a file's relative
+name: adding images never moves one from the training set to the test set.
 """
 
 import functools

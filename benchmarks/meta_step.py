@@ -32,7 +32,7 @@ import tensorflow as tf
 
 from tfmetainit import functional, learners
 from tfmetainit.fields import SIREN
-from tfmetainit.image_signals import pixel_coords
+from tfmetainit.pixels import pixel_coords
 from tfmetainit.tasks import Observations, Task
 
 _INNER_LR = 1e-2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import fields, functional, initial_weights
+from tfmetainit import fields, files, functional, initial_weights
 from tfmetainit.errors import InputError
 from tfmetainit.tasks import FieldLoss, Observations
 
@@ -82,7 +82,7 @@ def test_npz_round_trip(tmp_path):
     field = _field()
     params = functional.get_params(field)
     path = tmp_path / "weights.npz"
-    initial_weights.save_npz(path, params)
+    files.write_npz(path, params)
     assert sorted(np.load(path).files)[:2] == ["layer0/bias", "layer0/kernel"]
     for a, b in zip(params, initial_weights.load_npz(path, _field(1))):
         np.testing.assert_array_equal(a, b)
@@ -103,11 +103,11 @@ def test_npz_errors(tmp_path):
     with pytest.raises(InputError, match="is not an .npz file"):
         initial_weights.load_npz(path, field)
     wide = fields.SIREN(hidden_layers=2, hidden_units=9)
-    initial_weights.save_npz(path, functional.get_params(wide))
+    files.write_npz(path, functional.get_params(wide))
     with pytest.raises(InputError, match="have shapes"):
         initial_weights.load_npz(path, field)
     params = [p * np.nan for p in functional.get_params(field)]
-    initial_weights.save_npz(path, params)
+    files.write_npz(path, params)
     with pytest.raises(InputError, match="not finite"):
         initial_weights.load_npz(path, field)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import image_signals
+from tfmetainit import image_signals, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.generated_images import GeneratedConfig
 from tfmetainit.image_signals import ImageSignal, ImageSource
@@ -134,7 +134,7 @@ def test_text_is_visible():
 
 
 def test_pixel_coords_convention():
-    coords = image_signals.pixel_coords(2, 4)
+    coords = pixels.pixel_coords(2, 4)
     np.testing.assert_allclose(coords[0], [0.0, 0.0])
     np.testing.assert_allclose(coords[1], [0.0, 0.25])  # next column
     np.testing.assert_allclose(coords[4], [0.5, 0.0])  # next row
@@ -142,25 +142,40 @@ def test_pixel_coords_convention():
     assert coords.dtype == np.float32
 
 
-def test_crop_and_resize():
+def _cropped_in_tensorflow(image, resolution):
+    return image_signals.crop_and_resize(tf.constant(image), resolution)
+
+
+@pytest.mark.parametrize(
+    "crop_and_resize", [pixels.crop_and_resize, _cropped_in_tensorflow]
+)
+def test_crop_and_resize(crop_and_resize):
     image = np.zeros((4, 8, 3), np.float32)
     image[:, 2:6] = 1.0
-    result = image_signals.crop_and_resize(tf.constant(image), 4)
+    result = crop_and_resize(image, 4)
     np.testing.assert_array_equal(result, np.ones((4, 4, 3)))
     exact = np.random.default_rng(0).random((5, 5, 3), np.float32)
-    np.testing.assert_allclose(
-        image_signals.crop_and_resize(tf.constant(exact), 5), exact, atol=1e-6
-    )
+    np.testing.assert_allclose(crop_and_resize(exact, 5), exact, atol=1e-6)
     # Antialiasing: a fine checkerboard becomes grey, not aliased.
     board = np.indices((64, 64)).sum(axis=0) % 2
     board = np.repeat(board[..., None], 3, axis=-1).astype(np.float32)
-    small = image_signals.crop_and_resize(tf.constant(board), 8)
+    small = crop_and_resize(board, 8)
     np.testing.assert_allclose(small, 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(40, 64, 3), (7, 7, 3), (200, 150, 1)])
+def test_both_ways_to_resize_agree(shape):
+    image = np.random.default_rng(0).random(shape, np.float32)
+    np.testing.assert_allclose(
+        pixels.crop_and_resize(image, 16),
+        _cropped_in_tensorflow(image, 16),
+        atol=1e-5,
+    )
 
 
 def _toy_signal(points_per_step=7, count=5):
     """Image i is i / 10 plus its own coordinates, so values tell places."""
-    coords = image_signals.pixel_coords(4, 4).reshape(4, 4, 2)
+    coords = pixels.pixel_coords(4, 4).reshape(4, 4, 2)
     stack = np.stack(
         [
             np.concatenate([coords, np.full((4, 4, 1), i / 10)], axis=-1)

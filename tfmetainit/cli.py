@@ -1,5 +1,6 @@
 """What the commands share: flags, config files, errors in one sentence."""
 
+import argparse
 import difflib
 import logging
 import os
@@ -7,12 +8,16 @@ import pathlib
 import re
 import runpy
 import sys
-import tempfile
 
-from absl import app, flags
-from absl import logging as absl_logging
-
+from tfmetainit import quiet
 from tfmetainit.errors import InputError, UserError
+
+try:
+    from absl import app, flags
+    from absl import logging as absl_logging
+# A device that only runs an exported artifact need not have it.
+except ModuleNotFoundError:
+    app = flags = absl_logging = None
 
 # Flags that name a config file, and one that sets a field of it.
 _CONFIG_NAMES = ("config", "on")
@@ -29,24 +34,46 @@ def quiet_tensorflow():
     if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            import tensorflow as tf
+    with quiet.notices():
+        import tensorflow as tf
 
-            tf.config.list_physical_devices()  # looks for a GPU, and says so
-        except BaseException:
-            notices.seek(0)
-            os.write(terminal, notices.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+        tf.config.list_physical_devices()  # looks for a GPU, and says so
 
 
-def run(main, doc):
+def run_plain(main, doc, options):
+    """Runs `main(values)` for a command whose flags are plain values.
+
+    With absl as `run` does; without it, which an exported artifact does not
+    need, through argparse.
+
+    Args:
+        main: called with an object that has one attribute for each flag.
+        doc: what `--help` prints above the flags.
+        options: maps a flag's name to its type, `str` or `int`, and its help.
+    """
+    if flags is not None:
+        for name, (kind, text) in options.items():
+            define = (
+                flags.DEFINE_integer if kind is int else flags.DEFINE_string
+            )
+            define(name, None, text, module_name=main.__module__)
+        run(lambda argv: main(flags.FLAGS), doc, main.__module__)
+        return
+    parser = argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.error = lambda message: _exit(InputError(message))
+    for name, (kind, text) in options.items():
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    try:
+        main(parser.parse_args())
+    except UserError as error:
+        _exit(error)
+
+
+def run(main, doc, module=None):
     """Runs `main(argv)` under absl, with this package's rules for errors.
 
     A `UserError` is printed as one sentence and ends the process with its
@@ -55,12 +82,13 @@ def run(main, doc):
     Args:
         main: called with the arguments that are not flags.
         doc: what `--help` prints above the flags defined by the caller.
+        module: name of the module that defined them; `main`'s by default.
     """
     # absl shows the docstring and the flags of the module that was started;
     # of an installed console script that is an empty stub.
     sys.modules["__main__"].__doc__ = doc
     defined_by = flags.FLAGS.flags_by_module_dict()
-    for defined in defined_by.get(main.__module__, []):
+    for defined in defined_by.get(module or main.__module__, []):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], defined)
 
     def guarded(argv):

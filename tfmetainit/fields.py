@@ -51,6 +51,22 @@ def sine_uniform(w0, seed=None):
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
+@ops.custom_gradient
+def relu(x):
+    """`max(x, 0)`, whose derivative is made of operations that LiteRT has.
+
+    The derivative is `sign(max(x, 0))`, 0 at 0: the same as that of
+    `keras.activations.relu`, which LiteRT lacks (`ReluGrad`).
+    """
+    y = ops.relu(x)
+
+    def grad(upstream):
+        return upstream * ops.sign(y)
+
+    return y, grad
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
 class SineDense(keras.layers.Layer):
     """Dense layer with a sine activation: `sin(w0 * (x @ kernel + bias))`.
 
@@ -349,7 +365,7 @@ class FourierMLP(_CoordinateNetwork):
             self.stack.append(
                 keras.layers.Dense(
                     units,
-                    activation="sigmoid" if is_output else "relu",
+                    activation="sigmoid" if is_output else relu,
                     # The authors' framework draws dense kernels like this.
                     kernel_initializer=keras.initializers.LecunNormal(
                         seed=layer_seed

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import warnings
 
@@ -66,9 +67,7 @@ def atomic_path(path):
     try:
         yield pathlib.Path(temporary)
         # mkstemp makes files private; an output follows the user's umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:  # a decoder's or encoder's, not the system's
@@ -76,6 +75,55 @@ def atomic_path(path):
         raise InputError(f"Cannot write {path}: {error.strerror}.") from error
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def _umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a temporary folder that becomes `path` when the block succeeds.
+
+    A folder that is there already is replaced, and kept until then: the caller
+    has made sure that it may be. If the block raises, nothing changes.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    path = pathlib.Path(os.path.abspath(path))
+
+    def make_temporary():
+        return pathlib.Path(
+            tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        )
+
+    staging = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = make_temporary()
+        yield staging
+        os.chmod(staging, 0o777 & ~_umask())
+        if not path.exists():
+            os.rename(staging, path)
+            return
+        old = make_temporary()
+        os.rename(path, old)  # onto the empty folder
+        try:
+            os.rename(staging, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if error.errno is None:  # a decoder's or encoder's, not the system's
+            raise
+        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_json(path, value):
@@ -224,3 +272,26 @@ def _to_rgb(image, path):
         alpha = rgba[..., 3:]
         return rgba[..., :3] * alpha + (1.0 - alpha)
     return np.asarray(image.convert("RGB")).astype(np.float32) / 255.0
+
+
+def weight_names(count):
+    """Names of `count` parameters: kernel and bias of layer after layer."""
+    return [
+        f"layer{index // 2}/{'bias' if index % 2 else 'kernel'}"
+        for index in range(count)
+    ]
+
+
+def write_npz(path, params):
+    """Writes weights as `.npz`, atomically.
+
+    Args:
+        path: the file.
+        params: arrays, kernel and bias of layer after layer; they are named
+            `layer0/kernel`, `layer0/bias`, `layer1/kernel`, ...
+    """
+    arrays = {
+        n: np.asarray(p) for n, p in zip(weight_names(len(params)), params)
+    }
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)

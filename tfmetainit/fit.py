@@ -2,33 +2,165 @@ r"""Adapts a learned initialization to one file of yours, and renders it.
 
     python -m tfmetainit.fit --workdir=runs/text --input=photo.png \
         --steps=4 --output=fit.png
+    python -m tfmetainit.fit --artifact=exported/text/model.tflite \
+        --input=photo.png --steps=4 --output=fit.png
 
 The picture is cropped to its central square, resized to the resolution that
 the weights were trained at, and fitted by gradient steps from them. A field is
 continuous: --resolution=512x512 renders it at any size. --weights=fit.npz
 keeps the adapted weights.
+
+With --workdir, the weights are those of a training run, in TensorFlow. With
+--artifact, they are in a file of `python -m tfmetainit.export`, and LiteRT
+alone runs it: TensorFlow is neither needed nor imported.
 """
 
 import contextlib
 import math
+import os
 import pathlib
 import re
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
-from absl import flags
+import numpy as np
 
-from tfmetainit import cli
-
-cli.quiet_tensorflow()
-
-from tfmetainit import experiment, files, functional, initial_weights
+from tfmetainit import cli, files, pixels
 from tfmetainit.errors import InputError, UserError, check_range
-from tfmetainit.experiment import Workdir
-from tfmetainit.tasks import psnr_from_mse
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
 MAX_PIXELS = 2**26
+
+FLAGS = {
+    "workdir": (str, "Folder of a training run."),
+    "artifact": (str, "Instead of --workdir: an exported .tflite file."),
+    "input": (str, "The file to fit, for example an image."),
+    "output": (str, "The picture to write."),
+    "steps": (int, "Gradient steps; default: as many as in training."),
+    "resolution": (str, "Height and width of the rendering: 512x512."),
+    "weights": (str, "Also write the weights, as .npz."),
+}
+
+
+class Fitted(NamedTuple):
+    """One signal after its gradient steps.
+
+    Attributes:
+        psnr: in dB, after 0, 1, ... steps.
+        params: the adapted weights, arrays.
+        picture: the field at the training's resolution.
+        render: maps a height and a width to a picture of that size.
+    """
+
+    psnr: list[float]
+    params: list
+    picture: Callable[[], np.ndarray]
+    render: Callable[[int, int], np.ndarray]
+
+
+class _Run:
+    """What a training run's folder holds, fitted in TensorFlow."""
+
+    def __init__(self, workdir):
+        cli.quiet_tensorflow()
+        from tfmetainit import experiment
+
+        self._workdir = experiment.Workdir(workdir)
+        self._config = self._workdir.read_config()
+        self.default_steps = self._config.learner.inner_steps
+
+    def fit(self, input_path, steps) -> Fitted:
+        from tfmetainit import experiment, functional
+        from tfmetainit.tasks import psnr_from_mse
+
+        signal = experiment.build_signal(self._config)
+        task = signal.read_task(input_path)
+        learner = experiment.load_learner(self._workdir, self._config, signal)
+        start = functional.get_params(learner.field)
+        psnr = []
+        for params in learner.sgd_fit().trajectory(start, task.support, steps):
+            loss = learner.query_loss(params, task.query)
+            psnr.append(_finite(float(psnr_from_mse(loss)), len(psnr), steps))
+        field = functional.bind(learner.field, params)
+        return Fitted(
+            psnr,
+            [p.numpy() for p in params],
+            lambda: signal.picture(field(task.query.inputs).numpy()),
+            lambda height, width: signal.render(field, height, width),
+        )
+
+
+class _Artifact:
+    """What an exported .tflite file holds, fitted by LiteRT."""
+
+    def __init__(self, path):
+        from tfmetainit.lite_artifact import LiteArtifact
+
+        self._path = path
+        self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
+        metadata = self._artifact.metadata
+        try:
+            self.default_steps = int(metadata["inner_steps"])
+            self._kind = metadata["signal"]["kind"]
+            self._resolution = int(metadata["signal"].get("resolution", 0))
+            self._shapes = [tuple(p["shape"]) for p in metadata["params"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"The metadata of {path} are incomplete: {error!r}"
+            ) from error
+
+    def fit(self, input_path, steps) -> Fitted:
+        if self._kind != "image":
+            raise InputError(
+                "--artifact can fit images. Received: "
+                f"{self._path}, which was exported for signals of the kind "
+                f"{self._kind!r}; call its signatures instead"
+            )
+        side, artifact = self._resolution, self._artifact
+        image = pixels.crop_and_resize(files.read_image(input_path), side)
+        values = image.reshape(side * side, -1)
+        coords = pixels.pixel_coords(side, side)
+        if len(coords) > artifact.num_points:
+            # Exported for fewer observations than there are pixels.
+            rng = np.random.default_rng(0)
+            chosen = rng.choice(len(coords), artifact.num_points, replace=False)
+        else:
+            chosen = np.arange(len(coords))
+        theta, psnr = artifact.init(), []
+        for step in range(steps + 1):
+            if step:
+                theta, losses = artifact.adapt(
+                    theta, coords[chosen], values[chosen], 1
+                )
+                if not losses:
+                    _finite(math.nan, step, steps)
+            predicted = artifact.predict(theta, coords)
+            error = float(np.mean((predicted - values) ** 2))
+            psnr.append(_finite(pixels.psnr_from_mse(error), step, steps))
+        sizes = [math.prod(shape) for shape in self._shapes]
+        parts = np.split(theta, np.cumsum(sizes)[:-1])
+
+        def field(coords):
+            return artifact.predict(theta, coords)
+
+        return Fitted(
+            psnr,
+            [p.reshape(shape) for p, shape in zip(parts, self._shapes)],
+            lambda: field(coords).reshape(side, side, -1),
+            lambda height, width: pixels.render(field, height, width),
+        )
+
+
+def _finite(psnr, step, steps):
+    """The PSNR, unless it is not a number."""
+    if not math.isfinite(psnr):
+        raise UserError(
+            f"The fit diverged at step {step}; lower --steps (now {steps}). "
+            "Nothing was written."
+        )
+    return psnr
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
@@ -57,6 +189,7 @@ def fit(
     input_path,
     output_path,
     *,
+    artifact=None,
     steps=None,
     resolution=None,
     weights=None,
@@ -64,9 +197,10 @@ def fit(
     """Fits one signal and writes its rendering.
 
     Args:
-        workdir: the folder of a training run.
+        workdir: the folder of a training run; None with `artifact`.
         input_path: the file to fit.
         output_path: the picture to write.
+        artifact: path of an exported .tflite file, or None.
         steps: number of gradient steps in [0, 10000]; by default as many as
             in training.
         resolution: `(height, width)` of the rendering; by default that of the
@@ -80,55 +214,45 @@ def fit(
         InputError: if a file or a number is not valid; nothing is written.
         UserError: if the fit diverges; nothing is written.
     """
-    workdir = Workdir(workdir)
-    config = workdir.read_config()
-    steps = config.learner.inner_steps if steps is None else steps
-    check_range("--steps", steps, 0, MAX_STEPS)
+    if (workdir is None) == (artifact is None):
+        raise InputError(
+            "One of --workdir (a training run) and --artifact (an exported "
+            f".tflite file) must be given. Received: --workdir={workdir}, "
+            f"--artifact={artifact}"
+        )
     files.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"--weights must end in .npz. Received: {weights}")
-    signal = experiment.build_signal(config)
-    task = signal.read_task(input_path)
-    learner = experiment.load_learner(workdir, config, signal)
-    start = functional.get_params(learner.field)
+    source = _Artifact(artifact) if workdir is None else _Run(workdir)
+    steps = source.default_steps if steps is None else steps
+    check_range("--steps", steps, 0, MAX_STEPS)
     # Opened first: an output that cannot be written is known before the fit,
     # and both appear together at its end.
     with contextlib.ExitStack() as outputs:
         picture_file = outputs.enter_context(files.atomic_path(output_path))
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
-        psnr = []
-        for params in learner.sgd_fit().trajectory(start, task.support, steps):
-            loss = learner.query_loss(params, task.query)
-            psnr.append(float(psnr_from_mse(loss)))
-            if not math.isfinite(psnr[-1]):
-                raise UserError(
-                    f"The fit diverged at step {len(psnr) - 1}; lower --steps "
-                    f"(now {steps}). Nothing was written."
-                )
-        field = functional.bind(learner.field, params)
-        if resolution is None:
-            picture = signal.picture(field(task.query.inputs).numpy())
-        else:
-            picture = signal.render(field, *resolution)
+        fitted = source.fit(input_path, steps)
+        picture = fitted.render(*resolution) if resolution else fitted.picture()
         files.write_image(picture_file, picture)
         if weights is not None:
-            initial_weights.save_npz(weights_file, params)
-    return psnr
+            files.write_npz(weights_file, fitted.params)
+    return fitted.psnr
 
 
-def main(argv):
+def main(values):
     """Runs `fit` with the command's flags."""
-    del argv
-    values = flags.FLAGS
     started = time.monotonic()
-    resolution = values.resolution and parse_resolution(values.resolution)
+    for name in ("input", "output"):
+        if getattr(values, name) is None:
+            raise InputError(f"--{name} must be given: {FLAGS[name][1]}")
     psnr = fit(
         values.workdir,
         values.input,
         values.output,
+        artifact=values.artifact,
         steps=values.steps,
-        resolution=resolution,
+        resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
     )
     for step, value in enumerate(psnr):
@@ -143,18 +267,7 @@ def main(argv):
 
 def run():
     """The command `tfmetainit-fit`."""
-    flags.DEFINE_string("workdir", None, "Folder of a training run.")
-    flags.DEFINE_string("input", None, "The file to fit, for example an image.")
-    flags.DEFINE_string("output", None, "The picture to write.")
-    flags.DEFINE_integer(
-        "steps", None, "Gradient steps; default: as many as in training."
-    )
-    flags.DEFINE_string(
-        "resolution", None, "Height and width of the rendering: 512x512."
-    )
-    flags.DEFINE_string("weights", None, "Also write the weights, as .npz.")
-    flags.mark_flags_as_required(["workdir", "input", "output"])
-    cli.run(main, __doc__)
+    cli.run_plain(main, __doc__, FLAGS)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Notation: `params` is a list of tensors, one to one with the model's
 stays in the model and is read, never adapted.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -104,3 +105,20 @@ def mean(params_of_tasks: Sequence[Params]) -> Params:
     """The mean over tasks of several parameter lists."""
     count = len(params_of_tasks)
     return [tf.add_n(same) / count for same in zip(*params_of_tasks)]
+
+
+def flatten(params: Sequence) -> tf.Tensor:
+    """All parameters in one vector `[P]`, in their order, each row by row."""
+    return tf.concat([tf.reshape(p, [-1]) for p in params], axis=0)
+
+
+def unflatten(theta: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> Params:
+    """The inverse of `flatten`.
+
+    Args:
+        theta: `[P]`, where P is the number of entries of all `shapes`.
+        shapes: shapes of the parameters, in their order.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = tf.split(theta, sizes)
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]

@@ -1,9 +1,6 @@
-"""What the image classes share: pixel coordinates, cropping, tasks.
+"""What the image classes share: cropping, tasks, rendering.
 
-Convention: pixel (row, column) of an R x R image has the coordinates
-(row / R, column / R), row first, in [0, 1): `linspace(0, 1, R,
-endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
-notebook). An array `[R, R, 3]` is flattened row by row.
+`tfmetainit.pixels` states the convention of the coordinates.
 """
 
 import functools
@@ -13,26 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import files
+from tfmetainit import files, pixels
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.tasks import Observations, SignalClass, Task
 
 SPLITS = ("train", "validation", "test")
 MAX_RESOLUTION = 4096
-# Points rendered at a time: bounds the memory of large pictures.
-_RENDER_CHUNK = 65536
-
-
-def pixel_coords(height: int, width: int) -> np.ndarray:
-    """Coordinates of all pixels, float32 `[height * width, 2]` in [0, 1)."""
-    rows = np.linspace(0.0, 1.0, height, endpoint=False)
-    columns = np.linspace(0.0, 1.0, width, endpoint=False)
-    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
-    return grid.reshape(-1, 2).astype(np.float32)
 
 
 def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
-    """The largest central square of an image, resized with antialiasing.
+    """`pixels.crop_and_resize` for pipelines: within 1e-5 the same numbers.
 
     Args:
         image: floats `[height, width, channels]`.
@@ -100,7 +87,7 @@ class ImageSignal(SignalClass):
         self.inner_steps = inner_steps
         self.points_per_step = points_per_step
         self.shuffle_buffer = shuffle_buffer
-        self.coords = pixel_coords(resolution, resolution)
+        self.coords = pixels.pixel_coords(resolution, resolution)
 
     @functools.cached_property
     def _source(self):
@@ -156,25 +143,29 @@ class ImageSignal(SignalClass):
             Observations(coords[steps], values[steps]),
         )
 
+    def describe(self):
+        return {
+            "kind": "image",
+            "resolution": self.resolution,
+            "conventions": (
+                "coords: (row / R, column / R), row first, in [0, 1), for "
+                "pixel (row, column) of an R x R image; values: red, green, "
+                "blue in [0, 1]"
+            ),
+        }
+
     def read_task(self, path):
-        image = crop_and_resize(files.read_image(path), self.resolution)
-        return self.whole_task(tf.reshape(image, [-1, self.value_dims]))
+        image = pixels.crop_and_resize(files.read_image(path), self.resolution)
+        values = image.reshape(-1, self.value_dims)
+        return self.whole_task(tf.constant(values))
 
     def picture(self, values):
         return np.reshape(values, [self.resolution, self.resolution, 3])
 
     def render(self, field, height, width):
-        columns = np.linspace(0.0, 1.0, width, endpoint=False)
-        picture = np.empty([height, width, 3], np.float32)
-        rows_at_once = max(1, _RENDER_CHUNK // width)
-        for top in range(0, height, rows_at_once):
-            rows = np.arange(top, min(top + rows_at_once, height)) / height
-            grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
-            values = field(tf.constant(grid.reshape(-1, 2), tf.float32))
-            picture[top : top + len(rows)] = np.reshape(
-                values, [len(rows), width, 3]
-            )
-        return picture
+        return pixels.render(
+            lambda coords: field(tf.constant(coords)), height, width
+        )
 
 
 def tfds_images(builder, splits: dict[str, str]) -> ImageSource:

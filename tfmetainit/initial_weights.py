@@ -109,21 +109,6 @@ def shuffled(params: Params, seed: int) -> Params:
     ]
 
 
-def _names(count):
-    """Names of `count` parameters: kernel and bias of layer after layer."""
-    return [
-        f"layer{index // 2}/{'bias' if index % 2 else 'kernel'}"
-        for index in range(count)
-    ]
-
-
-def save_npz(path, params: Params) -> None:
-    """Writes weights as `.npz`, atomically."""
-    arrays = {n: np.asarray(p) for n, p in zip(_names(len(params)), params)}
-    with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-
-
 def load_npz(path, field: keras.Model) -> Params:
     """Reads weights of `field` from an `.npz` file.
 
@@ -145,7 +130,7 @@ def load_npz(path, field: keras.Model) -> Params:
     # A damaged archive makes NumPy raise errors of many kinds.
     except Exception as error:
         raise InputError(f"{path} is not an .npz file: {error}") from error
-    names = _names(len(field.trainable_variables))
+    names = files.weight_names(len(field.trainable_variables))
     if sorted(arrays) != sorted(names):
         raise InputError(
             f"The weights of this network are named {', '.join(names)}. "

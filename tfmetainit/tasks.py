@@ -21,12 +21,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import functional
+from tfmetainit import functional, pixels
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
-
-# 100 dB: keeps the mean over signals finite when one is a flat colour.
-_MIN_MSE = 1e-10
 
 
 class Observations(NamedTuple):
@@ -68,9 +65,9 @@ def psnr_from_mse(mse):
     after this, never before (Tancik et al. 2021). A perfect fit counts 100 dB.
     """
     if isinstance(mse, tf.Tensor):
-        mse = tf.maximum(mse, tf.cast(_MIN_MSE, mse.dtype))
+        mse = tf.maximum(mse, tf.cast(pixels.MIN_MSE, mse.dtype))
         return -10.0 / math.log(10.0) * tf.math.log(mse)
-    return -10.0 * np.log10(np.maximum(mse, _MIN_MSE))
+    return pixels.psnr_from_mse(mse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +144,16 @@ class SignalClass(abc.ABC):
         Raises:
             InputError: if the file cannot be read as such a signal.
         """
+
+    def describe(self) -> dict:
+        """What the user of an exported artifact must know of the signals.
+
+        Returns:
+            A JSON-serializable dict: "kind" ("image" is what `python -m
+            tfmetainit.fit --artifact` can read) and whatever a caller needs to
+            prepare inputs and values.
+        """
+        return {"kind": "custom"}
 
     @abc.abstractmethod
     def picture(self, values: np.ndarray) -> np.ndarray:

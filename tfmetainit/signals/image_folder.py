@@ -15,14 +15,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfmetainit import files
+from tfmetainit import files, pixels
 from tfmetainit.errors import InputError
-from tfmetainit.image_signals import (
-    SPLITS,
-    ImageSignal,
-    ImageSource,
-    crop_and_resize,
-)
+from tfmetainit.image_signals import SPLITS, ImageSignal, ImageSource
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -93,15 +88,13 @@ def read_folder(folder: str, resolution: int) -> ImageSource:
     unreadable = []
     for path in tqdm(paths, desc=f"Reading {root}", unit="image", disable=None):
         try:
-            image = crop_and_resize(files.read_image(path), resolution)
+            image = pixels.crop_and_resize(files.read_image(path), resolution)
         except InputError as error:
             unreadable.append(path)
             _LOGGER.warning("Skipped: %s", error)
             continue
         name = path.relative_to(root).as_posix()
-        images[split_of(name)].append(
-            np.uint16(np.round(_MAX_16_BIT * image.numpy()))
-        )
+        images[split_of(name)].append(np.uint16(np.round(_MAX_16_BIT * image)))
     counts = {split: len(of_split) for split, of_split in images.items()}
     _LOGGER.info(
         "%s: %d images read %s, %d files skipped as unreadable",

@@ -1,0 +1,1 @@
+"""Export of a learned initialization together with its few-step adapter."""

@@ -1,0 +1,308 @@
+"""The learned initialization and its few-step adapter, as one tf.Module.
+
+What a device or a server runs: pure functions of a flat parameter vector theta
+`[P]` (the field's parameters in their order, each row by row). The gradient
+steps are those of `tfmetainit.adaptation.adapt` and the forward models those of
+the training; only the bookkeeping around them is added here:
+
+- Observations come as arrays of N rows of which the first `n_points` count.
+  Rows beyond them may hold anything, NaN included.
+- They are worked through in chunks, which bounds the memory; chunks beyond
+  `n_points` are skipped. The loss and its gradient are sums over chunks.
+- `steps` is a tensor: a `tf.while_loop` runs up to a maximum fixed at export.
+
+Rules for an artifact free of Flex operations: theta is split outside of the
+tape; the residual enters as the tape's output gradient; nothing is sliced or
+broadcast from an unknown size inside of it (see `functional.value_and_grad`).
+"""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit import adaptation, functional
+from tfmetainit.forward_models import ForwardModel
+from tfmetainit.functional import Params
+from tfmetainit.learners import MetaLearner
+from tfmetainit.tasks import FieldLoss, Observations
+
+# Points worked on at a time: the activations of a SIREN of width 256 then fit
+# into a core's cache, which is faster than the whole picture at once.
+CHUNK = 1024
+# Prediction keeps two layers' activations, not all of them: longer chunks.
+PREDICT_CHUNKS = 4
+# What `losses` holds for steps that were not taken.
+NOT_TAKEN = -1.0
+PRECISIONS = ("float32", "float16")
+_MAX_FLOAT = float(np.finfo(np.float32).max)
+
+
+class Adapter(tf.Module):
+    """A learned init with its step sizes and gradient steps.
+
+    Args:
+        learner: the trained learner; its weights are copied.
+        input_shape: shape of one row of `inputs`, for example `(2,)`.
+        value_shape: shape of one row of `values`, for example `(3,)`.
+        coords_shape: shape of one row of `coords`.
+        max_steps: the largest number of gradient steps of one call.
+        precision: "float32", or "float16" for weights stored in half the size;
+            all arithmetic is float32.
+        chunk: rows worked on at a time.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        *,
+        input_shape: tuple[int, ...],
+        value_shape: tuple[int, ...],
+        coords_shape: tuple[int, ...],
+        max_steps: int,
+        precision: str = "float32",
+        chunk: int = CHUNK,
+    ):
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"`precision` must be one of {PRECISIONS}. Received: "
+                f"precision={precision!r}"
+            )
+        field = learner.field
+        self.input_shape = tuple(input_shape)
+        self.value_shape = tuple(value_shape)
+        self.coords_shape = tuple(coords_shape)
+        self.precision = precision
+        self.max_steps = max_steps
+        self.chunk = chunk
+        self._shapes = [tuple(v.shape) for v in field.trainable_variables]
+        self.num_params = sum(map(math.prod, self._shapes))
+        self._support_model = learner.support_loss.forward_model
+        self._query_loss = learner.query_loss
+        # The network's own weights are not tracked: theta is all there is.
+        self._field = _Untracked(field)
+        self._frozen = [v.value for v in field.non_trainable_variables]
+        self.theta = tf.Variable(
+            tf.cast(
+                functional.flatten(functional.get_params(field)), precision
+            ),
+            trainable=False,
+            name="theta",
+        )
+        sizes = [np.asarray(size) for size in learner.step_sizes.as_params()]
+        self.per_weight = sizes[0].ndim > 0
+        if self.per_weight:
+            self._flat_sizes = tf.Variable(
+                tf.cast(functional.flatten(sizes), precision),
+                trainable=False,
+                name="step_sizes",
+            )
+        else:
+            self._sizes = [float(size) for size in sizes]
+
+    def step_sizes(self) -> Params:
+        """The step sizes as `adaptation.adapt` takes them."""
+        if self.per_weight:
+            sizes = tf.cast(self._flat_sizes, tf.float32)
+            return functional.unflatten(sizes, self._shapes)
+        return self._sizes
+
+    def init(self) -> tf.Tensor:
+        """The learned initial weights: float32 `[P]`."""
+        return tf.cast(self.theta, tf.float32)
+
+    def init_params(self) -> Params:
+        """The same as a list of the field's parameters."""
+        return functional.unflatten(self.init(), self._shapes)
+
+    def adapt(self, theta, inputs, values, n_points, steps):
+        """Adapts theta to the first `n_points` rows by gradient descent.
+
+        Args:
+            theta: float32 `[P]`.
+            inputs: float32 `[N, *input_shape]`.
+            values: float32 `[N, *value_shape]`.
+            n_points: int32 scalar, the number of rows that count. If it is not
+                in [1, N], no step is taken.
+            steps: int32 scalar; clipped to [0, `max_steps`].
+
+        Returns:
+            A dict of
+
+            - theta: float32 `[P]`, after the last step whose loss and weights
+              were finite. With NaN or infinity among the rows that count, that
+              is the theta received.
+            - losses: float32 `[max_steps]`, the mean squared error before each
+              step, and -1 for steps that were not taken.
+            - steps_taken: int32 scalar, the number of steps that were.
+        """
+        count = _length(inputs)
+        valid = tf.logical_and(n_points >= 1, n_points <= count)
+        limit = tf.where(valid, tf.clip_by_value(steps, 0, self.max_steps), 0)
+        support = Observations(
+            self._chunks(inputs)[None], self._chunks(values)[None]
+        )
+        loss = _MaskedLoss(
+            self._field.value, self._support_model, n_points, self._shapes
+        )
+        step_sizes = self.step_sizes()
+
+        def body(step, theta, losses, healthy):
+            params, before = adaptation.adapt(
+                loss,
+                functional.unflatten(theta, self._shapes),
+                support,
+                num_steps=1,
+                step_sizes=step_sizes,
+            )
+            before = before[0]
+            adapted = functional.flatten(params)
+            # One sum sees whether all are finite (is_finite is no builtin of
+            # LiteRT); a comparison with NaN is false.
+            size = tf.reduce_sum(tf.abs(adapted)) + before
+            healthy = size <= _MAX_FLOAT
+            now = tf.logical_and(tf.range(self.max_steps) == step, healthy)
+            return (
+                step + tf.cast(healthy, tf.int32),
+                tf.where(healthy, adapted, theta),
+                tf.where(now, before, losses),
+                healthy,
+            )
+
+        taken, theta, losses, _ = tf.while_loop(
+            lambda step, theta, losses, healthy: tf.logical_and(
+                step < limit, healthy
+            ),
+            body,
+            [0, theta, tf.fill([self.max_steps], NOT_TAKEN), True],
+        )
+        return {"theta": theta, "losses": losses, "steps_taken": taken}
+
+    def predict(self, theta, coords) -> tf.Tensor:
+        """What the field of weights theta predicts, through the query model.
+
+        Args:
+            theta: float32 `[P]`.
+            coords: float32 `[N, *coords_shape]`: for images, the coordinates of
+                any points, on or between the training's pixels.
+
+        Returns:
+            float32 `[N, ...]`.
+        """
+        params = functional.unflatten(theta, self._shapes)
+
+        def predict(coords):
+            return self._query_loss.predict(params, coords)
+
+        count = coords.shape[0]
+        if count is not None:
+            # Unrolled: the chunks share memory all the same, and a loop would
+            # store a constant of the result's size in the file.
+            chunk = PREDICT_CHUNKS * self.chunk
+            number = -(-count // chunk)
+            heights = [(count + i) // number for i in range(number)]
+            return tf.concat(
+                [predict(part) for part in tf.split(coords, heights)], axis=0
+            )
+        values = tf.map_fn(
+            predict,
+            self._chunks(coords),
+            fn_output_signature=tf.float32,
+            parallel_iterations=1,
+        )
+        values = tf.reshape(values, [-1, *values.shape[2:]])
+        return values[: tf.shape(coords)[0]]
+
+    def _chunks(self, rows):
+        """`[N, ...]` as `[chunks, rows of a chunk, ...]`, padded with zeros."""
+        count = _length(rows)
+        if isinstance(count, int):
+            number = max(1, -(-count // self.chunk))
+            height = -(-count // number)
+        else:
+            number = tf.maximum(1, -(-count // self.chunk))
+            height = -(-count // number)
+        padding = [[0, number * height - count]] + [[0, 0]] * (
+            len(rows.shape) - 1
+        )
+        return tf.reshape(
+            tf.pad(rows, padding), [number, height, *rows.shape[1:]]
+        )
+
+
+class _MaskedLoss:
+    """Mean squared error of the first `n_points` rows, chunk by chunk.
+
+    A `tfmetainit.adaptation.Loss` of observations `[chunks, rows, ...]`.
+    """
+
+    def __init__(
+        self,
+        field: keras.Model,
+        forward_model: ForwardModel,
+        n_points: tf.Tensor,
+        shapes: list[tuple[int, ...]],
+    ):
+        self._field = field
+        self._forward_model = forward_model
+        self._n_points = n_points
+        self._shapes = shapes
+
+    def value_and_grad(self, params, observed):
+        height = tf.shape(observed.inputs)[1]
+        if observed.inputs.shape[1] is not None:
+            height = observed.inputs.shape[1]
+        row_size = math.prod(observed.values.shape[2:])
+        scale = 1.0 / (row_size * tf.cast(self._n_points, tf.float32))
+        # Zeros made from a number known at run time only: constants of the
+        # parameters' shapes would be stored in the file.
+        zero = tf.cast(tf.minimum(self._n_points, 0), tf.float32)
+
+        def body(index, value, gradients):
+            valid = index * height + tf.range(height) < self._n_points
+
+            def measure(predictions, values):
+                residual = tf.where(
+                    _column(valid, values), predictions - values, 0.0
+                )
+                return (
+                    scale * tf.reduce_sum(tf.square(residual)),
+                    2.0 * scale * residual,
+                )
+
+            inputs = observed.inputs[index]
+            # 0 x NaN is NaN: what does not count must be finite.
+            inputs = tf.where(_column(valid, inputs), inputs, 0.0)
+            loss = FieldLoss(self._field, self._forward_model, measure)
+            of_chunk, gradients_of_chunk = loss.value_and_grad(
+                params, Observations(inputs, observed.values[index])
+            )
+            gradients = [a + b for a, b in zip(gradients, gradients_of_chunk)]
+            return index + 1, value + of_chunk, gradients
+
+        _, value, gradients = tf.while_loop(
+            lambda index, value, gradients: index * height < self._n_points,
+            body,
+            [0, zero, [tf.fill(shape, zero) for shape in self._shapes]],
+        )
+        return value, gradients
+
+
+class _Untracked:
+    """Hides a Keras model from tf.Module, which would save its weights."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def _length(rows):
+    """The number of rows: an int where it is static, else a scalar tensor."""
+    static = rows.shape[0]
+    return tf.shape(rows)[0] if static is None else static
+
+
+def _column(mask, like):
+    """A mask `[n]` that broadcasts over the rows of `like`, `[n, ...]`."""
+    return tf.reshape(mask, [-1] + [1] * (len(like.shape) - 1))

@@ -1,0 +1,346 @@
+"""From a training run to artifacts that fit signals by themselves.
+
+    <output_dir>/
+      model.tflite             LiteRT: phones, browsers, C (lite.py)
+      saved_model/1/           TF Serving (saved_model.py)
+      serving/                 its models.config, batching_parameters.txt
+      metadata.json            what is in the artifacts; also in model.tflite
+
+All of it is written to a temporary folder, checked against the Python code on
+a held-out signal, and renamed into place.
+"""
+
+import dataclasses
+import os
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+
+import tfmetainit
+from tfmetainit import (
+    adaptation,
+    experiment,
+    files,
+    lite_artifact,
+    pixels,
+    quiet,
+)
+from tfmetainit.errors import InputError, UserError, check_range
+from tfmetainit.experiment import Workdir
+from tfmetainit.export import lite, saved_model, serving
+from tfmetainit.export.adapter import PRECISIONS, Adapter
+from tfmetainit.tasks import Observations, Task
+
+FORMATS = ("saved_model", "tflite")
+MAX_POINTS = 2**22
+MAX_STEPS = 10_000
+# Largest difference of any predicted value after the training's number of
+# steps, artifact against Python, that an export may have.
+TOLERANCE = 1e-4
+TFLITE = "model.tflite"
+METADATA = "metadata.json"
+_FORMAT_NAME = "tfmetainit export"
+# Of the config: where somebody's files are is nobody else's concern.
+_PRIVATE_FIELDS = ("folder", "data_dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What was exported.
+
+    Attributes:
+        sizes: bytes of every file, by its path below the output folder.
+        signatures: names of the inputs of every signature, by format.
+        operations: of the .tflite file, and how often each occurs.
+        differences: largest difference of a predicted value from Python's, by
+            format.
+        psnr: in dB on the held-out signal, before and after the training's
+            number of steps, in Python from the trained weights and in the
+            artifacts.
+        seconds: duration.
+    """
+
+    sizes: dict[str, int]
+    signatures: dict[str, dict[str, list[str]]]
+    operations: dict[str, int]
+    differences: dict[str, float]
+    psnr: dict[str, tuple[float, float]]
+    seconds: float
+
+
+def export(
+    workdir,
+    output_dir,
+    *,
+    formats=FORMATS,
+    num_points: int | None = None,
+    max_steps: int = 64,
+    precision: str = "float32",
+    input_path=None,
+    license_name: str = "not stated",
+) -> Summary:
+    """Exports the best weights of a training run.
+
+    Args:
+        workdir: the folder of the run.
+        output_dir: the folder to write; an earlier export there is replaced.
+        formats: which of `FORMATS`.
+        num_points: the number of observations that one call of the .tflite
+            file's `adapt` takes at most; by default those of one signal of
+            the class.
+        max_steps: the number of steps that one call of `adapt` takes at most.
+        precision: "float32", or "float16" for weights of half the size.
+        input_path: the signal that the artifacts are checked on; by default
+            the first of the class's test split.
+        license_name: of the weights, recorded in the metadata.
+
+    Raises:
+        InputError: if an argument, the run, or the output folder is not valid.
+        UserError: if an artifact's numbers differ from Python's by more than
+            `TOLERANCE`; nothing is left behind.
+    """
+    started = time.monotonic()
+    formats = tuple(dict.fromkeys(formats))
+    if not formats or not set(formats) <= set(FORMATS):
+        raise InputError(
+            f"--formats must be among {', '.join(FORMATS)}. Received: "
+            f"{', '.join(formats) or 'none'}"
+        )
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"--precision must be one of {', '.join(PRECISIONS)}. Received: "
+            f"{precision}"
+        )
+    check_range("--max_steps", max_steps, 1, MAX_STEPS)
+    if num_points is not None:
+        check_range("--num_points", num_points, 1, MAX_POINTS)
+    output_dir = pathlib.Path(output_dir)
+    _check_output(output_dir)
+    workdir = Workdir(workdir)
+    config = workdir.read_config()
+    signal = experiment.build_signal(config)
+    learner = experiment.load_learner(workdir, config, signal)
+    task = _held_out(signal, input_path)
+    num_coords = int(task.query.inputs.shape[0])
+    if num_points is None:
+        num_points = int(task.support.inputs.shape[1])
+        check_range("The number of observations", num_points, 1, MAX_POINTS)
+    adapter = Adapter(
+        learner,
+        input_shape=task.support.inputs.shape[2:],
+        value_shape=task.support.values.shape[2:],
+        coords_shape=task.query.inputs.shape[1:],
+        max_steps=max_steps,
+        precision=precision,
+    )
+    name = config.signal.name.rpartition(".")[2]
+    metadata = _metadata(
+        name, workdir, config, signal, adapter, learner, license_name
+    )
+    metadata["num_points"], metadata["num_coords"] = num_points, num_coords
+    case = _Case(learner, adapter, task, num_points)
+    signatures, differences, operations = {}, {}, {}
+    psnr = {"Python": case.psnr()}
+    with files.atomic_folder(output_dir) as staging:
+        files.write_json(staging / METADATA, metadata)
+        if "saved_model" in formats:
+            folder = staging / "saved_model" / "1"
+            with quiet.notices():
+                signatures["saved_model"] = saved_model.save(adapter, folder)
+            serving.write_warmup(folder, name, case.requests())
+            serving.write_configs(staging / "serving", name)
+            predicted = case.through_saved_model(folder)
+            differences["saved_model"] = case.compare("SavedModel", predicted)
+            psnr["saved_model"] = case.psnr(predicted)
+        if "tflite" in formats:
+            with quiet.notices():
+                content = lite.convert(
+                    adapter,
+                    num_points=num_points,
+                    num_coords=num_coords,
+                    metadata=metadata,
+                )
+            (staging / TFLITE).write_bytes(content)
+            operations = lite.operations(content)
+            signatures["tflite"] = {
+                name: sorted(inputs)
+                for name, (inputs, _) in lite_artifact.SIGNATURES.items()
+            }
+            predicted = case.through_lite(staging / TFLITE)
+            differences["tflite"] = case.compare(".tflite file", predicted)
+            psnr["tflite"] = case.psnr(predicted)
+    sizes = {
+        path.relative_to(output_dir).as_posix(): path.stat().st_size
+        for path in sorted(output_dir.rglob("*"))
+        if path.is_file()
+    }
+    return Summary(
+        sizes,
+        signatures,
+        operations,
+        differences,
+        psnr,
+        time.monotonic() - started,
+    )
+
+
+def _check_output(output_dir):
+    """Raises InputError unless the folder may be made or replaced."""
+    if not output_dir.exists() or (
+        output_dir.is_dir() and not any(output_dir.iterdir())
+    ):
+        return
+    try:
+        known = files.read_json(output_dir / METADATA)["format"]
+    except (InputError, KeyError, TypeError):
+        known = None
+    if known != _FORMAT_NAME:
+        raise InputError(
+            "--output_dir must be a new folder, an empty one, or one of an "
+            f"earlier export. Received: {output_dir}, which holds other files"
+        )
+
+
+def _held_out(signal, input_path) -> Task:
+    """The signal that the artifacts are checked on."""
+    if input_path is not None:
+        return signal.read_task(input_path)
+    for batch in signal.make_dataset("test", 1).take(1):
+        return tf.nest.map_structure(lambda leaf: leaf[0], batch)
+    raise InputError("The test split of the class holds no signal.")
+
+
+def _metadata(
+    name, workdir, config, signal, adapter, learner, license_name
+) -> dict:
+    config = config.to_dict()
+    for field in _PRIVATE_FIELDS:
+        config["signal"].pop(field, None)
+    best = files.read_json(workdir.best_record)
+    params = [
+        {"name": name, "shape": list(variable.shape)}
+        for name, variable in zip(
+            files.weight_names(len(learner.field.trainable_variables)),
+            learner.field.trainable_variables,
+        )
+    ]
+    return {
+        "format": _FORMAT_NAME,
+        "version": tfmetainit.__version__,
+        "name": name,
+        "license": license_name,
+        "signal": signal.describe(),
+        "input_shape": list(adapter.input_shape),
+        "value_shape": list(adapter.value_shape),
+        "coords_shape": list(adapter.coords_shape),
+        "num_params": adapter.num_params,
+        "params": params,
+        "precision": adapter.precision,
+        "inner_steps": learner.inner_steps,
+        "max_steps": adapter.max_steps,
+        "step_sizes": config["learner"].get("step_sizes", "scalar"),
+        "expected_psnr": {
+            "db": best["psnr"],
+            "after_steps": learner.inner_steps,
+            "on": "validation signals of the class",
+            "training_step": best["step"],
+        },
+        "config": config,
+    }
+
+
+class _Case:
+    """A held-out signal, and what Python makes of it.
+
+    Predictions are pairs: before and after the training's number of steps.
+    """
+
+    def __init__(self, learner, adapter, task: Task, num_points: int):
+        self._steps = min(learner.inner_steps, adapter.max_steps)
+        self._coords = task.query.inputs.numpy()
+        self._target = task.query.values.numpy()
+        self._inputs = task.support.inputs[0, :num_points].numpy()
+        self._values = task.support.values[0, :num_points].numpy()
+        support = Observations(
+            tf.constant(self._inputs[None]), tf.constant(self._values[None])
+        )
+        # Of float16 weights, the artifacts take the steps from the rounded.
+        params = adapter.init_params()
+        adapted, _ = adaptation.adapt(
+            learner.support_loss,
+            params,
+            support,
+            num_steps=self._steps,
+            step_sizes=adapter.step_sizes(),
+        )
+        self._expected = tuple(
+            learner.query_loss.predict(p, task.query.inputs).numpy()
+            for p in (params, adapted)
+        )
+
+    def psnr(self, predicted=None) -> tuple[float, ...]:
+        """PSNR in dB of a pair of predictions; of Python's by default."""
+        return tuple(
+            float(pixels.psnr_from_mse(np.mean((values - self._target) ** 2)))
+            for values in predicted or self._expected
+        )
+
+    def compare(self, name, predicted) -> float:
+        """The largest difference from Python's predictions.
+
+        Raises:
+            UserError: if it is not within `TOLERANCE`.
+        """
+        difference = max(
+            float(np.max(np.abs(a - b)))
+            for a, b in zip(predicted, self._expected)
+        )
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"After {self._steps} steps, the {name}'s values may differ "
+                f"from Python's by {TOLERANCE:g}. Received: a difference of "
+                f"{difference:.2g}; nothing was written."
+            )
+        return difference
+
+    def _observed(self, steps):
+        return {
+            "inputs": self._inputs[None],
+            "values": self._values[None],
+            "n_points": np.int32([len(self._inputs)]),
+            "steps": np.int32([steps]),
+        }
+
+    def requests(self) -> dict[str, dict]:
+        """Inputs for the SavedModel's signature that does everything."""
+        observed = self._observed(self._steps)
+        return {"fit_predict": {**observed, "coords": self._coords[None]}}
+
+    def through_saved_model(self, folder):
+        """Predictions of the SavedModel in `folder`."""
+        signatures = tf.saved_model.load(str(folder)).signatures
+        theta = signatures["init"]()["theta"]
+        observed = {
+            name: tf.constant(value)
+            for name, value in self._observed(self._steps).items()
+        }
+        adapted = signatures["adapt"](theta=theta, **observed)["theta"]
+        return tuple(
+            signatures["predict"](
+                theta=t, coords=tf.constant(self._coords[None])
+            )["values"][0].numpy()
+            for t in (theta, adapted)
+        )
+
+    def through_lite(self, path):
+        """Predictions of the .tflite file, by LiteRT."""
+        artifact = lite_artifact.LiteArtifact(path, os.cpu_count())
+        theta = artifact.init()
+        adapted, _ = artifact.adapt(
+            theta, self._inputs, self._values, self._steps
+        )
+        return tuple(
+            artifact.predict(t, self._coords) for t in (theta, adapted)
+        )

@@ -1,0 +1,249 @@
+"""The adapter as one .tflite file for LiteRT: phones, browsers, C programs.
+
+Signatures, all stateless, all shapes static, builtin operations only:
+
+    init() -> theta
+    adapt(theta, inputs, values, n_points, steps) -> theta, losses, steps_taken
+    predict(theta, coords) -> values
+
+The converter's file is changed in three ways before it is written:
+
+- Matrix products with the transpose of a tensor that is no constant (the
+  gradient with respect to a layer's input) come out as FULLY_CONNECTED, which
+  LiteRT's XNNPACK kernels run only for constant weights; the fallback is an
+  order of magnitude slower. They become BATCH_MATMUL, the same product.
+- Equal buffers are stored once.
+- The metadata are put in as the model's metadata entry "tfmetainit" (JSON).
+"""
+
+import collections
+import copy
+import json
+import tempfile
+
+import flatbuffers
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from tfmetainit.errors import UserError
+from tfmetainit.export.adapter import Adapter
+from tfmetainit.lite_artifact import METADATA_NAME
+
+_FILE_IDENTIFIER = b"TFL3"
+_NO_BIAS = -1
+_NO_DATA = 0  # by convention a model's buffer 0 is empty
+_MIN_HALF_SIZE = 1024
+_OPERATION_NAMES = {
+    code: name
+    for name, code in vars(schema.BuiltinOperator).items()
+    if not name.startswith("_")
+}
+
+
+def convert(
+    adapter: Adapter, *, num_points: int, num_coords: int, metadata: dict
+) -> bytes:
+    """The adapter as the bytes of a .tflite file.
+
+    Args:
+        adapter: what is exported.
+        num_points: the static number of rows of `inputs` and `values`.
+        num_coords: the static number of rows of `coords`.
+        metadata: JSON-serializable; stored in the file.
+
+    Raises:
+        UserError: if the field or forward model needs an operation that LiteRT
+            does not have.
+    """
+
+    def rows(count, shape):
+        return tf.TensorSpec([count, *shape], tf.float32)
+
+    theta = tf.TensorSpec([adapter.num_params], tf.float32)
+    scalar = tf.TensorSpec([], tf.int32)
+    module = tf.Module()
+    module.adapter = adapter
+    signatures = {
+        "init": tf.function(
+            lambda: {"theta": adapter.init()}, input_signature=[]
+        ),
+        "adapt": tf.function(
+            adapter.adapt,
+            input_signature=[
+                theta,
+                rows(num_points, adapter.input_shape),
+                rows(num_points, adapter.value_shape),
+                scalar,
+                scalar,
+            ],
+        ),
+        "predict": tf.function(
+            lambda theta, coords: {"values": adapter.predict(theta, coords)},
+            input_signature=[theta, rows(num_coords, adapter.coords_shape)],
+        ),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(signatures)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        content = converter.convert()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    _use_batch_matmul(model)
+    if adapter.precision == "float16":
+        _store_half(model)
+    _store_buffers_once(model)
+    _add_metadata(model, metadata)
+    content = _pack(model)
+    foreign = [op for op in operations(content) if op.startswith("CUSTOM")]
+    if foreign:
+        raise UserError(
+            "A .tflite file may hold LiteRT's builtin operations only. "
+            f"Received: a model that needs {', '.join(foreign)}"
+        )
+    return content
+
+
+def operations(content: bytes) -> dict[str, int]:
+    """The operations of a .tflite file and how often each occurs.
+
+    Operations that are not LiteRT's own are called "CUSTOM:<name>"; Flex
+    operations are among them.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    counts = collections.Counter()
+    for i in range(model.SubgraphsLength()):
+        subgraph = model.Subgraphs(i)
+        for j in range(subgraph.OperatorsLength()):
+            index = subgraph.Operators(j).OpcodeIndex()
+            opcode = model.OperatorCodes(index)
+            name = _OPERATION_NAMES[_code(opcode)]
+            if name == "CUSTOM":
+                name = f"CUSTOM:{opcode.CustomCode().decode()}"
+            counts[name] += 1
+    return dict(sorted(counts.items()))
+
+
+def _code(opcode):
+    """The builtin code, which older readers look for in another field."""
+    return max(opcode.BuiltinCode(), opcode.DeprecatedBuiltinCode())
+
+
+def _use_batch_matmul(model):
+    """Turns FULLY_CONNECTED with computed weights into BATCH_MATMUL."""
+    codes = schema.BuiltinOperator
+    opcodes = model.operatorCodes
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if opcodes[operator.opcodeIndex].builtinCode != (
+                codes.FULLY_CONNECTED
+            ):
+                continue
+            inputs = list(operator.inputs)
+            weights = subgraph.tensors[inputs[1]]
+            constant = model.buffers[weights.buffer].data is not None
+            fused = operator.builtinOptions.fusedActivationFunction
+            if constant or inputs[2:] not in ([], [_NO_BIAS]) or fused:
+                continue
+            options = schema.BatchMatMulOptionsT()
+            options.adjY = True
+            operator.builtinOptions = options
+            operator.builtinOptionsType = (
+                schema.BuiltinOptions.BatchMatMulOptions
+            )
+            operator.inputs = inputs[:2]
+            operator.opcodeIndex = _opcode_index(model, codes.BATCH_MATMUL)
+
+
+def _opcode_index(model, code):
+    for index, opcode in enumerate(model.operatorCodes):
+        if opcode.builtinCode == code:
+            return index
+    opcode = schema.OperatorCodeT()
+    opcode.builtinCode = opcode.deprecatedBuiltinCode = code
+    opcode.version = 1
+    model.operatorCodes.append(opcode)
+    return len(model.operatorCodes) - 1
+
+
+def _store_buffers_once(model):
+    """Points tensors with equal contents to one buffer.
+
+    The buffers left without a tensor are emptied: their numbers stay.
+    """
+    first, used = {}, set()
+    for subgraph in model.subgraphs:
+        for tensor in subgraph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                tensor.buffer = first.setdefault(bytes(data), tensor.buffer)
+            used.add(tensor.buffer)
+    for entry in model.metadata or []:
+        used.add(entry.buffer)
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
+
+
+def _store_half(model):
+    """Stores large float32 constants as float16, read through CAST.
+
+    The converter's own option leaves out constants that are returned as they
+    are, which the learned weights are; and XNNPACK refuses a DEQUANTIZE whose
+    result is returned.
+    """
+    for subgraph in model.subgraphs:
+        for index, tensor in enumerate(list(subgraph.tensors)):
+            data = model.buffers[tensor.buffer].data
+            if tensor.type != schema.TensorType.FLOAT32 or data is None:
+                continue
+            values = np.frombuffer(bytes(data), np.float32)
+            if values.size < _MIN_HALF_SIZE:
+                continue
+            half = copy.copy(tensor)
+            half.name = tensor.name + b"_float16"
+            half.type = schema.TensorType.FLOAT16
+            half.buffer = len(model.buffers)
+            buffer = schema.BufferT()
+            buffer.data = values.astype(np.float16).view(np.uint8)
+            model.buffers.append(buffer)
+            subgraph.tensors.append(half)
+            tensor.buffer = _NO_DATA
+            operator = schema.OperatorT()
+            operator.opcodeIndex = _opcode_index(
+                model, schema.BuiltinOperator.CAST
+            )
+            operator.inputs = [len(subgraph.tensors) - 1]
+            operator.outputs = [index]
+            options = schema.CastOptionsT()
+            options.inDataType = schema.TensorType.FLOAT16
+            options.outDataType = schema.TensorType.FLOAT32
+            operator.builtinOptionsType = schema.BuiltinOptions.CastOptions
+            operator.builtinOptions = options
+            subgraph.operators.insert(0, operator)
+
+
+def _add_metadata(model, metadata):
+    entry = schema.MetadataT()
+    entry.name = METADATA_NAME
+    entry.buffer = len(model.buffers)
+    buffer = schema.BufferT()
+    text = json.dumps(metadata, allow_nan=False).encode()
+    buffer.data = np.frombuffer(text, np.uint8)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+
+
+class _AlignedBuilder(flatbuffers.Builder):
+    """Aligns vectors to 16 bytes, as LiteRT's schema asks of its buffers."""
+
+    def StartVector(self, elem_size, num_elems, alignment):  # noqa: N802
+        return super().StartVector(elem_size, num_elems, max(alignment, 16))
+
+
+def _pack(model):
+    builder = _AlignedBuilder(2**20)
+    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
+    return bytes(builder.Output())

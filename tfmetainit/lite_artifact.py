@@ -1,0 +1,244 @@
+"""An exported .tflite file, run by LiteRT: no TensorFlow, no Keras.
+
+Needs numpy, Pillow (for `tfmetainit.files`) and ai-edge-litert only. The file
+holds the learned initial weights and the gradient steps themselves; see
+`tfmetainit.export` for how it is made.
+
+    artifact = LiteArtifact("exported/text/model.tflite")
+    theta, losses = artifact.adapt(artifact.init(), coords, values, steps=2)
+    picture = artifact.predict(theta, coords)
+"""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from tfmetainit import quiet
+from tfmetainit.errors import InputError
+
+METADATA_NAME = "tfmetainit"
+SIGNATURES = {
+    "init": (set(), {"theta"}),
+    "adapt": (
+        {"theta", "inputs", "values", "n_points", "steps"},
+        {"theta", "losses", "steps_taken"},
+    ),
+    "predict": ({"theta", "coords"}, {"values"}),
+}
+_IDENTIFIER = b"TFL3"
+_MAX_FILE_BYTES = 2**30
+# Of one tensor of the model; LiteRT would allocate whatever a file asks for.
+_MAX_TENSOR_ENTRIES = 2**28
+
+
+class LiteArtifact:
+    """A learned initialization with its adapter, from a .tflite file.
+
+    Args:
+        path: the file.
+        num_threads: threads that LiteRT may use.
+
+    Attributes:
+        metadata: what the exporter recorded (docs/on_device.md lists it).
+        num_points: the number of rows that one call of `adapt` takes at most.
+        max_steps: the number of steps that one call of the file takes at most.
+
+    Raises:
+        InputError: if the file is missing, damaged, or no such export.
+    """
+
+    def __init__(self, path, num_threads: int = 1):
+        from ai_edge_litert import interpreter
+
+        path = pathlib.Path(path)
+        content = _read(path)
+        self.metadata = read_metadata(content, path)
+        _check_sizes(content, path)
+        try:
+            with quiet.notices():
+                self._interpreter = interpreter.Interpreter(
+                    model_content=content, num_threads=num_threads
+                )
+                signatures = self._interpreter.get_signature_list()
+                self._run = {
+                    name: self._interpreter.get_signature_runner(name)
+                    for name in signatures
+                }
+                if "init" in self._run:
+                    # LiteRT allocates, and reports, at the first call.
+                    self._theta = self._run["init"]().get("theta")
+        # LiteRT raises ValueError or RuntimeError with several lines.
+        except Exception as error:
+            raise InputError(
+                f"LiteRT cannot load {path}: {_first_line(error)}"
+            ) from error
+        received = {
+            name: (set(of["inputs"]), set(of["outputs"]))
+            for name, of in signatures.items()
+        }
+        if any(received.get(n) != SIGNATURES[n] for n in SIGNATURES):
+            raise InputError(
+                f"An artifact has the signatures {', '.join(SIGNATURES)}. "
+                f"Received: {path} with {', '.join(received) or 'none'}"
+            )
+        details = self._run["adapt"].get_input_details()
+        self.num_points = int(details["inputs"]["shape"][0])
+        self._value_shape = tuple(details["values"]["shape"][1:])
+        outputs = self._run["adapt"].get_output_details()
+        self.max_steps = int(outputs["losses"]["shape"][0])
+        details = self._run["predict"].get_input_details()
+        self._coords_shape = tuple(details["coords"]["shape"])
+
+    def init(self) -> np.ndarray:
+        """The learned initial weights, float32 `[P]`."""
+        return self._theta.copy()
+
+    def adapt(self, theta, inputs, values, steps: int):
+        """Adapts theta to some observations by gradient descent.
+
+        Args:
+            theta: float32 `[P]`.
+            inputs: float32 `[n, ...]`, n in [1, `num_points`].
+            values: float32 `[n, ...]`.
+            steps: number of gradient steps; any number, taken in calls of
+                `max_steps` at most.
+
+        Returns:
+            The adapted theta `[P]`, and the mean squared errors before each
+            step that was taken. There are fewer than `steps` of them if the
+            next one was not finite.
+
+        Raises:
+            InputError: if the number of rows is not in range.
+        """
+        count = len(inputs)
+        if not 1 <= count <= self.num_points or len(values) != count:
+            raise InputError(
+                f"This artifact adapts to 1 to {self.num_points} observations. "
+                f"Received: {count} inputs and {len(values)} values"
+            )
+        inputs = _pad(inputs, self.num_points)
+        values = _pad(values, self.num_points)
+        losses = []
+        while len(losses) < steps:
+            asked = min(steps - len(losses), self.max_steps)
+            result = self._run["adapt"](
+                theta=theta,
+                inputs=inputs,
+                values=values,
+                n_points=np.int32(count),
+                steps=np.int32(asked),
+            )
+            taken = int(result["steps_taken"])
+            losses += result["losses"][:taken].tolist()
+            theta = result["theta"]
+            if taken < asked:
+                break
+        return theta, losses
+
+    def predict(self, theta, coords) -> np.ndarray:
+        """What the field of weights theta predicts at any number of coords.
+
+        Args:
+            theta: float32 `[P]`.
+            coords: float32 `[n, ...]`.
+
+        Returns:
+            float32 `[n, ...]`.
+        """
+        height = self._coords_shape[0]
+        parts = []
+        for start in range(0, len(coords), height):
+            part = coords[start : start + height]
+            values = self._run["predict"](
+                theta=theta, coords=_pad(part, height)
+            )["values"]
+            parts.append(values[: len(part)])
+        return np.concatenate(parts)
+
+
+def read_metadata(content: bytes, path="the file") -> dict:
+    """The exporter's metadata from the bytes of a .tflite file.
+
+    Raises:
+        InputError: if the file is damaged or was not made by this package.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if len(content) < 8 or content[4:8] != _IDENTIFIER:
+        raise InputError(f"{path} is not a .tflite file.")
+    try:
+        model = schema.Model.GetRootAs(content, 0)
+        entries = {}
+        for i in range(model.MetadataLength()):
+            entry = model.Metadata(i)
+            entries[entry.Name()] = entry.Buffer()
+        if METADATA_NAME.encode() not in entries:
+            raise InputError(
+                f"{path} was not written by `python -m tfmetainit.export`: it "
+                f"has no metadata entry {METADATA_NAME!r}."
+            )
+        buffer = model.Buffers(entries[METADATA_NAME.encode()])
+        metadata = json.loads(buffer.DataAsNumpy().tobytes())
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are no JSON object")
+        return metadata
+    except InputError:
+        raise
+    # Offsets that point nowhere raise struct.error, TypeError and others.
+    except Exception as error:
+        raise InputError(
+            f"The .tflite file {path} is damaged: {_first_line(error)}"
+        ) from error
+
+
+def _read(path):
+    try:
+        size = path.stat().st_size
+        if path.is_dir() or size > _MAX_FILE_BYTES:
+            raise InputError(
+                f"An artifact is a .tflite file of at most {_MAX_FILE_BYTES} "
+                f"bytes. Received: {path}"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _check_sizes(content, path):
+    """Refuses a model whose tensors are larger than any export's."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.Model.GetRootAs(content, 0)
+        largest = max(
+            math.prod(map(int, subgraph.Tensors(j).ShapeAsNumpy()))
+            if subgraph.Tensors(j).ShapeLength()
+            else 1
+            for subgraph in map(model.Subgraphs, range(model.SubgraphsLength()))
+            for j in range(subgraph.TensorsLength())
+        )
+    except Exception as error:
+        raise InputError(
+            f"The .tflite file {path} is damaged: {_first_line(error)}"
+        ) from error
+    if largest > _MAX_TENSOR_ENTRIES:
+        raise InputError(
+            f"A tensor of an artifact may have {_MAX_TENSOR_ENTRIES} entries. "
+            f"Received: {path}, one of whose has {largest}"
+        )
+
+
+def _first_line(error):
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def _pad(rows, count):
+    """The rows as float32, followed by zeros up to `count` of them."""
+    rows = np.asarray(rows, np.float32)
+    padded = np.zeros((count, *rows.shape[1:]), np.float32)
+    padded[: len(rows)] = rows
+    return padded

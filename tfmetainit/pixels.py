@@ -1,0 +1,89 @@
+"""Pixel coordinates, cropping, and rendering of images, in NumPy and Pillow.
+
+Convention: pixel (row, column) of an R x R image has the coordinates
+(row / R, column / R), row first, in [0, 1): `linspace(0, 1, R,
+endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
+notebook). An array `[R, R, 3]` is flattened row by row.
+
+Imports neither TensorFlow nor Keras: a device that runs an exported artifact
+prepares its pictures with this module.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+# Points rendered at a time: bounds the memory of large pictures.
+_RENDER_CHUNK = 65536
+
+
+# 100 dB: keeps the mean over signals finite when one is a flat colour.
+MIN_MSE = 1e-10
+
+
+def psnr_from_mse(mse):
+    """Peak signal-to-noise ratio in dB of values in [0, 1]: -10 log10(mse).
+
+    Accepts a number or an array. A perfect fit counts 100 dB.
+    """
+    return -10.0 * np.log10(np.maximum(mse, MIN_MSE))
+
+
+def pixel_coords(height: int, width: int) -> np.ndarray:
+    """Coordinates of all pixels, float32 `[height * width, 2]` in [0, 1)."""
+    rows = np.linspace(0.0, 1.0, height, endpoint=False)
+    columns = np.linspace(0.0, 1.0, width, endpoint=False)
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    return grid.reshape(-1, 2).astype(np.float32)
+
+
+def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
+    """The largest central square of an image, resized with antialiasing.
+
+    Args:
+        image: floats `[height, width, channels]` in [0, 1].
+        resolution: side of the result, in pixels.
+
+    Returns:
+        float32 `[resolution, resolution, channels]`, in [0, 1].
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    if side == resolution:
+        return np.asarray(square, np.float32)
+    # Pillow resizes floats of one channel at a time; its triangle filter is
+    # that of tf.image.resize(antialias=True).
+    resized = [
+        Image.fromarray(np.float32(square[..., channel])).resize(
+            (resolution, resolution), Image.Resampling.BILINEAR
+        )
+        for channel in range(image.shape[-1])
+    ]
+    return np.clip(np.stack(resized, axis=-1), 0.0, 1.0)
+
+
+def render(
+    field: Callable[[np.ndarray], np.ndarray], height: int, width: int
+) -> np.ndarray:
+    """A field of two coordinates as an image of any size.
+
+    Args:
+        field: maps float32 coordinates `[n, 2]` to values `[n, c]`.
+        height: rows of the result.
+        width: its columns.
+
+    Returns:
+        float32 `[height, width, c]`.
+    """
+    columns = np.arange(width) / width
+    rows_at_once = max(1, _RENDER_CHUNK // width)
+    parts = []
+    for top in range(0, height, rows_at_once):
+        rows = np.arange(top, min(top + rows_at_once, height)) / height
+        grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+        values = np.asarray(field(grid.reshape(-1, 2).astype(np.float32)))
+        parts.append(values.reshape(len(rows), width, -1))
+    return np.concatenate(parts)

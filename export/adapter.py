@@ -272,12 +272,14 @@ class _MaskedLoss:
                     2.0 * scale * residual,
                 )
 
-            inputs = observed.inputs[index]
+            # Not `[index]`: LiteRT gives a slice from a computed position a
+            # dynamic shape, and with it every result of the loop.
+            inputs = tf.gather(observed.inputs, index)
             # 0 x NaN is NaN: what does not count must be finite.
             inputs = tf.where(_column(valid, inputs), inputs, 0.0)
             loss = FieldLoss(self._field, self._forward_model, measure)
             of_chunk, gradients_of_chunk = loss.value_and_grad(
-                params, Observations(inputs, observed.values[index])
+                params, Observations(inputs, tf.gather(observed.values, index))
             )
             gradients = [a + b for a, b in zip(gradients, gradients_of_chunk)]
             return index + 1, value + of_chunk, gradients

@@ -1,0 +1,346 @@
+// The page: pictures in, fields out. The fit itself is in field.js.
+
+import {LearnedField, meanSquaredError, pixelCoords, psnr} from './field.js';
+
+const $ = (id) => document.getElementById(id);
+const ARTIFACT = new URL(
+    (new URLSearchParams(location.search).get('artifact') ?? 'artifact').replace(/\/*$/, '/'),
+    location.href);
+const MAX_ZOOM = 16;
+
+let field;     // LearnedField
+let picture;   // {canvas, values}: the square that is fitted
+let theta;     // the adapted weights
+let fitting = 0;  // number of the latest fit: a later one stops an earlier
+
+function say(text, isError = false) {
+  $('status').textContent = text;
+  $('status').className = isError ? 'error' : '';
+}
+
+// Runs `work`, and shows what went wrong instead of losing it.
+async function guarded(work) {
+  try {
+    await work();
+  } catch (error) {
+    console.error(error);
+    say(error.message ?? String(error), true);
+  }
+}
+
+function newCanvas(size) {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = size;
+  return canvas;
+}
+
+// Values in [0, 1], three a pixel, onto a canvas.
+function paint(canvas, values) {
+  const image = new ImageData(canvas.width, canvas.height);
+  for (let pixel = 0; pixel < values.length / 3; pixel++) {
+    for (let c = 0; c < 3; c++) {
+      image.data[4 * pixel + c] = 255 * Math.min(1, Math.max(0, values[3 * pixel + c])) + .5;
+    }
+    image.data[4 * pixel + 3] = 255;
+  }
+  canvas.getContext('2d').putImageData(image, 0, 0);
+}
+
+function addToStrip(canvas, title, text) {
+  const figure = document.createElement('figure');
+  const caption = document.createElement('figcaption');
+  const bold = document.createElement('b');
+  bold.textContent = title;
+  caption.append(bold, text);
+  figure.append(canvas, caption);
+  $('strip').append(figure);
+}
+
+// The central square of a source, at the resolution of the training.
+function square(source, width, height) {
+  const side = Math.min(width, height), size = field.resolution;
+  const canvas = newCanvas(size);
+  const context = canvas.getContext('2d', {willReadFrequently: true});
+  context.fillStyle = 'white';
+  context.fillRect(0, 0, size, size);
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(
+      source, (width - side) / 2, (height - side) / 2, side, side, 0, 0, size, size);
+  const {data} = context.getImageData(0, 0, size, size);
+  const values = new Float32Array(3 * size * size);
+  for (let i = 0; i < values.length; i++) values[i] = data[4 * Math.floor(i / 3) + i % 3] / 255;
+  return {canvas, values};
+}
+
+async function fit() {
+  if (!picture) return;
+  const mine = ++fitting, size = field.resolution, steps = Number($('steps').value);
+  const coords = pixelCoords(size, size);
+  $('strip').replaceChildren();
+  const target = newCanvas(size);
+  target.getContext('2d').drawImage(picture.canvas, 0, 0);
+  addToStrip(target, 'your picture', `${size} × ${size}`);
+  let weights = await field.init(), milliseconds = 0, quality = 0;
+  for (let step = 0; step <= steps; step++) {
+    if (step) {
+      const started = performance.now();
+      const result = await field.adapt(weights, coords, picture.values, 1);
+      milliseconds += performance.now() - started;
+      if (!result.taken) throw new Error(`The fit diverged at step ${step}.`);
+      weights = result.theta;
+    }
+    const values = await field.predict(weights, coords);
+    if (mine !== fitting) return;
+    const canvas = newCanvas(size);
+    paint(canvas, values);
+    quality = psnr(meanSquaredError(values, picture.values));
+    addToStrip(
+        canvas, `step ${step}`,
+        `${quality.toFixed(1)} dB` + (step ? `, ${milliseconds.toFixed(0)} ms` : ''));
+    // Lets the page draw between the steps.
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  theta = weights;
+  say(`${steps} gradient steps in ${milliseconds.toFixed(0)} ms: ${quality.toFixed(2)} dB.`);
+  $('zoom').hidden = false;
+  resetView();
+}
+
+function use(source, width, height) {
+  picture = square(source, width, height);
+  say('Fitting …');
+  return fit();
+}
+
+async function useFile(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw new Error(`${file.name} is not a picture that this browser can read.`);
+  }
+  await use(bitmap, bitmap.width, bitmap.height);
+  bitmap.close();
+}
+
+function useSample() {
+  const canvas = newCanvas(512), context = canvas.getContext('2d');
+  const sky = context.createLinearGradient(0, 0, 0, 512);
+  sky.addColorStop(0, '#1e3a8a');
+  sky.addColorStop(1, '#fdba74');
+  context.fillStyle = sky;
+  context.fillRect(0, 0, 512, 512);
+  context.fillStyle = '#fde68a';
+  context.beginPath();
+  context.arc(360, 170, 70, 0, 7);
+  context.fill();
+  context.fillStyle = '#14532d';
+  context.beginPath();
+  context.moveTo(0, 512);
+  context.lineTo(0, 380);
+  context.lineTo(170, 240);
+  context.lineTo(330, 400);
+  context.lineTo(420, 330);
+  context.lineTo(512, 420);
+  context.lineTo(512, 512);
+  context.fill();
+  context.fillStyle = 'white';
+  context.font = 'bold 110px sans-serif';
+  context.fillText('field', 60, 470);
+  return use(canvas, 512, 512);
+}
+
+// ---- Camera -----------------------------------------------------------------
+
+let stream;
+
+async function openCamera() {
+  if (!navigator.mediaDevices) throw new Error('This browser gives no access to a camera.');
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
+  } catch (error) {
+    throw new Error(`The camera cannot be used: ${error.message}.`);
+  }
+  $('video').srcObject = stream;
+  $('viewfinder').hidden = false;
+  await $('video').play();
+}
+
+function closeCamera() {
+  stream?.getTracks().forEach((track) => track.stop());
+  $('viewfinder').hidden = true;
+}
+
+async function shoot() {
+  const video = $('video');
+  const fitted = use(video, video.videoWidth, video.videoHeight);
+  closeCamera();
+  await fitted;
+}
+
+// ---- Beyond the pixels --------------------------------------------------------
+
+let view;            // {row, column, extent}: the part that is shown
+let drawing = false, drawAgain = false;
+
+function resetView() {
+  view = {row: 0, column: 0, extent: 1};
+  draw();
+}
+
+async function draw() {
+  if (drawing) {
+    drawAgain = true;
+    return;
+  }
+  drawing = true;
+  do {
+    drawAgain = false;
+    const {row, column, extent} = view;
+    const canvas = $('zoom-field'), size = canvas.width;
+    const coords = pixelCoords(size, size);
+    for (let i = 0; i < coords.length; i += 2) {
+      coords[i] = row + extent * coords[i];
+      coords[i + 1] = column + extent * coords[i + 1];
+    }
+    const context = $('zoom-picture').getContext('2d');
+    const pixels = field.resolution;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(
+        picture.canvas, column * pixels, row * pixels, extent * pixels, extent * pixels,
+        0, 0, size, size);
+    const started = performance.now();
+    paint(canvas, await field.predict(theta, coords));
+    $('zoom-shown').textContent = `zoom ${(1 / extent).toFixed(1)} ×, ` +
+        `${size} × ${size} points in ${(performance.now() - started).toFixed(0)} ms`;
+  } while (drawAgain);
+  drawing = false;
+}
+
+function zoomAt(row, column, factor) {
+  const extent = Math.min(1, Math.max(1 / MAX_ZOOM, view.extent / factor));
+  const kept = (start, place) =>
+      Math.min(1 - extent, Math.max(0, start + place * (view.extent - extent)));
+  view = {row: kept(view.row, row), column: kept(view.column, column), extent};
+  guarded(draw);
+}
+
+function moveBy(rows, columns) {
+  const kept = (value) => Math.min(1 - view.extent, Math.max(0, value));
+  view = {...view, row: kept(view.row + rows), column: kept(view.column + columns)};
+  guarded(draw);
+}
+
+function listenToZoom() {
+  const canvas = $('zoom-field');
+  const pointers = new Map();
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+  };
+  const spread = () => {
+    const [a, b] = [...pointers.values()];
+    return Math.hypot(a[0] - b[0], a[1] - b[1]);
+  };
+  canvas.addEventListener('wheel', (event) => {
+    event.preventDefault();
+    zoomAt(...place(event), Math.exp(-event.deltaY / 400));
+  }, {passive: false});
+  canvas.addEventListener('pointerdown', (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, place(event));
+  });
+  canvas.addEventListener('pointermove', (event) => {
+    const before = pointers.get(event.pointerId);
+    if (!before) return;
+    const now = place(event), wide = pointers.size === 2 ? spread() : 0;
+    pointers.set(event.pointerId, now);
+    if (wide) zoomAt(...now, spread() / wide);
+    else moveBy((before[0] - now[0]) * view.extent, (before[1] - now[1]) * view.extent);
+  });
+  for (const name of ['pointerup', 'pointercancel']) {
+    canvas.addEventListener(name, (event) => pointers.delete(event.pointerId));
+  }
+  canvas.addEventListener('dblclick', resetView);
+  canvas.addEventListener('keydown', (event) => {
+    const move = view.extent / 8;
+    const keys = {
+      '+': () => zoomAt(.5, .5, 1.5),
+      '-': () => zoomAt(.5, .5, 1 / 1.5),
+      'ArrowUp': () => moveBy(-move, 0),
+      'ArrowDown': () => moveBy(move, 0),
+      'ArrowLeft': () => moveBy(0, -move),
+      'ArrowRight': () => moveBy(0, move),
+    };
+    if (keys[event.key]) {
+      event.preventDefault();
+      keys[event.key]();
+    }
+  });
+}
+
+// The weights as a NumPy file: np.load reads it as float32 [P].
+function toNpy(array) {
+  const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${array.length},), }`;
+  const padded = header + ' '.repeat((64 - (header.length + 11) % 64) % 64) + '\n';
+  const start = [0x93, ...[...'NUMPY'].map((c) => c.charCodeAt(0)), 1, 0];
+  return new Blob(
+      [Uint8Array.of(...start, padded.length & 255, padded.length >> 8), padded, array]);
+}
+
+function download() {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(toNpy(theta));
+  link.download = 'weights.npy';
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+// ---- Start --------------------------------------------------------------------
+
+function listen() {
+  $('sample').addEventListener('click', () => guarded(useSample));
+  $('file').addEventListener('change', (event) => {
+    const [file] = event.target.files;
+    if (file) guarded(() => useFile(file));
+    event.target.value = '';
+  });
+  $('camera').addEventListener('click', () => guarded(openCamera));
+  $('shoot').addEventListener('click', () => guarded(shoot));
+  $('cancel').addEventListener('click', closeCamera);
+  $('download').addEventListener('click', download);
+  $('steps').addEventListener('input', () => {
+    $('steps-shown').value = $('steps').value;
+  });
+  $('steps').addEventListener('change', () => guarded(fit));
+  document.addEventListener('dragover', (event) => {
+    event.preventDefault();
+    document.body.classList.add('dragging');
+  });
+  document.addEventListener('dragleave', () => document.body.classList.remove('dragging'));
+  document.addEventListener('drop', (event) => {
+    event.preventDefault();
+    document.body.classList.remove('dragging');
+    const [file] = event.dataTransfer.files;
+    if (file) guarded(() => useFile(file));
+  });
+  listenToZoom();
+}
+
+guarded(async () => {
+  field = await LearnedField.load(ARTIFACT);
+  const {metadata} = field;
+  if (metadata.signal.kind !== 'image') {
+    throw new Error(`This page fits images; the artifact is for "${metadata.signal.kind}".`);
+  }
+  listen();
+  $('main').hidden = false;
+  $('about').textContent =
+      `Learned initialization "${metadata.name}", ${metadata.num_params.toLocaleString()} ` +
+      `weights, ${metadata.signal.resolution} × ${metadata.signal.resolution}, licence: ` +
+      `${metadata.license}. LiteRT.js, ${field.numThreads} thread(s). ` +
+      `Once loaded, this page needs no network.`;
+  say('Ready.');
+  await useSample();
+  document.body.dataset.ready = 'yes';
+});

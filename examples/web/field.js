@@ -1,0 +1,111 @@
+// A learned initialization with its few-step adapter, run by LiteRT.js.
+//
+// The .tflite file is what `python -m tfmetainit.export` writes; its signatures
+// are init, adapt and predict, and all its shapes are static. Nothing in here
+// touches the page, and nothing leaves the browser.
+
+import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
+
+const WASM = new URL('./node_modules/@litertjs/core/wasm/', import.meta.url);
+
+// Coordinates of all pixels of a height x width picture: (row / height,
+// column / width), row first, in [0, 1).
+export function pixelCoords(height, width) {
+  const coords = new Float32Array(2 * height * width);
+  for (let row = 0, i = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      coords[i++] = row / height;
+      coords[i++] = column / width;
+    }
+  }
+  return coords;
+}
+
+export function meanSquaredError(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
+  return sum / a.length;
+}
+
+export const psnr = (mse) => -10 * Math.log10(Math.max(mse, 1e-10));
+
+// Runs a signature on named arrays; the runtime's own tensors are freed.
+async function run(signature, inputs) {
+  const tensors = {};
+  for (const {name, shape} of signature.getInputDetails()) {
+    tensors[name] = new Tensor(inputs[name], shape);
+  }
+  const outputs = await signature.run(tensors);
+  const arrays = {};
+  for (const [name, tensor] of Object.entries(outputs)) {
+    arrays[name] = (await tensor.data()).slice();
+    tensor.delete();
+  }
+  for (const tensor of Object.values(tensors)) tensor.delete();
+  return arrays;
+}
+
+// The array, followed by zeros up to `length` entries.
+function pad(array, length) {
+  if (array.length === length) return array;
+  const padded = new Float32Array(length);
+  padded.set(array);
+  return padded;
+}
+
+export class LearnedField {
+  // Loads the runtime and the artifact in the folder `url`.
+  static async load(url) {
+    const threads = globalThis.crossOriginIsolated && await supportsFeature('threads');
+    await loadLiteRt(WASM.href, {threads});
+    const answer = await fetch(new URL('metadata.json', url));
+    if (!answer.ok) throw new Error(`There is no artifact at ${url} (${answer.status}).`);
+    const metadata = await answer.json();
+    const numThreads = threads ? Math.min(navigator.hardwareConcurrency || 1, 4) : 1;
+    const model = await loadAndCompile(
+        new URL('model.tflite', url).href, {accelerator: 'wasm', cpuOptions: {numThreads}});
+    return new LearnedField(model, metadata, numThreads);
+  }
+
+  constructor(model, metadata, numThreads) {
+    this.model = model;
+    this.metadata = metadata;
+    this.numThreads = numThreads;
+    this.resolution = metadata.signal.resolution;
+  }
+
+  // The learned initial weights, a flat Float32Array.
+  async init() {
+    return (await run(this.model.signatures.init, {})).theta;
+  }
+
+  // `steps` gradient steps from `theta` on values observed at coords.
+  async adapt(theta, coords, values, steps) {
+    const {num_points: size, value_shape: [channels], input_shape: [dims]} = this.metadata;
+    const count = values.length / channels;
+    const result = await run(this.model.signatures.adapt, {
+      theta,
+      inputs: pad(coords, size * dims),
+      values: pad(values, size * channels),
+      n_points: Int32Array.of(count),
+      steps: Int32Array.of(steps),
+    });
+    const taken = result.steps_taken[0];
+    return {theta: result.theta, losses: result.losses.slice(0, taken), taken};
+  }
+
+  // The field of weights `theta` at any number of coords.
+  async predict(theta, coords) {
+    const {num_coords: size, value_shape: [channels], coords_shape: [dims]} = this.metadata;
+    const count = coords.length / dims;
+    const values = new Float32Array(count * channels);
+    for (let start = 0; start < count; start += size) {
+      const part = coords.subarray(start * dims, (start + size) * dims);
+      const result = await run(
+          this.model.signatures.predict, {theta, coords: pad(part, size * dims)});
+      const rows = part.length / dims;
+      values.set(result.values.subarray(0, rows * channels), start * channels);
+    }
+    return values;
+  }
+}

@@ -1,0 +1,51 @@
+"""Serves this folder on localhost, so that the browser may use threads.
+
+    python examples/web/serve.py --port=8000
+
+Any static web server does. Only one that sends the two headers below lets
+WebAssembly use several threads; without them the page uses one.
+"""
+
+import argparse
+import functools
+import http.server
+import pathlib
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def end_headers(self):
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *arguments):
+        del arguments
+
+
+def main():
+    """Serves until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    handler = functools.partial(
+        _Handler, directory=pathlib.Path(__file__).resolve().parent
+    )
+    try:
+        server = http.server.ThreadingHTTPServer(("localhost", port), handler)
+    except OSError as error:
+        raise SystemExit(f"error: port {port}: {error.strerror}") from error
+    print(f"Open http://localhost:{server.server_port} (Ctrl-C stops)", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    main()

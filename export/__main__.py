@@ -10,7 +10,7 @@ that was held out, and nothing is written if their numbers differ.
 
 from absl import flags
 
-from tfmetainit import cli
+from tfmetainit import cli, quiet
 
 cli.quiet_tensorflow()
 
@@ -20,6 +20,7 @@ from tfmetainit.export import exporter
 def main(argv):
     """Runs `exporter.export` with the command's flags."""
     del argv
+    quiet.farewells()
     values = flags.FLAGS
     summary = exporter.export(
         values.workdir,

@@ -84,21 +84,11 @@ class Adapter(tf.Module):
         # The network's own weights are not tracked: theta is all there is.
         self._field = _Untracked(field)
         self._frozen = [v.value for v in field.non_trainable_variables]
-        self.theta = tf.Variable(
-            tf.cast(
-                functional.flatten(functional.get_params(field)), precision
-            ),
-            trainable=False,
-            name="theta",
-        )
+        self.theta = _stored(functional.get_params(field), precision, "theta")
         sizes = [np.asarray(size) for size in learner.step_sizes.as_params()]
         self.per_weight = sizes[0].ndim > 0
         if self.per_weight:
-            self._flat_sizes = tf.Variable(
-                tf.cast(functional.flatten(sizes), precision),
-                trainable=False,
-                name="step_sizes",
-            )
+            self._flat_sizes = _stored(sizes, precision, "step_sizes")
         else:
             self._sizes = [float(size) for size in sizes]
 
@@ -290,6 +280,12 @@ class _MaskedLoss:
             [0, zero, [tf.fill(shape, zero) for shape in self._shapes]],
         )
         return value, gradients
+
+
+def _stored(params, precision, name):
+    """A flat variable of the parameters, rounded to `precision`."""
+    flat = np.concatenate([np.ravel(p) for p in params])
+    return tf.Variable(flat.astype(precision), trainable=False, name=name)
 
 
 class _Untracked:

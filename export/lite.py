@@ -19,13 +19,17 @@ The converter's file is changed in three ways before it is written:
 import collections
 import copy
 import json
+import math
+import re
 import tempfile
 
 import flatbuffers
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import compiled_model
 from ai_edge_litert import schema_py_generated as schema
 
+from tfmetainit import quiet
 from tfmetainit.errors import UserError
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.lite_artifact import METADATA_NAME
@@ -89,7 +93,7 @@ def convert(
             folder, signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        content = converter.convert()
+        content = _run(converter)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     _use_batch_matmul(model)
     if adapter.precision == "float16":
@@ -104,6 +108,59 @@ def convert(
             f"Received: a model that needs {', '.join(foreign)}"
         )
     return content
+
+
+def _run(converter):
+    """The converter's file, or one sentence instead of its pages of output."""
+    failure = None
+    with quiet.notices():
+        try:
+            return converter.convert()
+        # MLIR's diagnostics come as exceptions of several kinds.
+        except Exception as error:
+            failure = error
+    needed = set(re.findall(r"\btf\.(\w+)' op is neither", str(failure)))
+    reason = ", ".join(sorted(needed)) or type(failure).__name__
+    raise UserError(
+        "A .tflite file may hold LiteRT's builtin operations only, which have "
+        "no equivalent for some that the field or its forward model needs. "
+        f"Received: {reason}"
+    ) from failure
+
+
+def run_compiled(content: bytes, signature: str, inputs: dict) -> dict:
+    """Runs a signature through LiteRT's CompiledModel.
+
+    That is the interface of browsers, Android and C. It is stricter than the
+    interpreter: a result of dynamic shape is an error.
+
+    Args:
+        content: a .tflite file.
+        signature: its name.
+        inputs: maps names to arrays.
+
+    Returns:
+        Maps names to arrays.
+    """
+    with quiet.notices():
+        return _run_compiled(content, signature, inputs)
+
+
+def _run_compiled(content, signature, inputs):
+    model = compiled_model.CompiledModel.from_buffer(content)
+    buffers, outputs, arrays = {}, {}, {}
+    for name, value in inputs.items():
+        buffers[name] = model.create_input_buffer_by_name(signature, name)
+        buffers[name].write(np.atleast_1d(value))
+    details = model.get_output_tensor_details(signature)
+    for name in details:
+        outputs[name] = model.create_output_buffer_by_name(signature, name)
+    model.run_by_name(signature, buffers, outputs)
+    for name, buffer in outputs.items():
+        shape, dtype = details[name]["shape"], details[name]["dtype"]
+        values = buffer.read(math.prod(shape), np.dtype(dtype))
+        arrays[name] = np.reshape(values, shape)
+    return arrays
 
 
 def operations(content: bytes) -> dict[str, int]:

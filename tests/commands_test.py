@@ -15,24 +15,11 @@ from tfmetainit.adaptation import SgdFit
 from tfmetainit.errors import InputError, UserError
 
 
-def _run(command, *arguments, cwd=None):
-    environment = dict(os.environ)
-    # Set by conftest.py; a user has not set it.
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    return subprocess.run(
-        [sys.executable, "-m", f"tfmetainit.{command}", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-    )
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, run_command):
     """A folder with a trained smoke run and a photograph."""
     folder = tmp_path_factory.mktemp("commands")
-    result = _run(
+    result = run_command(
         "train",
         "--config=configs/text.py:smoke",
         f"--workdir={folder / 'run'}",
@@ -49,19 +36,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _assert_one_sentence(result, *parts, code=2):
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    for part in parts:
-        assert part in lines[0]
-
-
 @pytest.mark.parametrize("command", ["train", "evaluate", "fit"])
-def test_help_is_worth_reading(command):
-    result = _run(command, "--help")
+def test_help_is_worth_reading(command, run_command):
+    result = run_command(command, "--help")
     assert result.returncode == 1  # absl's code for --help
     assert f"python -m tfmetainit.{command} --" in result.stdout
     assert "--workdir" in result.stdout
@@ -87,24 +64,26 @@ def test_help_is_worth_reading(command):
         (["stray"], ["Flags start with --", "'stray'"]),
     ],
 )
-def test_wrong_flags(tmp_path, arguments, parts):
-    result = _run(
+def test_wrong_flags(
+    tmp_path, arguments, parts, run_command, assert_one_sentence
+):
+    result = run_command(
         "train",
         "--config=configs/text.py:smoke",
         f"--workdir={tmp_path / 'run'}",
         *arguments,
     )
-    _assert_one_sentence(result, *parts)
+    assert_one_sentence(result, *parts)
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_flags():
-    _assert_one_sentence(_run("train"), "--config")
-    _assert_one_sentence(_run("fit", "--workdir=x"), "--input")
+def test_missing_flags(run_command, assert_one_sentence):
+    assert_one_sentence(run_command("train"), "--config")
+    assert_one_sentence(run_command("fit", "--workdir=x"), "--input")
 
 
-def test_evaluate(folder):
-    result = _run("evaluate", f"--workdir={folder / 'run'}")
+def test_evaluate(folder, run_command):
+    result = run_command("evaluate", f"--workdir={folder / 'run'}")
     assert result.returncode == 0, result.stderr
     output = folder / "run" / "evaluation"
     results = json.loads((output / "results.json").read_text())
@@ -150,8 +129,8 @@ def test_evaluate_takes_the_signals_there_are(folder):
     assert results["num_signals"] == 8
 
 
-def test_evaluate_on_another_class(folder):
-    result = _run(
+def test_evaluate_on_another_class(folder, run_command):
+    result = run_command(
         "evaluate",
         f"--workdir={folder / 'run'}",
         "--on=configs/sdf.py:smoke",
@@ -167,18 +146,21 @@ def test_evaluate_on_another_class(folder):
     assert len(results["rows"][0]["psnr"]) == 3
 
 
-def test_evaluate_errors(folder, tmp_path):
-    _assert_one_sentence(
-        _run("evaluate", f"--workdir={tmp_path}"), "must hold a training run"
+def test_evaluate_errors(folder, tmp_path, run_command, assert_one_sentence):
+    assert_one_sentence(
+        run_command("evaluate", f"--workdir={tmp_path}"),
+        "must hold a training run",
     )
-    _assert_one_sentence(
-        _run("evaluate", f"--workdir={folder / 'run'}", "--num_steps=-1"),
+    assert_one_sentence(
+        run_command(
+            "evaluate", f"--workdir={folder / 'run'}", "--num_steps=-1"
+        ),
         "config.evaluation.num_steps must lie in",
     )
 
 
-def test_fit_a_photograph(folder, tmp_path):
-    result = _run(
+def test_fit_a_photograph(folder, tmp_path, run_command):
+    result = run_command(
         "fit",
         f"--workdir={folder / 'run'}",
         f"--input={folder / 'photo.png'}",
@@ -226,11 +208,13 @@ def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
         (["--workdir=nothing"], ["must hold a training run", "nothing"]),
     ],
 )
-def test_fit_errors(folder, tmp_path, flags, parts):
+def test_fit_errors(
+    folder, tmp_path, flags, parts, run_command, assert_one_sentence
+):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("hello")
     before = sorted(os.listdir(tmp_path))
-    result = _run(
+    result = run_command(
         "fit",
         f"--workdir={folder / 'run'}",
         f"--input={folder / 'photo.png'}",
@@ -238,7 +222,7 @@ def test_fit_errors(folder, tmp_path, flags, parts):
         *flags,
         cwd=tmp_path,
     )
-    _assert_one_sentence(result, *parts)
+    assert_one_sentence(result, *parts)
     assert sorted(os.listdir(tmp_path)) == before
 
 

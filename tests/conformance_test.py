@@ -1,4 +1,4 @@
-"""Every config, found by itself, trains, is evaluated, and fits a file.
+"""Every config, found by itself, trains, is evaluated, exported, and fits.
 
 A new config is tested by being there. What cannot be downloaded is replaced by
 TFDS's mock data; what is the user's own, by a folder made here.
@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tfmetainit import configs, evaluate, experiment, fit, train
+from tfmetainit.export import exporter
 
 _CONFIGS = sorted(
     module.name
@@ -40,7 +41,7 @@ def material(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", _CONFIGS)
-def test_config_trains_evaluates_and_fits(name, material, tmp_path):
+def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     config = _module(name).get_config("smoke")
     if "data_dir" in config.signal:
         config.signal.data_dir = str(material / "tfds")
@@ -55,7 +56,14 @@ def test_config_trains_evaluates_and_fits(name, material, tmp_path):
     with downloads:
         summary = train.train(config, run)
         results = evaluate.evaluate(run)
-        psnr = fit.fit(run, material / "photos" / "0.png", tmp_path / "a.png")
+        exported = exporter.export(run, tmp_path / "exported", max_steps=4)
+    psnr = fit.fit(run, material / "photos" / "0.png", tmp_path / "a.png")
+    psnr_of_artifact = fit.fit(
+        None,
+        material / "photos" / "0.png",
+        tmp_path / "b.png",
+        artifact=tmp_path / "exported" / exporter.TFLITE,
+    )
     assert summary["step"] == config.num_steps
     assert np.isfinite(summary["best_psnr"])
     assert len(results["rows"]) == 6
@@ -63,6 +71,9 @@ def test_config_trains_evaluates_and_fits(name, material, tmp_path):
         assert np.isfinite(row["psnr"]).all()
     assert len(psnr) == config.learner.inner_steps + 1
     assert (tmp_path / "a.png").is_file()
+    np.testing.assert_allclose(psnr_of_artifact, psnr, atol=1e-2)
+    assert set(exported.differences) == {"saved_model", "tflite"}
+    assert not [op for op in exported.operations if op.startswith("CUSTOM")]
 
 
 @pytest.mark.parametrize("name", _CONFIGS)

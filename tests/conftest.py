@@ -12,6 +12,9 @@ with warnings.catch_warnings():
     import tensorflow_datasets
     import tensorflow_datasets.testing  # noqa: F401
 
+import subprocess
+import sys
+
 import keras
 import pytest
 
@@ -28,3 +31,38 @@ def reference_dir():
     if not folder:
         pytest.skip("TFMETAINIT_REFERENCE_DIR is not set")
     return folder
+
+
+def _run_command(command, *arguments, cwd=None):
+    environment = dict(os.environ)
+    # Set above; a user has not set it.
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, "-m", f"tfmetainit.{command}", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+    )
+
+
+def _assert_one_sentence(result, *parts, code=2):
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """Runs `python -m tfmetainit.<command>` as a user does."""
+    return _run_command
+
+
+@pytest.fixture(scope="session")
+def assert_one_sentence():
+    """Asserts that a process ended with one sentence and an exit code."""
+    return _assert_one_sentence

@@ -1,5 +1,6 @@
 """Start-up notices of native libraries, kept off the terminal."""
 
+import atexit
 import contextlib
 import os
 import sys
@@ -27,3 +28,17 @@ def notices():
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def farewells():
+    """Hides what native libraries write when this process has ended.
+
+    For commands. LiteRT reports from its destructors, after Python's own end:
+    nothing that Python still says is lost.
+    """
+
+    def hide():
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+    atexit.register(hide)

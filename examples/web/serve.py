@@ -40,7 +40,9 @@ def main():
         server = http.server.ThreadingHTTPServer(("localhost", port), handler)
     except OSError as error:
         raise SystemExit(f"error: port {port}: {error.strerror}") from error
-    print(f"Open http://localhost:{server.server_port} (Ctrl-C stops)", flush=True)
+    print(
+        f"Open http://localhost:{server.server_port} (Ctrl-C stops)", flush=True
+    )
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -1,0 +1,124 @@
+r"""Fits a picture on a model server, over gRPC or REST.
+
+    python examples/serving/client.py --artifact=exported/text \
+        --input=photo.png --output=fit.png --steps=4
+    python examples/serving/client.py ... --rest=http://localhost:8501
+
+The server runs the SavedModel of `python -m tfmetainit.export` (compose.yaml
+starts TensorFlow Serving on it, where there is docker). The client sends pixels
+and gets the fitted field back: neither side trains anything beforehand.
+"""
+
+import json
+import math
+import pathlib
+import urllib.error
+import urllib.request
+
+from absl import flags
+
+from tfmetainit import cli
+
+cli.quiet_tensorflow()
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from tfmetainit import files, pixels
+from tfmetainit.errors import InputError, UserError
+
+SIGNATURE = "fit_predict"
+_TIMEOUT_SECONDS = 60.0
+
+
+def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
+    """One PredictRequest to `address` ("host:port")."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = SIGNATURE
+    for key, value in inputs.items():
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    with grpc.insecure_channel(address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        try:
+            answer = stub.Predict(request, timeout=_TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            raise UserError(
+                f"The server {address} answered {error.code().name}: "
+                f"{error.details()}"
+            ) from error
+    return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
+
+
+def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
+    """The same as JSON to `url` ("http://host:port")."""
+    body = {
+        "signature_name": SIGNATURE,
+        "inputs": {k: np.asarray(v).tolist() for k, v in inputs.items()},
+    }
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/v1/models/{name}:predict",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(
+            request, timeout=_TIMEOUT_SECONDS
+        ) as answer:
+            outputs = json.load(answer)["outputs"]
+    except (urllib.error.URLError, OSError) as error:
+        raise UserError(f"The server {url} cannot be asked: {error}") from error
+    return {k: np.asarray(v) for k, v in outputs.items()}
+
+
+def main(argv):
+    """Sends one picture and writes its field."""
+    del argv
+    values = flags.FLAGS
+    artifact = pathlib.Path(values.artifact)
+    metadata = files.read_json(artifact / "metadata.json")
+    side = metadata["signal"].get("resolution")
+    if metadata["signal"]["kind"] != "image":
+        raise InputError(
+            f"This client fits images. Received: {artifact}, exported for "
+            f"signals of the kind {metadata['signal']['kind']!r}"
+        )
+    picture = pixels.crop_and_resize(files.read_image(values.input), side)
+    coords = pixels.pixel_coords(side, side)
+    inputs = {
+        "inputs": coords[None],
+        "values": picture.reshape(1, side * side, 3),
+        "n_points": np.int32([side * side]),
+        "steps": np.int32([values.steps]),
+        "coords": coords[None],
+    }
+    name = metadata["name"]
+    if values.rest:
+        outputs = over_rest(values.rest, name, inputs)
+    else:
+        outputs = over_grpc(values.grpc, name, inputs)
+    taken = int(outputs["steps_taken"][0])
+    for step, loss in enumerate(outputs["losses"][0][:taken]):
+        print(f"step {step:4d}  PSNR {pixels.psnr_from_mse(loss):6.2f} dB")
+    fitted = np.float32(outputs["values"][0]).reshape(side, side, 3)
+    psnr = float(pixels.psnr_from_mse(np.mean((fitted - picture) ** 2)))
+    print(f"step {taken:4d}  PSNR {psnr:6.2f} dB")
+    if not math.isfinite(psnr):
+        raise UserError(
+            "The server's field is not finite. Nothing was written."
+        )
+    files.write_image(values.output, fitted)
+    print(f"Rendered to {values.output}.")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("artifact", None, "Folder that the exporter wrote.")
+    flags.DEFINE_string("input", None, "The picture to fit.")
+    flags.DEFINE_string("output", None, "The picture to write.")
+    flags.DEFINE_integer("steps", 4, "Gradient steps.")
+    flags.DEFINE_string("grpc", "localhost:8500", "host:port of the server.")
+    flags.DEFINE_string("rest", None, "Instead: http://host:port of its REST.")
+    flags.mark_flags_as_required(["artifact", "input", "output"])
+    cli.run(main, __doc__)

@@ -5,14 +5,16 @@ PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13 3.10,\
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo test test-slow lint format bench web c clean
 
 help:
-	@echo "make demo        meta-train, compare, fit a photograph: a few minutes"
+	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
 	@echo "make test        set up and run the tests"
 	@echo "make test-slow   the checks that train for minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
 	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
+	@echo "make web         the page that fits pictures in the browser"
+	@echo "make c           the C client: build/fit"
 	@echo "PYTHON=python3.12 VENV=.venv312 chooses another interpreter"
 
 setup: $(VENV)/.ready
@@ -46,6 +48,19 @@ format: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
 	$(BIN)/python benchmarks/meta_step.py
+	$(BIN)/python benchmarks/adapt.py
+
+# With the sample artifact; `make web ARTIFACT=exported/text` with another.
+web:
+	cd examples/web && npm install --omit=dev --no-fund --no-audit
+	$(PYTHON) examples/web/serve.py $(if $(ARTIFACT),--artifact=$(ARTIFACT))
+
+# Against libLiteRt.so of the ai-edge-litert wheel.
+c: setup
+	mkdir -p build
+	lib=$$($(BIN)/python -c "import ai_edge_litert as m; print(m.__path__[0])") \
+		&& $(CC) -std=c11 -O2 -Wall -Wextra -o build/fit examples/c/fit.c \
+		$$lib/libLiteRt.so -Wl,-rpath,$$lib -lm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs exported

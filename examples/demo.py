@@ -3,11 +3,13 @@ r"""The whole of tfmetainit in a few minutes, on two CPU cores.
     make demo
 
 Meta-trains a SIREN on rendered text at 64 x 64, compares it with random and
-other initial weights on text it has never seen, then fits a real photograph
-from it: a signal of quite another kind. Everything is written to --output_dir;
-overview.png shows all of it.
+other initial weights on text it has never seen, and exports it. Then LiteRT,
+without TensorFlow, fits a real photograph with the exported file: a signal of
+quite another kind. Everything is written to --output_dir; overview.png shows
+all of it.
 """
 
+import os
 import pathlib
 import time
 
@@ -31,7 +33,9 @@ from tfmetainit import (
     train,
 )
 from tfmetainit.configs import text
+from tfmetainit.export import exporter
 from tfmetainit.initial_weights import AdamFit
+from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.tasks import psnr_from_mse
 
 _STEPS_SHOWN = (0, 1, 2, 4, 8, 16)
@@ -65,6 +69,22 @@ def _fit(learner, params, fit, task):
     values = learner.reconstructions(task, params, fit, max(_STEPS_SHOWN))
     errors = [np.mean((v - task.query.values) ** 2) for v in values]
     return values, [float(psnr_from_mse(mse)) for mse in errors]
+
+
+def _fit_on_device(path, task):
+    """The same by the exported file, in LiteRT."""
+    artifact = LiteArtifact(path, num_threads=os.cpu_count())
+    coords, target = task.query.inputs.numpy(), task.query.values.numpy()
+    theta, values, milliseconds = artifact.init(), [], 0.0
+    for step in range(max(_STEPS_SHOWN) + 1):
+        if step:
+            started = time.perf_counter()
+            theta, _ = artifact.adapt(theta, coords, target, 1)
+            milliseconds += 1e3 * (time.perf_counter() - started)
+        values.append(artifact.predict(theta, coords))
+    errors = [np.mean((v - target) ** 2) for v in values]
+    psnr = [float(psnr_from_mse(mse)) for mse in errors]
+    return values, psnr, milliseconds / max(_STEPS_SHOWN)
 
 
 def draw_overview(path, results, signal, rows):
@@ -133,7 +153,13 @@ def main(argv):
     results = evaluate.evaluate(output / "run", options=_EVALUATION)
     print("\n" + evaluate.to_markdown(results))
 
-    print("3. Fitting a photograph from weights that have only seen text")
+    print("3. Exporting for TF Serving and LiteRT")
+    exported = output / "exported"
+    summary = exporter.export(output / "run", exported)
+    for path, size in summary.sizes.items():
+        print(f"   {size:>10,} bytes  {exported / path}")
+
+    print("\n4. Fitting a photograph from weights that have only seen text")
     photo = output / "photo.png"
     Image.fromarray(skimage.data.astronaut()).save(photo)
     signal = experiment.build_signal(config)
@@ -146,21 +172,23 @@ def main(argv):
     # Random weights get the better optimizer of the two, at its tuned rate.
     (plain,) = (r for r in results["rows"] if r["method"] == "Standard")
     adam = AdamFit(learner.support_loss, plain["rate"])
+    *on_device, milliseconds = _fit_on_device(exported / exporter.TFLITE, task)
     rows = [
         ("learned, text", unseen[0], *_fit(learner, params, sgd, unseen[0])),
         ("learned, text", unseen[1], *_fit(learner, params, sgd, unseen[1])),
-        ("learned, photo", task, *_fit(learner, params, sgd, task)),
+        ("LiteRT, photo", task, *on_device),
         ("random, photo", task, *_fit(learner, random, adam, task)),
     ]
     draw_overview(output / "overview.png", results, signal, rows)
     for title, _, _, psnr in rows[2:]:
         shown = ", ".join(f"{s}: {psnr[s]:.1f}" for s in _STEPS_SHOWN)
         print(f"   {title}: PSNR in dB after gradient steps {shown}")
+    print(f"   LiteRT took {milliseconds:.0f} ms for a gradient step.")
     print(
         f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. "
         f"One picture of it all: {output / 'overview.png'}\n"
         f"Fit a picture of your own:\n"
-        f"  python -m tfmetainit.fit --workdir={output / 'run'} "
+        f"  python -m tfmetainit.fit --artifact={exported / exporter.TFLITE} "
         f"--input=photo.png --steps=4 --output=fit.png"
     )
 

@@ -127,20 +127,22 @@ def export(
     if num_points is None:
         num_points = int(task.support.inputs.shape[1])
         check_range("The number of observations", num_points, 1, MAX_POINTS)
-    adapter = Adapter(
-        learner,
-        input_shape=task.support.inputs.shape[2:],
-        value_shape=task.support.values.shape[2:],
-        coords_shape=task.query.inputs.shape[1:],
-        max_steps=max_steps,
-        precision=precision,
-    )
+    with quiet.notices():  # oneDNN reports that it passes on float16
+        adapter = Adapter(
+            learner,
+            input_shape=task.support.inputs.shape[2:],
+            value_shape=task.support.values.shape[2:],
+            coords_shape=task.query.inputs.shape[1:],
+            max_steps=max_steps,
+            precision=precision,
+        )
     name = config.signal.name.rpartition(".")[2]
     metadata = _metadata(
         name, workdir, config, signal, adapter, learner, license_name
     )
     metadata["num_points"], metadata["num_coords"] = num_points, num_coords
-    case = _Case(learner, adapter, task, num_points)
+    with quiet.notices():
+        case = _Case(learner, adapter, task, num_points)
     signatures, differences, operations = {}, {}, {}
     psnr = {"Python": case.psnr()}
     with files.atomic_folder(output_dir) as staging:

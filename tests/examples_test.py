@@ -1,0 +1,329 @@
+"""The examples in other languages: a C program, a web page, a server's client.
+
+Each runs where its tools are: a C compiler, npm with Chromium. The server is a
+stand-in that answers TF Serving's real protos over real gRPC and HTTP from the
+exported SavedModel; no TF Serving was run.
+"""
+
+import concurrent.futures
+import functools
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import ai_edge_litert
+import grpc
+import numpy as np
+import pytest
+import skimage.data
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from tfmetainit import files, fit, train
+from tfmetainit.configs import text
+from tfmetainit.export import exporter
+
+_EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
+_SIDE = 16
+_STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An export of a smoke run, a picture of its size, and Python's fit."""
+    folder = tmp_path_factory.mktemp("examples")
+    config = text.get_config("smoke")
+    config.signal.data_dir = str(folder / "data")
+    train.train(config, folder / "run")
+    exporter.export(folder / "run", folder / "exported")
+    image = Image.fromarray(skimage.data.astronaut()).resize((_SIDE, _SIDE))
+    image.save(folder / "photo.png")
+    image.save(folder / "photo.ppm")
+    psnr = fit.fit(
+        None,
+        folder / "photo.png",
+        folder / "fitted.png",
+        artifact=folder / "exported" / "model.tflite",
+        steps=_STEPS,
+        weights=folder / "fitted.npz",
+    )
+    (folder / "psnr.json").write_text(json.dumps(psnr))
+    return folder
+
+
+def _psnr(folder):
+    return json.loads((folder / "psnr.json").read_text())
+
+
+# ---- C ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def c_program(tmp_path_factory):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    package = pathlib.Path(ai_edge_litert.__file__).parent
+    library = package / "libLiteRt.so"
+    if compiler is None or not library.is_file():
+        pytest.skip("no C compiler, or no libLiteRt.so")
+    program = tmp_path_factory.mktemp("c") / "fit"
+    subprocess.run(
+        [
+            *(compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"),
+            *(_EXAMPLES / "c" / "fit.c", "-o", program, library),
+            *(f"-Wl,-rpath,{package}", "-lm"),
+        ],
+        check=True,
+    )
+    return program
+
+
+def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
+    result = subprocess.run(
+        [
+            *(c_program, folder / "exported" / "model.tflite"),
+            *(folder / "photo.ppm", tmp_path / "fitted.ppm", str(_STEPS)),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
+    np.testing.assert_allclose(psnr, _psnr(folder), atol=1e-3)
+    np.testing.assert_allclose(
+        files.read_image(tmp_path / "fitted.ppm"),
+        files.read_image(folder / "fitted.png"),
+        atol=1.01 / 255,
+    )
+
+
+def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
+    model = folder / "exported" / "model.tflite"
+    (tmp_path / "large.ppm").write_bytes(b"P6 17 16 255\n" + bytes(17 * 16 * 3))
+    (tmp_path / "short.ppm").write_bytes(b"P6 16 16 255\n" + bytes(100))
+    (tmp_path / "foreign.tflite").write_bytes(b"no model")
+    for arguments, message in [
+        ((model, tmp_path / "large.ppm"), "more pixels than"),
+        ((model, tmp_path / "short.ppm"), "truncated"),
+        ((model, folder / "photo.png"), "must be a binary PPM"),
+        ((model, tmp_path / "none.ppm"), "cannot open the picture"),
+        (
+            (tmp_path / "foreign.tflite", folder / "photo.ppm"),
+            "cannot load the model",
+        ),
+    ]:
+        result = subprocess.run(
+            [c_program, *arguments, tmp_path / "out.ppm"],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert not (tmp_path / "out.ppm").exists()
+
+
+# ---- Web --------------------------------------------------------------------
+
+
+def _chromium():
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if shutil.which(name):
+            return shutil.which(name)
+    pytest.skip("no Chromium")
+
+
+@pytest.fixture(scope="module")
+def page(folder, tmp_path_factory):
+    """The address of the page with the artifact of `folder`, and its root."""
+    _chromium()
+    if not (shutil.which("npm") and shutil.which("node")):
+        pytest.skip("no npm")
+    root = tmp_path_factory.mktemp("web") / "web"
+    shutil.copytree(
+        _EXAMPLES / "web",
+        root,
+        ignore=shutil.ignore_patterns("node_modules", "artifact"),
+    )
+    installed = subprocess.run(
+        ["npm", "install", "--no-fund", "--no-audit", "--include=dev"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    if installed.returncode != 0:
+        pytest.skip(f"npm install failed: {installed.stderr[-300:]}")
+    server = subprocess.Popen(
+        [
+            *(sys.executable, root / "serve.py", "--port=0"),
+            f"--artifact={folder / 'exported'}",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield re.search(r"http\S+", server.stdout.readline())[0], root
+    server.terminate()
+    server.communicate()
+
+
+def _browse(page, script, *arguments):
+    url, root = page
+    result = subprocess.run(
+        ["node", root / "browse.mjs", script, _chromium(), url, *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_the_page_fits_as_python_does(folder, page, tmp_path):
+    """Also with the network cut after loading."""
+    seen = _browse(
+        page,
+        "fit",
+        folder / "photo.png",
+        tmp_path / "w.npy",
+        tmp_path / "s.png",
+    )
+    shown = [float(re.search(r"([\d.]+) dB", c)[1]) for c in seen["captions"]]
+    np.testing.assert_allclose(shown, _psnr(folder), atol=0.051)  # one decimal
+    weights = np.load(tmp_path / "w.npy")
+    expected = np.load(folder / "fitted.npz")
+    expected = np.concatenate([expected[n].ravel() for n in expected.files])
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    assert "zoom 1.0" not in seen["zoom"]
+    assert not seen["requests_after_loading"]
+    assert not seen["errors"]
+    with Image.open(tmp_path / "s.png") as screenshot:
+        # Not a blank page: the astronaut's orange is on it.
+        colours = np.asarray(screenshot.convert("RGB")).reshape(-1, 3)
+    orange = (colours[:, 0] > 200) & (colours[:, 2] < 80)
+    assert orange.sum() > 1000
+
+
+def test_the_page_says_what_is_wrong(page, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    seen = _browse(page, "errors", tmp_path / "a.png")
+    assert "needs WebAssembly" in seen["without_webassembly"]
+    assert "There is no artifact" in seen["without_artifact"]
+    assert "a.png is not a picture" in seen["foreign_file"]
+
+
+# ---- Serving ----------------------------------------------------------------
+
+
+class _Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """What TF Serving does with a PredictRequest, in Python."""
+
+    def __init__(self, folder):
+        self.model = tf.saved_model.load(str(folder))
+        self.names = []
+
+    def predict(self, name, signature, inputs):
+        self.names.append(name)
+        outputs = self.model.signatures[signature](
+            **{key: tf.constant(value) for key, value in inputs.items()}
+        )
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    def Predict(self, request, context):  # noqa: N802
+        inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+        spec = request.model_spec
+        outputs = self.predict(spec.name, spec.signature_name, inputs)
+        answer = predict_pb2.PredictResponse()
+        for key, value in outputs.items():
+            answer.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+        return answer
+
+
+class _Rest(http.server.BaseHTTPRequestHandler):
+    def __init__(self, servicer, *arguments):
+        self._servicer = servicer
+        super().__init__(*arguments)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        dtypes = {"n_points": np.int32, "steps": np.int32}
+        inputs = {
+            k: np.asarray(v, dtypes.get(k, np.float32))
+            for k, v in body["inputs"].items()
+        }
+        (name,) = re.fullmatch(r"/v1/models/(\w+):predict", self.path).groups()
+        outputs = self._servicer.predict(name, body["signature_name"], inputs)
+        answer = {"outputs": {k: v.tolist() for k, v in outputs.items()}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """A stand-in for TF Serving: its address for gRPC, and for REST."""
+    servicer = _Servicer(folder / "exported" / "saved_model" / "1")
+    over_grpc = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        servicer, over_grpc
+    )
+    port = over_grpc.add_insecure_port("localhost:0")
+    over_grpc.start()
+    rest = http.server.ThreadingHTTPServer(
+        ("localhost", 0), functools.partial(_Rest, servicer)
+    )
+    threading.Thread(target=rest.serve_forever, daemon=True).start()
+    yield f"localhost:{port}", f"http://localhost:{rest.server_port}"
+    rest.shutdown()
+    rest.server_close()
+    over_grpc.stop(None)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+def test_serving_client(folder, server, tmp_path, protocol):
+    address = dict(zip(("grpc", "rest"), server))[protocol]
+    result = _client(folder, tmp_path, f"--{protocol}={address}")
+    assert result.returncode == 0, result.stderr
+    psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
+    np.testing.assert_allclose(psnr, _psnr(folder), atol=0.0051)
+    np.testing.assert_allclose(
+        files.read_image(tmp_path / "served.png"),
+        files.read_image(folder / "fitted.png"),
+        atol=1.01 / 255,
+    )
+
+
+@pytest.mark.parametrize(
+    "flag", ["--grpc=localhost:1", "--rest=http://localhost:1"]
+)
+def test_serving_client_without_a_server(
+    folder, tmp_path, flag, assert_one_sentence
+):
+    result = _client(folder, tmp_path, flag)
+    assert_one_sentence(result, "The server", "localhost:1", code=1)
+    assert not list(tmp_path.iterdir())
+
+
+def _client(folder, tmp_path, flag):
+    environment = dict(os.environ)
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user
+    return subprocess.run(
+        [
+            *(sys.executable, _EXAMPLES / "serving" / "client.py", flag),
+            *(f"--artifact={folder / 'exported'}", f"--steps={_STEPS}"),
+            f"--input={folder / 'photo.png'}",
+            f"--output={tmp_path / 'served.png'}",
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )

@@ -15,7 +15,7 @@ import time
 
 from absl import flags
 
-from tfmetainit import cli
+from tfmetainit import cli, quiet
 
 cli.quiet_tensorflow()
 
@@ -143,6 +143,7 @@ def draw_overview(path, results, signal, rows):
 def main(argv):
     """Runs the demo."""
     del argv
+    quiet.farewells()
     started = time.monotonic()
     output = pathlib.Path(flags.FLAGS.output_dir)
     output.mkdir(parents=True, exist_ok=True)

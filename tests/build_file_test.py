@@ -89,7 +89,7 @@ def test_imports_point_down():
     targets = _targets()
     for name in targets:
         assert name not in _reachable(name, targets), f"{name} is in a cycle"
-    for name in ("adaptation", "learners", "fields", "functional"):
+    for name in ("adaptation", "learners", "fields", "functional", "export"):
         assert "signals" not in _reachable(name, targets)
     assert _reachable("fields", targets) == set()
     assert _reachable("signals", targets).isdisjoint(
@@ -102,8 +102,9 @@ def test_no_signal_imports_another():
         assert ":signals" not in imports_of(path.relative_to(_ROOT))
 
 
-def test_files_from_outside_are_read_without_tensorflow():
-    reached = _reachable("files", _targets()) | {"files", "pictures"}
-    for name in reached:
+def test_files_and_artifacts_are_read_without_tensorflow():
+    roots = {"files", "pictures", "pixels", "lite_artifact"}
+    reached = set().union(*(_reachable(name, _targets()) for name in roots))
+    for name in roots | reached:
         deps = _targets()[name].get("deps", [])
         assert not {"@pypi//tensorflow", "@pypi//keras"} & set(deps)

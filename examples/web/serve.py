@@ -11,7 +11,6 @@ import functools
 import http.server
 import pathlib
 
-
 _ROOT = pathlib.Path(__file__).resolve().parent
 
 

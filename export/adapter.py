@@ -50,7 +50,7 @@ class Adapter(tf.Module):
         max_steps: the largest number of gradient steps of one call.
         precision: "float32", or "float16" for weights stored in half the size;
             all arithmetic is float32.
-        chunk: rows worked on at a time.
+        chunk: rows worked on at a time; None for all together.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Adapter(tf.Module):
         coords_shape: tuple[int, ...],
         max_steps: int,
         precision: str = "float32",
-        chunk: int = CHUNK,
+        chunk: int | None = CHUNK,
     ):
         super().__init__()
         if precision not in PRECISIONS:
@@ -190,7 +190,7 @@ class Adapter(tf.Module):
         if count is not None:
             # Unrolled: the chunks share memory all the same, and a loop would
             # store a constant of the result's size in the file.
-            chunk = PREDICT_CHUNKS * self.chunk
+            chunk = PREDICT_CHUNKS * CHUNK
             number = -(-count // chunk)
             heights = [(count + i) // number for i in range(number)]
             return tf.concat(
@@ -208,6 +208,8 @@ class Adapter(tf.Module):
     def _chunks(self, rows):
         """`[N, ...]` as `[chunks, rows of a chunk, ...]`, padded with zeros."""
         count = _length(rows)
+        if self.chunk is None:
+            return rows[None]
         if isinstance(count, int):
             number = max(1, -(-count // self.chunk))
             height = -(-count // number)

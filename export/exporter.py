@@ -135,6 +135,7 @@ def export(
             coords_shape=task.query.inputs.shape[1:],
             max_steps=max_steps,
             precision=precision,
+            chunk=signal.observations_per_chunk,
         )
     name = config.signal.name.rpartition(".")[2]
     metadata = _metadata(

@@ -6,12 +6,18 @@ seed, its split and its index alone, so two machines make the same data set.
 """
 
 import abc
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from tfmetainit.errors import InputError, check_range
-from tfmetainit.image_signals import MAX_RESOLUTION, ImageSignal, tfds_images
+from tfmetainit.image_signals import (
+    MAX_RESOLUTION,
+    ImageSignal,
+    ImageSource,
+    tfds_images,
+)
 
 _MAX_SIGNALS = 10_000_000
 
@@ -45,24 +51,32 @@ class GeneratedConfig(tfds.core.BuilderConfig):
 
 
 class GeneratedImages(tfds.core.GeneratorBasedBuilder):
-    """Base of the builders: splits, features, and one generator a signal."""
+    """Base of the builders: splits, features, and one generator a signal.
+
+    Attributes:
+        CHANNELS: of the images: 3 of uint8 (RGB) or 1 of uint16 (grey).
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [GeneratedConfig()]
+    CHANNELS = 3
 
     @staticmethod
     @abc.abstractmethod
     def draw(rng: np.random.Generator, resolution: int) -> np.ndarray:
-        """Draws one signal: uint8 RGB `[resolution, resolution, 3]`."""
+        """Draws one signal, `[resolution, resolution, CHANNELS]`."""
 
     def _info(self):
         side = self.builder_config.resolution
+        image = tfds.features.Image(
+            shape=(side, side, self.CHANNELS),
+            dtype=np.uint16 if self.CHANNELS == 1 else np.uint8,
+            encoding_format="png",
+        )
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            features=tfds.features.FeaturesDict(
-                {"image": tfds.features.Image(shape=(side, side, 3))}
-            ),
+            features=tfds.features.FeaturesDict({"image": image}),
         )
 
     def _split_generators(self, dl_manager):
@@ -85,7 +99,7 @@ class GeneratedImages(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": self.draw(rng, config.resolution)}
 
 
-def make_generated_class(
+def generated_source(
     builder_class,
     *,
     resolution,
@@ -93,9 +107,8 @@ def make_generated_class(
     num_eval=500,
     data_seed=0,
     data_dir=None,
-    **options,
-) -> ImageSignal:
-    """The signal class of a builder; generated when it is first needed.
+) -> Callable[[], ImageSource]:
+    """What opens the images of a builder, generating them if need be.
 
     Args:
         builder_class: subclass of `GeneratedImages`.
@@ -104,7 +117,9 @@ def make_generated_class(
         num_eval: number of validation signals, and of test signals.
         data_seed: seed of the signals.
         data_dir: TFDS's folder; by default its own, `~/tensorflow_datasets`.
-        **options: further arguments of `ImageSignal`.
+
+    Raises:
+        InputError: if a number is out of range.
     """
     config = GeneratedConfig(resolution, num_train, num_eval, data_seed)
 
@@ -121,4 +136,25 @@ def make_generated_class(
         splits = {split: split for split in builder.info.splits}
         return tfds_images(builder, splits)
 
-    return ImageSignal(open_source, resolution=resolution, **options)
+    return open_source
+
+
+_SOURCE_OPTIONS = ("num_train", "num_eval", "data_seed", "data_dir")
+
+
+def make_generated_class(
+    builder_class, *, resolution, **options
+) -> ImageSignal:
+    """The RGB image class of a builder; generated when it is first needed.
+
+    Args:
+        builder_class: subclass of `GeneratedImages`.
+        resolution: side of the images in pixels.
+        **options: further arguments of `generated_source` and `ImageSignal`.
+    """
+    of_source = {k: options.pop(k) for k in _SOURCE_OPTIONS if k in options}
+    return ImageSignal(
+        generated_source(builder_class, resolution=resolution, **of_source),
+        resolution=resolution,
+        **options,
+    )

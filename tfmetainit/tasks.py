@@ -115,12 +115,16 @@ class SignalClass(abc.ABC):
         value_dims: number of values of the field.
         support_model: forward model of the observations adapted to.
         query_model: forward model of the observations scored.
+        observations_per_chunk: how many observations an exported adapter works
+            on at a time, which bounds its memory; None for all together, where
+            a forward model's cost does not grow with their number.
     """
 
     coord_dims: int
     value_dims: int
     support_model: ForwardModel = staticmethod(identity)
     query_model: ForwardModel = staticmethod(identity)
+    observations_per_chunk: int | None = 1024
 
     @abc.abstractmethod
     def make_dataset(

@@ -1,0 +1,269 @@
+"""Tomography: slices that are seen through a few parallel-beam projections.
+
+A signal is an image `[R, R]` in [0, 1]. What is observed of it, and adapted to,
+is its sinogram (`forward_models.ParallelBeam`): angles `[views]` in radians and
+values `[views, R]`. What is scored is the image itself, through `identity`.
+Coordinates are (column, row) in [0, 1): `forward_models.slice_coords`.
+
+The phantoms are the ten ellipses of the modified Shepp-Logan phantom (Toft
+1996), each with a perturbed centre, size, angle and density. How the authors of
+Tancik et al. 2021 randomised theirs is not published. Over 300 phantoms at
+64 x 64, the class's mean image scores 17.4 dB and each one's own mean 15.3
+dB (tests/signals_test.py).
+"""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit import files, pixels
+from tfmetainit.errors import InputError, check_range
+from tfmetainit.forward_models import ParallelBeam, even_angles, slice_coords
+from tfmetainit.generated_images import GeneratedImages, generated_source
+from tfmetainit.image_signals import (
+    MAX_RESOLUTION,
+    SPLITS,
+    ImageSource,
+    crop_and_resize,
+)
+from tfmetainit.tasks import Observations, SignalClass, Task
+
+MAX_VIEWS = 1024
+_MAX_16_BIT = 65535.0
+
+# Density, half axes, centre (x, y), angle in degrees; in units of half the
+# image's side, y upwards. Densities add where ellipses overlap.
+SHEPP_LOGAN = np.array(
+    [
+        [1.0, 0.6900, 0.9200, 0.00, 0.0000, 0.0],
+        [-0.8, 0.6624, 0.8740, 0.00, -0.0184, 0.0],
+        [-0.2, 0.1100, 0.3100, 0.22, 0.0000, -18.0],
+        [-0.2, 0.1600, 0.4100, -0.22, 0.0000, 18.0],
+        [0.1, 0.2100, 0.2500, 0.00, 0.3500, 0.0],
+        [0.1, 0.0460, 0.0460, 0.00, 0.1000, 0.0],
+        [0.1, 0.0460, 0.0460, 0.00, -0.1000, 0.0],
+        [0.1, 0.0460, 0.0230, -0.08, -0.6050, 0.0],
+        [0.1, 0.0230, 0.0230, 0.00, -0.6060, 0.0],
+        [0.1, 0.0230, 0.0460, 0.06, -0.6050, 0.0],
+    ]
+)
+
+
+def render_ellipses(ellipses: np.ndarray, resolution: int) -> np.ndarray:
+    """The sum of some ellipses, `[resolution, resolution]`, unclipped.
+
+    Args:
+        ellipses: `[n, 6]` as in `SHEPP_LOGAN`.
+        resolution: number of pixels along each axis; pixel k has its centre
+            at (2 k + 1) / resolution - 1.
+    """
+    axis = (2.0 * np.arange(resolution) + 1.0) / resolution - 1.0
+    x, y = np.meshgrid(axis, -axis)
+    image = np.zeros([resolution, resolution])
+    for density, a, b, x0, y0, degrees in ellipses:
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        along = (x - x0) * cos + (y - y0) * sin
+        across = (y - y0) * cos - (x - x0) * sin
+        image += density * ((along / a) ** 2 + (across / b) ** 2 <= 1.0)
+    return image
+
+
+def random_ellipses(rng: np.random.Generator) -> np.ndarray:
+    """A perturbed Shepp-Logan phantom: ellipses `[10, 6]`.
+
+    The two of the skull move together, so that it stays closed; every other
+    one moves, grows, turns and changes its density by itself.
+    """
+    ellipses = SHEPP_LOGAN.copy()
+    count = len(ellipses)
+    skull, inside = slice(0, 2), slice(2, count)
+    scale = rng.uniform(0.8, 1.05, 2)
+    ellipses[:, 1:3] *= scale
+    ellipses[:, 3:5] *= scale
+    shift = rng.uniform(-0.05, 0.05, 2)
+    turn = rng.uniform(-20.0, 20.0)
+    ellipses[inside, 1:3] *= rng.uniform(0.7, 1.4, (count - 2, 2))
+    ellipses[inside, 3:5] += rng.uniform(-0.08, 0.08, (count - 2, 2))
+    ellipses[inside, 5] += rng.uniform(-25.0, 25.0, count - 2)
+    ellipses[inside, 0] *= rng.uniform(0.5, 1.5, count - 2)
+    ellipses[skull, 0] *= rng.uniform(0.9, 1.1)
+    # All of it turns about the image's centre, and moves.
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    ellipses[:, 3:5] = ellipses[:, 3:5] @ np.array([[cos, sin], [-sin, cos]])
+    ellipses[:, 3:5] += shift
+    ellipses[:, 5] += turn
+    return ellipses
+
+
+class Phantoms(GeneratedImages):
+    """Randomly perturbed modified Shepp-Logan phantoms."""
+
+    CHANNELS = 1
+
+    @staticmethod
+    def draw(rng, resolution):
+        """One phantom: uint16 `[resolution, resolution, 1]`, antialiased."""
+        fine = render_ellipses(random_ellipses(rng), 4 * resolution)
+        fine = np.clip(fine, 0.0, 1.0)
+        image = fine.reshape(resolution, 4, resolution, 4).mean(axis=(1, 3))
+        return np.uint16(np.round(_MAX_16_BIT * image))[..., None]
+
+
+class CT(SignalClass):
+    """Slices observed through parallel-beam projections.
+
+    Args:
+        open_source: returns the `ImageSource` of images `[R, R, 1]`.
+        resolution: R, the side of the slices in pixels.
+        train_views: numbers of views of training tasks: one of them is drawn
+            for each task, with as many random angles in [0, pi).
+        eval_views: number of views of validation and test tasks, at angles
+            evenly spaced in [0, pi).
+        points_per_step: number of pixels drawn at random for the query in
+            training; 0 for all.
+        interpolation: of the projection, "nearest" or "bilinear".
+        inner_steps: unused: the same views are seen at every inner step.
+        shuffle_buffer: number of encoded images shuffled at a time.
+    """
+
+    coord_dims = 2
+    value_dims = 1
+    observations_per_chunk = None
+
+    def __init__(
+        self,
+        open_source,
+        *,
+        resolution: int,
+        train_views=(20,),
+        eval_views: int = 4,
+        points_per_step: int = 0,
+        interpolation: str = "nearest",
+        inner_steps: int = 12,
+        shuffle_buffer: int = 10_000,
+    ):
+        del inner_steps
+        check_range("config.signal.resolution", resolution, 8, MAX_RESOLUTION)
+        check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
+        check_range("config.signal.eval_views", eval_views, 1, MAX_VIEWS)
+        if not train_views:
+            raise ValueError("`train_views` must name at least one number")
+        for views in train_views:
+            check_range("config.signal.train_views", views, 1, MAX_VIEWS)
+        self._open_source = open_source
+        self.resolution = resolution
+        self.train_views = tuple(train_views)
+        self.eval_views = eval_views
+        self.points_per_step = points_per_step
+        self.shuffle_buffer = shuffle_buffer
+        self.support_model = ParallelBeam(resolution, interpolation)
+        self.coords = slice_coords(resolution)
+
+    @functools.cached_property
+    def _source(self) -> ImageSource:
+        return self._open_source()
+
+    def make_dataset(self, split, batch_size, seed=0, start=0):
+        if split not in SPLITS:
+            raise InputError(
+                f"`split` must be one of {SPLITS}. Received: split={split!r}"
+            )
+        dataset = self._source.load(split)
+        training = split == "train"
+        if training:
+            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
+        dataset = dataset.skip(start * batch_size)
+        # The running index makes the angles a function of seed and position.
+        dataset = tf.data.Dataset.zip(
+            tf.data.Dataset.counter(start * batch_size), dataset
+        )
+
+        def element(index, raw):
+            image = crop_and_resize(self._source.decode(raw), self.resolution)
+            values = tf.reshape(image, [-1, 1])
+            if training:
+                return self._random_task(values, tf.stack([seed, index]))
+            return self.task(values, tf.constant(even_angles(self.eval_views)))
+
+        return (
+            dataset.map(element, num_parallel_calls=2)
+            .batch(batch_size, drop_remainder=True)
+            .prefetch(2)
+        )
+
+    def task(self, values, angles) -> Task:
+        """The task of one slice `[R * R, 1]` seen at some angles `[views]`."""
+        sinogram = self.support_model.project(values[:, 0], angles)
+        return Task(
+            Observations(angles[None], sinogram[None]),
+            Observations(tf.constant(self.coords), values),
+        )
+
+    def _random_task(self, values, seed) -> Task:
+        most = max(self.train_views)
+        seeds = tf.random.split(seed, 3)
+        angles = tf.random.stateless_uniform([most], seeds[0], 0.0, np.pi)
+        if len(self.train_views) > 1:
+            # Fewer views are repeated until they are as many as the most: the
+            # shapes stay static, and the mean over views is nearly theirs.
+            choice = tf.random.stateless_uniform(
+                [], seeds[1], 0, len(self.train_views), tf.int32
+            )
+            views = tf.gather(tf.constant(self.train_views), choice)
+            angles = tf.gather(angles, tf.range(most) % views)
+        task = self.task(values, angles)
+        if not self.points_per_step:
+            return task
+        chosen = tf.random.stateless_uniform(
+            [self.points_per_step], seeds[2], 0, len(self.coords), tf.int32
+        )
+        return task._replace(
+            query=Observations(
+                *(tf.gather(leaf, chosen) for leaf in task.query)
+            )
+        )
+
+    def describe(self):
+        return {
+            "kind": "ct",
+            "resolution": self.resolution,
+            "conventions": (
+                "inputs: angles of views in radians, in [0, pi); values: for "
+                "each view, the mean along the rays of R detectors; coords: "
+                "(column / R, row / R) in [0, 1)"
+            ),
+        }
+
+    def read_task(self, path):
+        image = files.read_image(path).mean(axis=-1, keepdims=True)
+        image = pixels.crop_and_resize(image, self.resolution)
+        values = tf.constant(image.reshape(-1, 1))
+        return self.task(values, tf.constant(even_angles(self.eval_views)))
+
+    def picture(self, values):
+        image = np.reshape(values, [self.resolution, self.resolution, 1])
+        return np.repeat(image, 3, axis=-1)
+
+    def render(self, field, height, width):
+        grey = pixels.render(
+            lambda coords: field(tf.constant(coords[:, ::-1])), height, width
+        )
+        return np.repeat(grey, 3, axis=-1)
+
+
+def make_signal_class(*, resolution, **options) -> CT:
+    """The class of generated phantoms.
+
+    Args:
+        resolution: side of the slices in pixels.
+        **options: further arguments of `CT` and of
+            `generated_images.generated_source`.
+    """
+    names = ("num_train", "num_eval", "data_seed", "data_dir")
+    of_source = {k: options.pop(k) for k in names if k in options}
+    return CT(
+        generated_source(Phantoms, resolution=resolution, **of_source),
+        resolution=resolution,
+        **options,
+    )

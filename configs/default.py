@@ -93,6 +93,7 @@ def apply_variant(config, variant):
                 config.signal[name] = value
         config.field.hidden_layers = 2
         config.field.hidden_units = 16
+        config.learner.inner_steps = min(config.learner.inner_steps, 2)
         config.learner.eval_steps = 3
         config.optimizer.warmup_steps = 2
         config.validation.every = 2

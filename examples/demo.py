@@ -30,6 +30,7 @@ from tfmetainit import (
     files,
     functional,
     initial_weights,
+    pictures,
     train,
 )
 from tfmetainit.configs import text
@@ -100,10 +101,8 @@ def draw_overview(path, results, signal, rows):
     figure = Figure(
         figsize=(1.7 * columns, 2.0 * len(rows) + 4.2), layout="constrained"
     )
-    pictures, curves = figure.subfigures(
-        2, 1, height_ratios=[2.0 * len(rows), 4.2]
-    )
-    axes = pictures.subplots(len(rows), columns, squeeze=False)
+    grid, curves = figure.subfigures(2, 1, height_ratios=[2.0 * len(rows), 4.2])
+    axes = grid.subplots(len(rows), columns, squeeze=False)
     for i, (title, task, values, psnr) in enumerate(rows):
         shown = [task.query.values] + [values[s] for s in _STEPS_SHOWN]
         captions = ["target"] + [
@@ -114,27 +113,20 @@ def draw_overview(path, results, signal, rows):
             axis.set(xticks=[], yticks=[])
             axis.set_title(caption, fontsize=8)
         axes[i, 0].set_ylabel(title, fontsize=8)
+    (condition,) = results["conditions"]
     axis = curves.subplots()
-    for row in results["rows"]:
-        learned = row["method"] == "Learned"
-        axis.plot(
-            row["psnr"],
-            marker="o" if learned else ".",
-            linewidth=2.5 if learned else 1.2,
-            label=f"{row['method']} ({row['optimizer']})",
-        )
-    axis.axhline(
-        results["constant_image_psnr"],
-        color="grey",
-        linestyle=":",
-        label="best constant image",
+    pictures.draw_curves(
+        axis,
+        {
+            f"{row['method']} ({row['optimizer']})": row["psnr"]
+            for row in condition["rows"]
+        },
+        {"Constant image": condition["constant_psnr"]},
     )
     axis.set(
-        xlabel="gradient steps",
         ylabel="PSNR (dB)",
-        title=f"mean over {results['num_signals']} unseen text images",
+        title=f"mean over {condition['num_signals']} unseen text images",
     )
-    axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
@@ -171,7 +163,8 @@ def main(argv):
     task = signal.read_task(photo)
     sgd = learner.sgd_fit()
     # Random weights get the better optimizer of the two, at its tuned rate.
-    (plain,) = (r for r in results["rows"] if r["method"] == "Standard")
+    rows = results["conditions"][0]["rows"]
+    (plain,) = (r for r in rows if r["method"] == "Standard")
     adam = AdamFit(learner.support_loss, plain["rate"])
     *on_device, milliseconds = _fit_on_device(exported / exporter.TFLITE, task)
     rows = [

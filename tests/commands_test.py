@@ -87,6 +87,7 @@ def test_evaluate(folder, run_command):
     assert result.returncode == 0, result.stderr
     output = folder / "run" / "evaluation"
     results = json.loads((output / "results.json").read_text())
+    (results,) = results["conditions"]
     labels = [row["method"] for row in results["rows"]]
     assert labels == [
         "Learned",
@@ -95,11 +96,13 @@ def test_evaluate(folder, run_command):
         "Mean",
         "Matched",
         "Shuffled",
+        "Learned (Adam)",
     ]
     assert results["num_signals"] == 4
     for row in results["rows"]:
         assert len(row["psnr"]) == 5
         assert np.isfinite(row["psnr"]).all()
+        assert -1.0 <= row["ssim"] <= 1.0
     assert results["standard_to_match"]["max_steps"] == 8
     table = (output / "results.md").read_text()
     assert table.strip() in result.stdout
@@ -117,16 +120,18 @@ def test_evaluate(folder, run_command):
 
 def test_evaluate_leaves_the_learned_weights(folder):
     """Learned scores the same alone as after all the baselines."""
-    first = evaluate.evaluate(folder / "run", folder / "a")["rows"][0]
-    again = evaluate.evaluate(folder / "run", folder / "b")["rows"][0]
-    assert first == again
+    first, again = (
+        evaluate.evaluate(folder / "run", folder / name)["conditions"][0]
+        for name in "ab"
+    )
+    assert first["rows"][0] == again["rows"][0]
 
 
 def test_evaluate_takes_the_signals_there_are(folder):
     """The smoke class holds 8 test signals."""
     options = {"num_signals": 99, "num_steps": 2}
     results = evaluate.evaluate(folder / "run", folder / "c", options=options)
-    assert results["num_signals"] == 8
+    assert results["conditions"][0]["num_signals"] == 8
 
 
 def test_evaluate_on_another_class(folder, run_command):
@@ -142,8 +147,8 @@ def test_evaluate_on_another_class(folder, run_command):
     path = folder / "run" / "evaluation_on_sdf" / "results.json"
     results = json.loads(path.read_text())
     assert (results["trained_on"], results["evaluated_on"]) == ("text", "sdf")
-    assert results["num_signals"] == 2
-    assert len(results["rows"][0]["psnr"]) == 3
+    assert results["conditions"][0]["num_signals"] == 2
+    assert len(results["conditions"][0]["rows"][0]["psnr"]) == 3
 
 
 def test_evaluate_errors(folder, tmp_path, run_command, assert_one_sentence):
@@ -179,7 +184,7 @@ def test_fit_a_photograph(folder, tmp_path, run_command):
 def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
     psnr = fit.fit(
         folder / "run", folder / "photo.png", tmp_path / "fit.png", steps=5
-    )
+    ).psnr
     assert len(psnr) == 6
     assert psnr[-1] > psnr[0]
     drawn = files.read_image(tmp_path / "fit.png")

@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
         artifact=folder / "exported" / "model.tflite",
         steps=_STEPS,
         weights=folder / "fitted.npz",
-    )
+    ).psnr
     (folder / "psnr.json").write_text(json.dumps(psnr))
     return folder
 

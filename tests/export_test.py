@@ -70,8 +70,8 @@ def _call(adapter, inputs, values, n_points, steps, theta=None):
 def test_adapter_takes_the_steps_of_adapt(field, step_sizes):
     learner = _learner(field, step_sizes)
     # Step sizes that differ, as learned ones do.
-    for index, relative in enumerate(learner.step_sizes.relative):
-        relative.assign(relative * (1.0 + 0.1 * index))
+    for index, logarithm in enumerate(learner.step_sizes.logarithms):
+        logarithm.assign(logarithm + 1e-3 * index)
     adapter = _adapter(learner)
     inputs, values = _observed(50)  # no multiple of the chunk
     result = _call(adapter, inputs, values, 50, 3)

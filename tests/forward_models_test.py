@@ -7,14 +7,10 @@ import skimage.transform
 import tensorflow as tf
 
 from tfmetainit import fields, functional, pixels
-from tfmetainit.forward_models import (
-    INTERPOLATIONS,
-    ParallelBeam,
-    even_angles,
-    slice_coords,
-)
+from tfmetainit.forward_models import ParallelBeam
 from tfmetainit.signals import ct
 from tfmetainit.tasks import FieldLoss, Observations
+from tfmetainit.tomography import INTERPOLATIONS, even_angles, slice_coords
 
 _ANGLES = np.float32([0.0, 0.3, 1.0, np.pi / 2, 2.5])
 

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import fields, files, functional, initial_weights
+from tfmetainit import (
+    fields,
+    files,
+    functional,
+    initial_weights,
+    restricted_pickle,
+)
 from tfmetainit.errors import InputError
 from tfmetainit.tasks import FieldLoss, Observations
 
@@ -178,7 +184,7 @@ def test_jax_arrays_in_a_pickle(tmp_path, monkeypatch):
     path = tmp_path / "array.pkl"
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     path.write_bytes(pickle.dumps({"w": JaxArray(array)}))
-    loaded = initial_weights.load_restricted_pickle(path)
+    loaded = restricted_pickle.load(path)
     np.testing.assert_array_equal(loaded["w"], array)
 
 
@@ -225,10 +231,10 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
     path.write_bytes(
         pickle.dumps(_call(reconstruct, np.ndarray, (2**37,), b"d"))
     )
-    assert initial_weights.load_restricted_pickle(path).size == 0
+    assert restricted_pickle.load(path).size == 0
     path.write_bytes(pickle.dumps(_call(np.ndarray, (2**37,))))
     with pytest.raises(InputError, match="was refused"):
-        initial_weights.load_restricted_pickle(path)
+        restricted_pickle.load(path)
 
 
 @pytest.mark.parametrize(

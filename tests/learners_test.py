@@ -54,14 +54,18 @@ def _outer_loss(learner, task, variables, values):
 
 
 @pytest.mark.parametrize("granularity", ["scalar", "tensor", "weight"])
-@pytest.mark.parametrize("inner_steps", [1, 3])
-def test_maml_gradient_equals_finite_differences(granularity, inner_steps):
+@pytest.mark.parametrize(("inner_steps", "recompute"), [(1, 0), (3, 0), (3, 1)])
+def test_maml_gradient_equals_finite_differences(
+    granularity, inner_steps, recompute
+):
     learner = learners.MAML(
         _field(),
         inner_steps=inner_steps,
         inner_lr=0.05,
         step_sizes=granularity,
         learn_step_sizes=True,
+        step_size_gain=2.0,
+        recompute=bool(recompute),
     )
     task = _task(steps=inner_steps)
     gradients, _, _ = learner.outer_gradients(task)
@@ -253,18 +257,43 @@ def test_fit_evaluate_predict(make):
     np.testing.assert_allclose(psnr.mean(), after[last], atol=1e-3)
 
 
-def test_step_sizes_stay_non_negative():
+def test_step_sizes_stay_positive_and_move_by_the_gain():
     learner = learners.MAML(
-        _field(), inner_lr=1e-3, step_sizes="weight", learn_step_sizes=True
+        _field(),
+        inner_lr=1e-3,
+        step_sizes="weight",
+        learn_step_sizes=True,
+        step_size_gain=30.0,
     )
     # Descending against the true gradient drives the step sizes down.
-    learner.compile(keras.optimizers.SGD(-10.0))
+    learner.compile(keras.optimizers.Adam(-0.1, epsilon=1e-15))
     dataset = tf.data.Dataset.from_tensors(_batch([_task()]))
-    learner.fit(dataset.repeat(), steps_per_epoch=3, verbose=0, shuffle=False)
+    learner.fit(dataset, verbose=0, shuffle=False)
     sizes = np.concatenate(
         [np.ravel(s) for s in learner.step_sizes.as_params()]
     )
-    assert sizes.min() == 0.0
+    # Adam's first update is its rate, whatever the gradient.
+    changes = np.log(sizes / 1e-3)
+    np.testing.assert_allclose(np.abs(changes), 3.0, rtol=1e-2)
+    assert changes.min() < 0.0
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_recomputation_changes_nothing_but_memory(jit):
+    """Loss and outer gradient in a graph, after its optimizations."""
+    results = []
+    for recompute in (False, True):
+        learner = learners.MAML(
+            _field(),
+            inner_steps=3,
+            step_sizes="tensor",
+            learn_step_sizes=True,
+            recompute=recompute,
+        )
+        step = tf.function(learner.outer_gradients, jit_compile=jit)
+        results.append(step(_task(steps=3)))
+    for a, b in zip(*map(tf.nest.flatten, results)):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
 
 
 def test_a_step_that_is_not_finite_leaves_the_weights():

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import image_signals, pixels
+from tfmetainit import folder_images, image_signals, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.generated_images import GeneratedConfig
 from tfmetainit.image_signals import ImageSignal, ImageSource
@@ -344,15 +344,26 @@ def test_image_folder_keeps_16_bits(tmp_path):
     np.testing.assert_allclose(tasks.query.values, 257 / 65535, atol=1e-6)
 
 
+def _open_folder(folder):
+    signal = image_folder.make_signal_class(folder=folder, resolution=8)
+    return signal.make_dataset("test", 1)
+
+
 def test_image_folder_errors(tmp_path):
     for folder in (str(tmp_path / "missing"), ""):
         with pytest.raises(InputError, match="must name a folder of images"):
-            image_folder.read_folder(folder, 8)
+            _open_folder(folder)
     _fill(tmp_path, 2)
     with pytest.raises(InputError, match="enough images for a training"):
-        image_folder.read_folder(str(tmp_path), 8)
+        _open_folder(str(tmp_path))
     with pytest.raises(InputError, match="at most 4294967296 bytes"):
-        image_folder.read_folder(str(tmp_path), 40_000)
+        folder_images.read_folder(
+            str(tmp_path),
+            resolution=40_000,
+            suffixes=[".png"],
+            read=None,
+            channels=3,
+        )
 
 
 def test_a_file_is_read_without_the_class(tmp_path):
@@ -370,7 +381,7 @@ def test_a_file_is_read_without_the_class(tmp_path):
 def test_a_file_keeps_its_split():
     names = [f"photo_{i}.jpg" for i in range(2000)]
     share = {
-        split: sum(image_folder.split_of(n) == split for n in names) / 2000
+        split: sum(folder_images.split_of(n) == split for n in names) / 2000
         for split in image_signals.SPLITS
     }
     np.testing.assert_allclose(

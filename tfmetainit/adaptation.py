@@ -20,11 +20,11 @@ from tfmetainit.functional import Params
 
 GRANULARITIES = ("scalar", "tensor", "weight")
 
-# Step sizes are stored in units of RELATIVE_UNIT times their initial value, so
-# that an outer Adam of rate 1e-4 moves one by about 1% an iteration whatever
-# its magnitude: they range from 1e-2 (SIREN) to 10 (CT). A power of two keeps
-# the initial value exact.
-RELATIVE_UNIT = 128.0
+# Step sizes range from 1e-2 (SIREN) to 1e3 (the first layer of a CT field), so
+# they are learned as logarithms: an outer update by u multiplies one by
+# exp(gain u). At this gain an outer Adam of rate 2e-5 moves it by up to 0.26%
+# an iteration.
+DEFAULT_GAIN = 128.0
 
 
 class Loss(Protocol):
@@ -60,7 +60,13 @@ def at_step(support, step: int):
 
 
 def adapt(
-    loss: Loss, params: Params, support, *, num_steps: int, step_sizes: Params
+    loss: Loss,
+    params: Params,
+    support,
+    *,
+    num_steps: int,
+    step_sizes: Params,
+    recompute: bool = False,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
@@ -75,6 +81,10 @@ def adapt(
         num_steps: number of gradient steps, at least 0.
         step_sizes: list like `params`; each entry a scalar or a tensor of its
             parameter's shape.
+        recompute: for a gradient through the steps, keep the weights between
+            them only, and compute each step once more on the way back: the
+            memory of one step, whatever their number (Chen et al. 2016, arXiv
+            1604.06174).
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -92,12 +102,58 @@ def adapt(
             "There must be one step size for each parameter. Received: "
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
+
+    def take_step(params, step_sizes, observed):
+        value, gradients = loss.value_and_grad(params, observed)
+        return functional.descend(params, gradients, step_sizes), value
+
+    if recompute:
+        take_step = _recomputed(take_step)
     losses = []
     for step in range(num_steps):
-        value, gradients = loss.value_and_grad(params, at_step(support, step))
-        params = functional.descend(params, gradients, step_sizes)
+        params, value = take_step(params, step_sizes, at_step(support, step))
         losses.append(value)
     return params, tf.stack(losses) if losses else tf.zeros([0])
+
+
+def _recomputed(function):
+    """`function` without its intermediate results, made again for a gradient.
+
+    Not `tf.recompute_grad`: that one stops every tape around the function, also
+    the one inside of it, whose gradients then come out as zeros.
+
+    Args:
+        function: `(params, step_sizes, observed) -> nest of tensors`,
+            differentiated with respect to the first two.
+    """
+
+    def wrapped(params, step_sizes, observed):
+        count = len(params)
+
+        @tf.custom_gradient
+        def forward(*flat):
+            def backward(*upstream):
+                # Control dependencies keep the graph optimizer from merging
+                # these operations with the same ones on the way forward.
+                with tf.control_dependencies(upstream):
+                    again = [tf.identity(tensor) for tensor in flat]
+                with tf.GradientTape() as tape:
+                    tape.watch(again)
+                    results = function(again[:count], again[count:], observed)
+                return tape.gradient(
+                    tf.nest.flatten(results), again, output_gradients=upstream
+                )
+
+            results = function(flat[:count], flat[count:], observed)
+            structure.append(results)
+            return tf.nest.flatten(results), backward
+
+        structure = []
+        flat = [tf.convert_to_tensor(x) for x in (*params, *step_sizes)]
+        results = forward(*flat)
+        return tf.nest.pack_sequence_as(structure[0], results)
+
+    return wrapped
 
 
 class SgdFit:
@@ -136,9 +192,10 @@ class StepSizes(keras.layers.Layer):
         initial: positive float, the initial value of every step size.
         granularity: "scalar" (one number), "tensor" (one number for each
             parameter tensor) or "weight" (one for each entry).
-        learned: whether the outer loop updates them (Meta-SGD). They never
-            become negative.
-
+        learned: whether the outer loop updates them (Meta-SGD). They stay
+            positive.
+        gain: positive float, the factor between what the outer loop updates
+            and the step sizes' logarithms.
     """
 
     def __init__(
@@ -147,6 +204,7 @@ class StepSizes(keras.layers.Layer):
         initial=1e-2,
         granularity="scalar",
         learned=False,
+        gain=DEFAULT_GAIN,
         **kwargs,
     ):
         super().__init__(trainable=learned, **kwargs)
@@ -159,8 +217,11 @@ class StepSizes(keras.layers.Layer):
             raise ValueError(
                 f"`initial` must be positive. Received: initial={initial}"
             )
+        if not gain > 0:
+            raise ValueError(f"`gain` must be positive. Received: gain={gain}")
         self.shapes = [tuple(shape) for shape in shapes]
         self.initial = float(initial)
+        self.gain = float(gain)
         self.granularity = granularity
         self.learned = learned
         variable_shapes = {
@@ -168,12 +229,11 @@ class StepSizes(keras.layers.Layer):
             "tensor": [()] * len(self.shapes),
             "weight": self.shapes,
         }[granularity]
-        self.relative = [
+        self.logarithms = [
             self.add_weight(
-                name=f"relative_{index}",
+                name=f"logarithm_{index}",
                 shape=shape,
-                initializer=keras.initializers.Constant(1.0 / RELATIVE_UNIT),
-                constraint=keras.constraints.NonNeg(),
+                initializer="zeros",
                 trainable=learned,
             )
             for index, shape in enumerate(variable_shapes)
@@ -182,8 +242,10 @@ class StepSizes(keras.layers.Layer):
 
     def as_params(self) -> Params:
         """The step sizes as `adapt` takes them: one for each parameter."""
-        unit = RELATIVE_UNIT * self.initial
-        sizes = [unit * tf.convert_to_tensor(r) for r in self.relative]
+        sizes = [
+            self.initial * tf.exp(self.gain * tf.convert_to_tensor(logarithm))
+            for logarithm in self.logarithms
+        ]
         return sizes * len(self.shapes) if len(sizes) == 1 else sizes
 
     def get_config(self):
@@ -195,4 +257,5 @@ class StepSizes(keras.layers.Layer):
             "initial": self.initial,
             "granularity": self.granularity,
             "learned": self.learned,
+            "gain": self.gain,
         }

@@ -35,8 +35,11 @@ from tfmetainit.tasks import Observations, Task, psnr_from_mse
 
 _LOGGER = logging.getLogger("tfmetainit")
 
+LEARNED = "Learned"
+
 _NUM_PICTURES = 6
-_NUM_PICTURE_STEPS = 4
+_SHOWN_STEPS = (0, 1, 2, 3)
+_SSIM_WINDOW = 11  # pixels (Wang et al. 2004)
 _MAX_SIGNALS = 10_000
 _MAX_STEPS = 100_000
 
@@ -60,30 +63,36 @@ class Method:
     rate: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """How a method does on some signals.
+
+    Attributes:
+        psnr: in dB after 0, 1, ... steps, `[signals, steps + 1]`.
+        ssim: structural similarity of the pictures after the last step,
+            `[signals]` (Wang et al. 2004, as `tf.image.ssim` has it).
+    """
+
+    psnr: np.ndarray
+    ssim: np.ndarray
+
+
 class Comparison:
     """A learned initialization, its baselines, and the signals they meet.
 
     Args:
         learner: with trained weights.
         signal: the class of the validation and test signals.
+        starts: baselines' initial weights by their name, as `baselines` makes
+            them.
         options: `config.evaluation` of configs/default.py.
-        seed: integer seed of the random baselines.
     """
 
-    def __init__(self, learner: MetaLearner, signal, options, seed=0):
-        for name, limit in (
-            ("num_signals", _MAX_SIGNALS),
-            ("num_tuning_signals", _MAX_SIGNALS),
-            ("num_match_signals", _MAX_SIGNALS),
-            ("num_steps", _MAX_STEPS),
-            ("max_match_steps", _MAX_STEPS),
-            ("num_fit_steps", _MAX_STEPS),
-        ):
-            check_range(f"config.evaluation.{name}", options[name], 1, limit)
+    def __init__(self, learner: MetaLearner, signal, starts, options):
         self.learner = learner
         self.signal = signal
+        self.starts = starts
         self.options = options
-        self.seed = seed
         self.tuning = first_tasks(
             signal, "validation", options.num_tuning_signals
         )
@@ -94,49 +103,57 @@ class Comparison:
             )
         )
 
-    def psnr(self, method: Method, tasks, num_steps: int) -> np.ndarray:
-        """PSNR in dB after 0..num_steps steps, `[signals, num_steps + 1]`."""
-        return np.array(
-            [
-                [
-                    self._score(params, task.query).numpy()
-                    for params in method.fit.trajectory(
-                        method.params, task.support, num_steps
-                    )
-                ]
-                for task in tqdm(
-                    tasks, desc=method.label, leave=False, disable=None
-                )
-            ]
-        )
+    def score(self, method: Method, tasks, num_steps: int) -> Scores:
+        """Fits every task, `num_steps` steps each."""
+        psnr, ssim = [], []
+        for task in tqdm(tasks, desc=method.label, leave=False, disable=None):
+            curve = []
+            for params in method.fit.trajectory(
+                method.params, task.support, num_steps
+            ):
+                curve.append(self._score(params, task.query).numpy())
+            psnr.append(curve)
+            values = self.learner.query_loss.predict(params, task.query.inputs)
+            ssim.append(self.ssim(task, values))
+        return Scores(np.array(psnr), np.array(ssim))
+
+    def ssim(self, task, values) -> float:
+        """Structural similarity of some query values to a task's own."""
+        pictures = [
+            np.float32(np.clip(self.signal.picture(np.asarray(v)), 0.0, 1.0))
+            for v in (values, task.query.values)
+        ]
+        window = min(_SSIM_WINDOW, *pictures[0].shape[:2])
+        return float(tf.image.ssim(*pictures, 1.0, filter_size=window))
 
     def learned(self) -> Method:
         """The learned weights with the learned step sizes."""
         sizes = self.learner.step_sizes
         kind = "learned" if sizes.learned else f"{sizes.initial:g}"
         return Method(
-            "Learned",
+            LEARNED,
             get_params(self.learner.field),
             self.learner.sgd_fit(),
             f"SGD, {kind} step sizes",
         )
 
     def with_sgd(self, label, params, rate) -> Method:
-        """A baseline fitted by plain gradient descent."""
+        """Weights adapted by plain gradient descent."""
         sizes = [tf.constant(rate, p.dtype) for p in params]
         fit = SgdFit(self.learner.support_loss, sizes)
         return Method(label, params, fit, f"SGD {rate:g}", rate)
 
     def with_adam(self, label, params, rate) -> Method:
-        """A baseline fitted by Adam."""
+        """Weights adapted by Adam."""
         fit = AdamFit(self.learner.support_loss, rate)
         return Method(label, params, fit, f"Adam {rate:g}", rate)
 
-    def tune(self, make, label, params, rates, num_steps) -> Method:
+    def tune(self, make, label, params, rates) -> Method:
         """The method whose rate gives the best validation PSNR at the end."""
         candidates = [make(label, params, rate) for rate in rates]
+        steps = self.options.num_steps
         scores = [
-            self.psnr(candidate, self.tuning, num_steps)[:, -1].mean()
+            self.score(candidate, self.tuning, steps).psnr[:, -1].mean()
             for candidate in candidates
         ]
         return candidates[int(np.nanargmax(scores))]
@@ -155,12 +172,12 @@ class Comparison:
             "best_psnr"}`; steps is None if `options.max_match_steps` did not
             suffice.
         """
-        params = initial_weights.standard(self.learner.field, self.seed + 1)
+        params = self.starts["Standard"]
         limit = self.options.max_match_steps
         best_rate, best = None, (np.inf, np.inf)
         for rate in self.options.adam_rates:
             method = self.with_adam("Matching", params, rate)
-            curve = self.psnr(method, self.tuning, limit).mean(axis=0)
+            curve = self.score(method, self.tuning, limit).psnr.mean(axis=0)
             first = _first_reaching(curve, target)
             # Where none gets there, the one that gets nearest.
             key = (np.inf if first is None else first, -np.nanmax(curve))
@@ -168,7 +185,7 @@ class Comparison:
                 best_rate, best = rate, key
         method = self.with_adam("Matching", params, best_rate)
         tasks = self.test[: self.options.num_match_signals]
-        curve = self.psnr(method, tasks, limit).mean(axis=0)
+        curve = self.score(method, tasks, limit).psnr.mean(axis=0)
         return {
             "target": target,
             "num_signals": len(tasks),
@@ -180,46 +197,129 @@ class Comparison:
 
     def methods(self) -> list[Method]:
         """The learned init and the paper's baselines, their rates tuned."""
-        options, field = self.options, self.learner.field
-        learned = self.learned()
-        random = initial_weights.standard(field, self.seed + 1)
-        query_loss = self.learner.query_loss
-        inputs = self.test[0].query.inputs
-
-        def fit_to(values):
-            return initial_weights.fitted(
-                query_loss,
-                random,
-                Observations(inputs[None], values[None]),
-                num_steps=options.num_fit_steps,
-            )
-
-        starts = {
-            "Mean": fit_to(_mean_values(self.signal)),
-            "Matched": fit_to(query_loss.predict(learned.params, inputs)),
-            "Shuffled": initial_weights.shuffled(learned.params, self.seed),
-        }
-        steps = options.num_steps
-        rows = [
+        options, learned = self.options, self.learned()
+        sgd = ("Standard (SGD)", self.starts["Standard"], options.sgd_rates)
+        adam = {**self.starts, f"{LEARNED} (Adam)": learned.params}
+        return [
             learned,
-            self.tune(
-                self.with_sgd,
-                "Standard (SGD)",
-                random,
-                options.sgd_rates,
-                steps,
-            ),
-            self.tune(
-                self.with_adam, "Standard", random, options.adam_rates, steps
+            self.tune(self.with_sgd, *sgd),
+            *(
+                self.tune(self.with_adam, label, params, options.adam_rates)
+                for label, params in adam.items()
             ),
         ]
-        for label, params in starts.items():
-            rows.append(
-                self.tune(
-                    self.with_adam, label, params, options.adam_rates, steps
+
+    def classical(self) -> list[dict]:
+        """Mean scores of the methods without learning, if there are any."""
+        scores = {}
+        for task in self.test:
+            for label, values in self.signal.classical(task).items():
+                error = np.mean((values - task.query.values) ** 2)
+                scores.setdefault(label, []).append(
+                    (psnr_from_mse(error), self.ssim(task, values))
                 )
-            )
+        rows = []
+        for label, of_label in scores.items():
+            psnr, ssim = np.mean(of_label, axis=0).tolist()
+            rows.append({"method": label, "psnr": psnr, "ssim": ssim})
         return rows
+
+    def run(self) -> tuple[dict, list[Method]]:
+        """Scores every method; a JSON-serializable dict, and the methods."""
+        options = self.options
+        inner_steps = min(self.learner.inner_steps, options.num_steps)
+        methods, rows = self.methods(), []
+        for method in methods:
+            scores = self.score(method, self.test, options.num_steps)
+            if method.label == LEARNED:
+                shared = scores.psnr[: options.num_match_signals]
+                target = float(shared[:, inner_steps].mean())
+            rows.append(
+                {
+                    "method": method.label,
+                    "optimizer": method.optimizer,
+                    "rate": method.rate,
+                    "psnr": scores.psnr.mean(axis=0).tolist(),
+                    "psnr_std": scores.psnr.std(axis=0).tolist(),
+                    "ssim": float(scores.ssim.mean()),
+                }
+            )
+            _LOGGER.info(
+                "%-15s %s", method.label, _in_numbers(rows[-1]["psnr"])
+            )
+        results = {
+            "num_signals": len(self.test),
+            "num_tuning_signals": len(self.tuning),
+            "inner_steps": inner_steps,
+            "constant_psnr": constant_floor(self.test),
+            "classical": self.classical(),
+            "rows": rows,
+            "standard_to_match": self.steps_to_match(target),
+        }
+        return results, methods
+
+    def reconstructions(self, methods, count):
+        """Pictures: rows for test signals, and the columns' titles.
+
+        A row has the target, the classical methods, the random weights with
+        their tuned optimizer, and the learned ones step by step.
+        """
+        last = self.options.num_steps
+        steps = [s for s in _SHOWN_STEPS if s < last] + [last]
+        standard, learned = (
+            next(m for m in methods if m.label == label)
+            for label in ("Standard", LEARNED)
+        )
+
+        def fit(method, task):
+            return self.learner.reconstructions(
+                task, method.params, method.fit, last
+            )
+
+        rows, names = [], []
+        for task in self.test[:count]:
+            classical = self.signal.classical(task)
+            names = [label.replace(" ", "\n", 1) for label in classical]
+            own = fit(learned, task)
+            shown = [
+                task.query.values,
+                *classical.values(),
+                fit(standard, task)[-1],
+                *(own[step] for step in steps),
+            ]
+            rows.append([self.signal.picture(np.asarray(v)) for v in shown])
+        titles = ["target", *names, f"Standard\nstep {last}"]
+        return rows, titles + [f"Learned\nstep {step}" for step in steps]
+
+
+def baselines(learner: MetaLearner, signal, options, seed) -> dict[str, Params]:
+    """The initial weights that the learned ones are compared with, by name.
+
+    Args:
+        learner: with trained weights.
+        signal: the class of the signals.
+        options: `config.evaluation` of configs/default.py.
+        seed: integer seed of the random ones.
+    """
+    field, query_loss = learner.field, learner.query_loss
+    random = initial_weights.standard(field, seed + 1)
+    learned = get_params(field)
+    inputs = first_tasks(signal, "test", 1)[0].query.inputs
+
+    def fit_to(values):
+        return initial_weights.fitted(
+            query_loss,
+            random,
+            Observations(inputs[None], values[None]),
+            num_steps=options.num_fit_steps,
+        )
+
+    return {
+        "Standard": random,
+        "Mean": fit_to(_mean_values(signal)),
+        "Matched": fit_to(query_loss.predict(learned, inputs)),
+        "Shuffled": initial_weights.shuffled(learned, seed),
+    }
 
 
 def first_tasks(signal, split, count) -> list[Task]:
@@ -276,7 +376,8 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
             run's config; a mapping, or None.
 
     Returns:
-        What is written to results.json.
+        What is written to results.json: under "conditions", a dict for each
+        of the class's conditions (one for most, a number of views for CT).
 
     Raises:
         InputError: if there is no trained run, or the classes do not fit.
@@ -293,10 +394,13 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         _check_compatible(learner, signal)
     settings = (config if on is None else on).evaluation
     settings.update(options or {})
+    _check(settings)
     if output_dir is None:
         suffix = "" if on is None else f"_on_{class_name}"
         output_dir = workdir.root / f"evaluation{suffix}"
-    comparison = Comparison(learner, signal, settings, config.seed)
+    conditions = signal.conditions()
+    # Before a folder is made: this is where a class's files may be missing.
+    first_tasks(signal, "test", 1)
     output_dir = pathlib.Path(output_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -306,51 +410,67 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         ) from error
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
-    inner_steps = min(config.learner.inner_steps, settings.num_steps)
-    rows, curves = [], {}
-    for method in comparison.methods():
-        psnr = comparison.psnr(method, comparison.test, settings.num_steps)
-        if method.label == "Learned":
-            shared = psnr[: settings.num_match_signals]
-            target = float(shared[:, inner_steps].mean())
-        curves[method.label] = psnr.mean(axis=0).tolist()
-        rows.append(
-            {
-                "method": method.label,
-                "optimizer": method.optimizer,
-                "rate": method.rate,
-                "psnr": curves[method.label],
-                "psnr_std": psnr.std(axis=0).tolist(),
-            }
-        )
-        _LOGGER.info(
-            "%-15s %s",
-            method.label,
-            " ".join(f"{value:.2f}" for value in curves[method.label]),
-        )
-    floor = constant_floor(comparison.test)
+    starts = baselines(learner, signal, settings, config.seed)
     results = {
         "trained_on": trained_on,
         "evaluated_on": class_name,
-        "num_signals": len(comparison.test),
-        "num_tuning_signals": len(comparison.tuning),
-        "inner_steps": inner_steps,
-        "constant_image_psnr": floor,
-        "rows": rows,
-        "standard_to_match": comparison.steps_to_match(target),
-        "seconds": time.monotonic() - started,
+        "conditions": [],
     }
+    panels, shown, labels = [], [], []
+    for label, condition in conditions.items():
+        if label:
+            _LOGGER.info("%s:", label)
+        comparison = Comparison(learner, condition, starts, settings)
+        of_condition, methods = comparison.run()
+        results["conditions"].append({"label": label, **of_condition})
+        curves = {row["method"]: row["psnr"] for row in of_condition["rows"]}
+        levels = {
+            row["method"]: row["psnr"] for row in of_condition["classical"]
+        }
+        levels["Constant image"] = of_condition["constant_psnr"]
+        panels.append((label, curves, levels))
+        count = max(1, _NUM_PICTURES // len(conditions))
+        pictured, titles = comparison.reconstructions(methods, count)
+        shown += pictured
+        labels += [label] * len(pictured)
+    results["seconds"] = time.monotonic() - started
     files.write_json(output_dir / "results.json", results)
     with files.atomic_path(output_dir / "results.md") as temporary:
         temporary.write_text(to_markdown(results))
     pictures.save_curves(
         output_dir / "curves.png",
-        curves,
-        floor=floor,
+        panels,
         title=f"trained on {trained_on}, fitted to {class_name}",
     )
-    _save_reconstructions(output_dir / "reconstructions.png", comparison)
+    pictures.save_labelled_grid(
+        output_dir / "reconstructions.png", shown, titles, labels
+    )
     return results
+
+
+def _check(settings):
+    """Raises InputError for numbers that cannot make an evaluation."""
+    for name, limit in (
+        ("num_signals", _MAX_SIGNALS),
+        ("num_tuning_signals", _MAX_SIGNALS),
+        ("num_match_signals", _MAX_SIGNALS),
+        ("num_steps", _MAX_STEPS),
+        ("max_match_steps", _MAX_STEPS),
+        ("num_fit_steps", _MAX_STEPS),
+    ):
+        check_range(f"config.evaluation.{name}", settings[name], 1, limit)
+
+
+def _in_numbers(curve):
+    """A curve of PSNRs at a dozen steps, in one line."""
+    steps = _shown_steps(len(curve) - 1)
+    return " ".join(f"{curve[step]:.2f}" for step in steps)
+
+
+def _shown_steps(last):
+    """The columns of a table of `last` steps."""
+    steps = (0, 1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100, 200, 500, 1000)
+    return [s for s in steps if s < last] + [last]
 
 
 def _class_name(config):
@@ -372,56 +492,89 @@ def _check_compatible(learner, signal):
 
 
 def to_markdown(results: dict) -> str:
-    """The results as a Markdown table with a line on how they came about."""
-    last = len(results["rows"][0]["psnr"]) - 1
-    steps = [s for s in (0, 1, 2, 3, 4, 6, 8, 10, 16, 32) if s < last] + [last]
+    """The results as Markdown tables with a line on how they came about."""
+    first = results["conditions"][0]
+    last = len(first["rows"][0]["psnr"]) - 1
     lines = [
-        f"PSNR in dB after gradient steps; trained on {results['trained_on']}, "
-        f"mean over {results['num_signals']} held-out "
-        f"{results['evaluated_on']} signals.",
+        f"PSNR in dB after gradient steps, and SSIM after the last; trained on "
+        f"{results['trained_on']}, mean over {first['num_signals']} held-out "
+        f"{results['evaluated_on']} signals. The baselines' rates are those of "
+        f"the best PSNR after {last} steps on {first['num_tuning_signals']} "
+        "validation signals.",
         "",
+    ]
+    for condition in results["conditions"]:
+        lines += _table(condition, last)
+    if len(results["conditions"]) > 1:
+        lines += _summary(results["conditions"], last)
+    return "\n".join(lines)
+
+
+def _table(condition, last):
+    """One condition's table: methods by steps."""
+    steps = _shown_steps(last)
+    lines = [f"### {condition['label']}", ""] if condition["label"] else []
+    lines += [
         "| initial weights | optimizer | "
         + " | ".join(str(step) for step in steps)
-        + " |",
-        "|---|---|" + "---:|" * len(steps),
+        + " | SSIM |",
+        "|---|---|" + "---:|" * (len(steps) + 1),
     ]
-    for row in results["rows"]:
+    for row in condition["rows"]:
         values = " | ".join(f"{row['psnr'][step]:.2f}" for step in steps)
-        lines.append(f"| {row['method']} | {row['optimizer']} | {values} |")
-    match = results["standard_to_match"]
+        lines.append(
+            f"| {row['method']} | {row['optimizer']} | {values} | "
+            f"{row['ssim']:.3f} |"
+        )
+    for row in condition["classical"]:
+        lines.append(
+            f"| {row['method']} | |"
+            + " |" * (len(steps) - 1)
+            + f" {row['psnr']:.2f} | {row['ssim']:.3f} |"
+        )
+    match = condition["standard_to_match"]
     needed = (
         f"{match['steps']} Adam steps (rate {match['rate']:g})"
         if match["steps"] is not None
         else f"more than {match['max_steps']} Adam steps: its best was "
         f"{match['best_psnr']:.2f} dB"
     )
-    lines += [
+    return [
+        *lines,
         "",
-        f"The baselines' rates are those of the best PSNR after {last} steps "
-        f"on {results['num_tuning_signals']} validation signals. The best "
-        f"constant image scores {results['constant_image_psnr']:.2f} dB.",
+        f"The best constant image scores {condition['constant_psnr']:.2f} dB. "
         f"For the {match['target']:.2f} dB that the learned weights reach in "
-        f"{results['inner_steps']} steps on {match['num_signals']} of the "
+        f"{condition['inner_steps']} steps on {match['num_signals']} of the "
         f"signals, random weights need {needed}.",
         "",
     ]
-    return "\n".join(lines)
 
 
-def _save_reconstructions(path, comparison):
-    """Rows: test signals. Columns: the target, then the fit step by step."""
-    method = comparison.learned()
-    steps = min(_NUM_PICTURE_STEPS, comparison.options.num_steps)
-    rows = []
-    for task in comparison.test[:_NUM_PICTURES]:
-        values = comparison.learner.reconstructions(
-            task, method.params, method.fit, steps
-        )
-        rows.append(
-            [comparison.signal.picture(v) for v in [task.query.values, *values]]
-        )
-    titles = ["target"] + [f"step {step}" for step in range(steps + 1)]
-    pictures.save_labelled_grid(path, rows, titles)
+def _summary(conditions, last):
+    """Methods by conditions, after the last step."""
+    lines = [
+        f"### After {last} steps",
+        "",
+        "| | " + " | ".join(c["label"] for c in conditions) + " |",
+        "|---|" + "---:|" * len(conditions),
+    ]
+    rows = [
+        [(row["method"], row["psnr"][-1]) for row in condition["rows"]]
+        + [(row["method"], row["psnr"]) for row in condition["classical"]]
+        for condition in conditions
+    ]
+    for of_method in zip(*rows):
+        values = " | ".join(f"{psnr:.2f}" for _, psnr in of_method)
+        lines.append(f"| {of_method[0][0]} | {values} |")
+    best = " | ".join(
+        f"{c['standard_to_match']['best_psnr']:.2f}" for c in conditions
+    )
+    limit = conditions[0]["standard_to_match"]["max_steps"]
+    return [
+        *lines,
+        f"| Standard, at its best of {limit} Adam steps | {best} |",
+        "",
+    ]
 
 
 def main(argv):

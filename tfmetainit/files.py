@@ -19,9 +19,14 @@ from tfmetainit.errors import InputError
 
 # Formats whose decoders are Pillow's own: no interpreters, no subprocesses.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+)
 # Far above any photograph; a decompression bomb is refused by its header.
 MAX_IMAGE_PIXELS = 100_000_000
 MAX_JSON_BYTES = 16 * 2**20
+# A float32 for each pixel of the largest image, and a header.
+MAX_ARRAY_BYTES = 4 * MAX_IMAGE_PIXELS + 4096
 
 _MODES_8BIT = (
     "1",
@@ -124,6 +129,21 @@ def atomic_folder(path):
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_size(path, max_bytes):
+    """Raises InputError unless `path` is a file of at most `max_bytes`."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError(f"A file is needed, but {path} is a folder.")
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise InputError(
+            f"A file of this kind may hold at most {max_bytes} bytes. "
+            f"Received: {path} of {size} bytes"
+        )
 
 
 def write_json(path, value):
@@ -272,6 +292,39 @@ def _to_rgb(image, path):
         alpha = rgba[..., 3:]
         return rgba[..., :3] * alpha + (1.0 - alpha)
     return np.asarray(image.convert("RGB")).astype(np.float32) / 255.0
+
+
+def read_array(path) -> np.ndarray:
+    """Reads a `.npy` file of at most 400 MB; its numbers must be finite.
+
+    Returns:
+        An array of the file's own shape and dtype, an integer or a float one.
+
+    Raises:
+        InputError: with one sentence saying what is wrong with the file.
+    """
+    path = pathlib.Path(path)
+    check_size(path, MAX_ARRAY_BYTES)
+    try:
+        # Mapped: a header that lies about the shape allocates nothing.
+        array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    # Damaged files make NumPy raise errors of many kinds.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} is not a .npy file of numbers: {reason}."
+        ) from error
+    if array.dtype.kind not in "iuf":
+        raise InputError(
+            "An array must hold integers or floating-point numbers. Received: "
+            f"{path} of dtype {array.dtype}"
+        )
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{path} holds {np.count_nonzero(~np.isfinite(array))} numbers "
+            "that are NaN or infinite."
+        )
+    return array
 
 
 def weight_names(count):

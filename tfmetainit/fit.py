@@ -10,6 +10,12 @@ the weights were trained at, and fitted by gradient steps from them. A field is
 continuous: --resolution=512x512 renders it at any size. --weights=fit.npz
 keeps the adapted weights.
 
+Of a run on tomography, the input is a sinogram (.npy, with --angles), or a
+slice that is projected first:
+
+    python -m tfmetainit.fit --workdir=runs/ct --input=sinogram.npy \
+        --angles=0,45,90,135 --steps=12 --output=slice.png
+
 With --workdir, the weights are those of a training run, in TensorFlow. With
 --artifact, they are in a file of `python -m tfmetainit.export`, and LiteRT
 alone runs it: TensorFlow is neither needed nor imported.
@@ -26,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import cli, files, pixels
+from tfmetainit import cli, files, kinds, pixels
 from tfmetainit.errors import InputError, UserError, check_range
 
 MAX_STEPS = 10_000
@@ -41,7 +47,10 @@ FLAGS = {
     "steps": (int, "Gradient steps; default: as many as in training."),
     "resolution": (str, "Height and width of the rendering: 512x512."),
     "weights": (str, "Also write the weights, as .npz."),
+    "angles": (str, "Of a sinogram's views: 0,45,90 (degrees) or a .npy file."),
 }
+# Flags that only some kinds of signals take (`kinds.Kind.details`).
+DETAILS = ("angles",)
 
 
 class Fitted(NamedTuple):
@@ -49,12 +58,15 @@ class Fitted(NamedTuple):
 
     Attributes:
         psnr: in dB, after 0, 1, ... steps.
+        of_observations: whether it is that of the observations, because the
+            signal itself is not known.
         params: the adapted weights, arrays.
         picture: the field at the training's resolution.
         render: maps a height and a width to a picture of that size.
     """
 
     psnr: list[float]
+    of_observations: bool
     params: list
     picture: Callable[[], np.ndarray]
     render: Callable[[int, int], np.ndarray]
@@ -64,28 +76,44 @@ class _Run:
     """What a training run's folder holds, fitted in TensorFlow."""
 
     def __init__(self, workdir):
-        cli.quiet_tensorflow()
-        from tfmetainit import experiment
+        try:
+            cli.quiet_tensorflow()
+            from tfmetainit import experiment
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"--workdir needs {error.name}: pip install tfmetainit. An "
+                "exported file (--artifact) does not."
+            ) from error
 
         self._workdir = experiment.Workdir(workdir)
         self._config = self._workdir.read_config()
         self.default_steps = self._config.learner.inner_steps
+        self._signal = experiment.build_signal(self._config)
+        self.kind = self._signal.kind
 
-    def fit(self, input_path, steps) -> Fitted:
+    def fit(self, input_path, steps, details) -> Fitted:
         from tfmetainit import experiment, functional
+        from tfmetainit.adaptation import at_step
         from tfmetainit.tasks import psnr_from_mse
 
-        signal = experiment.build_signal(self._config)
-        task = signal.read_task(input_path)
+        signal = self._signal
+        task = signal.read_task(input_path, **details)
         learner = experiment.load_learner(self._workdir, self._config, signal)
-        start = functional.get_params(learner.field)
+        known = task.query.values is not None
         psnr = []
-        for params in learner.sgd_fit().trajectory(start, task.support, steps):
-            loss = learner.query_loss(params, task.query)
+        for params in learner.sgd_fit().trajectory(
+            functional.get_params(learner.field), task.support, steps
+        ):
+            loss = (
+                learner.query_loss(params, task.query)
+                if known
+                else learner.support_loss(params, at_step(task.support, 0))
+            )
             psnr.append(_finite(float(psnr_from_mse(loss)), len(psnr), steps))
         field = functional.bind(learner.field, params)
         return Fitted(
             psnr,
+            not known,
             [p.numpy() for p in params],
             lambda: signal.picture(field(task.query.inputs).numpy()),
             lambda height, width: signal.render(field, height, width),
@@ -98,47 +126,43 @@ class _Artifact:
     def __init__(self, path):
         from tfmetainit.lite_artifact import LiteArtifact
 
-        self._path = path
         self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
         metadata = self._artifact.metadata
         try:
             self.default_steps = int(metadata["inner_steps"])
-            self._kind = metadata["signal"]["kind"]
-            self._resolution = int(metadata["signal"].get("resolution", 0))
             self._shapes = [tuple(p["shape"]) for p in metadata["params"]]
-        except (KeyError, TypeError, ValueError) as error:
+            self.kind = kinds.from_description(metadata["signal"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"The metadata of {path} are incomplete: {error!r}"
             ) from error
 
-    def fit(self, input_path, steps) -> Fitted:
-        if self._kind != "image":
-            raise InputError(
-                "--artifact can fit images. Received: "
-                f"{self._path}, which was exported for signals of the kind "
-                f"{self._kind!r}; call its signatures instead"
-            )
-        side, artifact = self._resolution, self._artifact
-        image = pixels.crop_and_resize(files.read_image(input_path), side)
-        values = image.reshape(side * side, -1)
-        coords = pixels.pixel_coords(side, side)
-        if len(coords) > artifact.num_points:
+    def fit(self, input_path, steps, details) -> Fitted:
+        artifact = self._artifact
+        inputs, values, coords, target = self.kind.read(input_path, **details)
+        if len(inputs) > artifact.num_points and self.kind.may_drop:
             # Exported for fewer observations than there are pixels.
-            rng = np.random.default_rng(0)
-            chosen = rng.choice(len(coords), artifact.num_points, replace=False)
-        else:
-            chosen = np.arange(len(coords))
+            chosen = np.random.default_rng(0).choice(
+                len(inputs), artifact.num_points, replace=False
+            )
+            inputs, values = inputs[chosen], values[chosen]
         theta, psnr = artifact.init(), []
         for step in range(steps + 1):
-            if step:
-                theta, losses = artifact.adapt(
-                    theta, coords[chosen], values[chosen], 1
-                )
+            # The loss before a step is that of the weights so far.
+            if target is None or step < steps:
+                adapted, losses = artifact.adapt(theta, inputs, values, 1)
                 if not losses:
                     _finite(math.nan, step, steps)
-            predicted = artifact.predict(theta, coords)
-            error = float(np.mean((predicted - values) ** 2))
+            if target is None:
+                error = losses[0]
+            else:
+                predicted = artifact.predict(theta, coords)
+                error = float(np.mean((predicted - target) ** 2))
             psnr.append(_finite(pixels.psnr_from_mse(error), step, steps))
+            if step < steps:
+                theta = adapted
         sizes = [math.prod(shape) for shape in self._shapes]
         parts = np.split(theta, np.cumsum(sizes)[:-1])
 
@@ -147,9 +171,10 @@ class _Artifact:
 
         return Fitted(
             psnr,
+            target is None,
             [p.reshape(shape) for p, shape in zip(parts, self._shapes)],
-            lambda: field(coords).reshape(side, side, -1),
-            lambda height, width: pixels.render(field, height, width),
+            lambda: self.kind.picture(field(coords)),
+            lambda height, width: self.kind.render(field, height, width),
         )
 
 
@@ -193,7 +218,8 @@ def fit(
     steps=None,
     resolution=None,
     weights=None,
-) -> list[float]:
+    **details,
+) -> Fitted:
     """Fits one signal and writes its rendering.
 
     Args:
@@ -206,9 +232,8 @@ def fit(
         resolution: `(height, width)` of the rendering; by default that of the
             training.
         weights: path of an `.npz` file for the adapted weights, or None.
-
-    Returns:
-        PSNR in dB after 0, 1, ..., `steps` steps.
+        **details: what signals of the run's kind take beside the file:
+            `angles` of a sinogram (`tomography.parse_angles`).
 
     Raises:
         InputError: if a file or a number is not valid; nothing is written.
@@ -226,18 +251,25 @@ def fit(
     source = _Artifact(artifact) if workdir is None else _Run(workdir)
     steps = source.default_steps if steps is None else steps
     check_range("--steps", steps, 0, MAX_STEPS)
+    details = {k: v for k, v in details.items() if v is not None}
+    for name in details:
+        if name not in (source.kind.details if source.kind else ()):
+            raise InputError(
+                f"--{name} is not for signals of this run's kind. Received: "
+                f"--{name}={details[name]}"
+            )
     # Opened first: an output that cannot be written is known before the fit,
     # and both appear together at its end.
     with contextlib.ExitStack() as outputs:
         picture_file = outputs.enter_context(files.atomic_path(output_path))
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
-        fitted = source.fit(input_path, steps)
+        fitted = source.fit(input_path, steps, details)
         picture = fitted.render(*resolution) if resolution else fitted.picture()
         files.write_image(picture_file, picture)
         if weights is not None:
             files.write_npz(weights_file, fitted.params)
-    return fitted.psnr
+    return fitted
 
 
 def main(values):
@@ -246,7 +278,7 @@ def main(values):
     for name in ("input", "output"):
         if getattr(values, name) is None:
             raise InputError(f"--{name} must be given: {FLAGS[name][1]}")
-    psnr = fit(
+    fitted = fit(
         values.workdir,
         values.input,
         values.output,
@@ -254,11 +286,14 @@ def main(values):
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
+        **{name: getattr(values, name) for name in DETAILS},
     )
+    psnr = fitted.psnr
+    of_what = " of the observations" if fitted.of_observations else ""
     for step, value in enumerate(psnr):
-        print(f"step {step:4d}  PSNR {value:6.2f} dB")
+        print(f"step {step:4d}  PSNR{of_what} {value:6.2f} dB")
     best = max(range(len(psnr)), key=psnr.__getitem__)
-    if best < len(psnr) - 1:
+    if best < len(psnr) - 1 and not of_what:
         print(f"The best was step {best}: try --steps={best}.")
     print(f"Rendered to {values.output}", end="")
     print(f", weights in {values.weights}" if values.weights else "", end="")

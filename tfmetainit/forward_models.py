@@ -4,37 +4,17 @@ A forward model maps a field and the inputs of some observations to predicted
 values: `(field, inputs) -> predictions`. It is a function handed to learners,
 evaluation and export, never a flag that they test.
 
-Notation of the parallel-beam projection: an image x `[R, R]` is indexed by row
-i and column j, with the axes (horizontal to the right, vertical downwards) and
-its centre c = (R - 1) / 2. The projection A_phi for the angle phi turns the
-image by phi about its centre and takes the mean of each column:
-
-    (A_phi x)[j] = mean_i x(c + (i - c) cos phi - (j - c) sin phi,
-                            c + (i - c) sin phi + (j - c) cos phi)
-
-(rows first), with x read at the nearest pixel or bilinearly, and 0 outside of
-the image. At phi = 0 these are the means of the columns. For odd R and images
-that vanish outside of the inscribed circle, the bilinear one is R times smaller
-than `skimage.transform.radon`, and equal otherwise: the centre of rotation of
-that one is pixel R // 2 (tests/forward_models_test.py).
+`tfmetainit.tomography` states the notation of the parallel-beam projection.
 """
 
-import math
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
-from tfmetainit import pixels
 from tfmetainit.functional import Field
+from tfmetainit.tomography import INTERPOLATIONS, TIE, slice_coords
 
 ForwardModel = Callable[[Field, tf.Tensor], tf.Tensor]
-
-# Of two nearest pixels, the later one is read. At multiples of pi / 4, whole
-# diagonals lie halfway: there, how a runtime rounds its sines must not decide.
-_TIE = 1e-4
-
-INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def identity(field: Field, inputs: tf.Tensor) -> tf.Tensor:
@@ -126,7 +106,7 @@ class ParallelBeam:
             return tf.where(inside, index, side * side)
 
         if self.interpolation == "nearest":
-            nearest = [tf.floor(x + 0.5 + _TIE) for x in (row, column)]
+            nearest = [tf.floor(x + 0.5 + TIE) for x in (row, column)]
             return [(pixel(*nearest), None)]
         top, left = tf.floor(row), tf.floor(column)
         down, right = row - top, column - left
@@ -161,19 +141,3 @@ class ParallelBeam:
             )
             image += sums[:size]
         return image
-
-
-def slice_coords(resolution: int) -> np.ndarray:
-    """Coordinates of a CT slice's pixels, float32 `[R * R, 2]` in [0, 1).
-
-    As `pixels.pixel_coords`, but column first (Tancik et al. 2021, CT notebook:
-    "xy" indexing).
-    """
-    return np.ascontiguousarray(
-        pixels.pixel_coords(resolution, resolution)[:, ::-1]
-    )
-
-
-def even_angles(views: int) -> np.ndarray:
-    """`views` angles, float32 in [0, pi), evenly spaced from 0."""
-    return np.linspace(0.0, math.pi, views, endpoint=False, dtype=np.float32)

@@ -13,11 +13,11 @@ import tensorflow_datasets as tfds
 
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.image_signals import (
-    MAX_RESOLUTION,
     ImageSignal,
     ImageSource,
     tfds_images,
 )
+from tfmetainit.kinds import MAX_RESOLUTION
 
 _MAX_SIGNALS = 10_000_000
 
@@ -139,7 +139,8 @@ def generated_source(
     return open_source
 
 
-_SOURCE_OPTIONS = ("num_train", "num_eval", "data_seed", "data_dir")
+# Names of the options that `generated_source` takes.
+SOURCE_OPTIONS = ("num_train", "num_eval", "data_seed", "data_dir")
 
 
 def make_generated_class(
@@ -152,7 +153,7 @@ def make_generated_class(
         resolution: side of the images in pixels.
         **options: further arguments of `generated_source` and `ImageSignal`.
     """
-    of_source = {k: options.pop(k) for k in _SOURCE_OPTIONS if k in options}
+    of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
     return ImageSignal(
         generated_source(builder_class, resolution=resolution, **of_source),
         resolution=resolution,

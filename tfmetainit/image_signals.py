@@ -7,15 +7,14 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from tfmetainit import files, pixels
+from tfmetainit import pixels
 from tfmetainit.errors import InputError, check_range
+from tfmetainit.kinds import MAX_RESOLUTION, ImageKind
 from tfmetainit.tasks import Observations, SignalClass, Task
 
 SPLITS = ("train", "validation", "test")
-MAX_RESOLUTION = 4096
 
 
 def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
@@ -88,6 +87,7 @@ class ImageSignal(SignalClass):
         self.points_per_step = points_per_step
         self.shuffle_buffer = shuffle_buffer
         self.coords = pixels.pixel_coords(resolution, resolution)
+        self.kind = ImageKind(resolution)
 
     @functools.cached_property
     def _source(self):
@@ -141,30 +141,6 @@ class ImageSignal(SignalClass):
         return Task(
             Observations(coords[:steps], values[:steps]),
             Observations(coords[steps], values[steps]),
-        )
-
-    def describe(self):
-        return {
-            "kind": "image",
-            "resolution": self.resolution,
-            "conventions": (
-                "coords: (row / R, column / R), row first, in [0, 1), for "
-                "pixel (row, column) of an R x R image; values: red, green, "
-                "blue in [0, 1]"
-            ),
-        }
-
-    def read_task(self, path):
-        image = pixels.crop_and_resize(files.read_image(path), self.resolution)
-        values = image.reshape(-1, self.value_dims)
-        return self.whole_task(tf.constant(values))
-
-    def picture(self, values):
-        return np.reshape(values, [self.resolution, self.resolution, 3])
-
-    def render(self, field, height, width):
-        return pixels.render(
-            lambda coords: field(tf.constant(coords)), height, width
         )
 
 

@@ -9,9 +9,7 @@ Files: `.npz` with the keys `layer0/kernel`, `layer0/bias`, `layer1/kernel`,
 ..., and the pickles that the paper's authors published.
 """
 
-import collections
 import pathlib
-import pickle
 import zipfile
 from collections.abc import Iterator
 
@@ -19,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import files, functional
+from tfmetainit import files, functional, restricted_pickle
 from tfmetainit.adaptation import at_step
 from tfmetainit.errors import InputError
 from tfmetainit.functional import Params
@@ -116,7 +114,7 @@ def load_npz(path, field: keras.Model) -> Params:
         InputError: if the file is not one, or its arrays do not fit the field.
     """
     path = pathlib.Path(path)
-    _check_size(path)
+    files.check_size(path, _MAX_FILE_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -151,7 +149,7 @@ def load_haiku(path, field: keras.Model) -> Params:
         InputError: if the pickle holds anything else, or does not fit.
     """
     path = pathlib.Path(path)
-    modules = load_restricted_pickle(path)
+    modules = restricted_pickle.load(path)
     params = []
     try:
         for module in sorted(modules, key=_natural_order):
@@ -171,16 +169,6 @@ def _natural_order(name):
     return (stem, int(number)) if number.isdigit() else (name, 0)
 
 
-def _check_size(path):
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise InputError(
-            f"A file of weights may hold at most {_MAX_FILE_BYTES} bytes. "
-            f"Received: {path} of {path.stat().st_size} bytes"
-        )
-
-
 def _fit_shapes(path, arrays, field):
     expected = [tuple(v.shape) for v in field.trainable_variables]
     received = [a.shape for a in arrays]
@@ -193,89 +181,3 @@ def _fit_shapes(path, arrays, field):
         raise InputError(f"{path} holds weights that are not finite.")
     dtype = field.dtype
     return [tf.constant(a, dtype) for a in arrays]
-
-
-def _empty_array(subtype, shape, typecode):
-    """Stands in for NumPy's `_reconstruct`: an empty array to be filled.
-
-    NumPy's own would allocate whatever shape the file asks for.
-    """
-    del subtype, shape, typecode
-    return np.ndarray((0,), "b")
-
-
-def _array_from_buffer(buffer, dtype, shape, order):
-    """Stands in for NumPy's `_frombuffer`, which pickles of protocol 5 use."""
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
-
-
-def _jax_array(function, arguments, state, *_):
-    """Stands in for JAX's array constructors: the NumPy array within."""
-    array = function(*arguments)
-    array.__setstate__(state)
-    return array
-
-
-def _scalar(dtype, data):
-    """Stands in for NumPy's constructor of scalars."""
-    return np.frombuffer(data, dtype)[0]
-
-
-def _latin1_bytes(text, encoding):
-    """Stands in for `_codecs.encode`: bytes in pickles of protocol 2."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes bytes as {encoding!r}")
-    return text.encode("latin1")
-
-
-# Named as an argument of `_reconstruct` only. Calling the real class would
-# allocate whatever shape the file asks for; calling this fails.
-_NDARRAY = object()
-
-
-# What an authors' pickle may name, and what stands in for it here.
-_ALLOWED = {
-    ("builtins", "dict"): dict,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("haiku._src.data_structures", "FlatMapping"): dict,
-    ("haiku._src.data_structures", "FlatMap"): dict,
-    ("haiku._src.data_structures", "frozendict"): dict,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy", "ndarray"): _NDARRAY,
-    ("_codecs", "encode"): _latin1_bytes,
-    ("jax.interpreters.xla", "_reconstruct_device_array"): _jax_array,
-    ("jax._src.device_array", "reconstruct_device_array"): _jax_array,
-    ("jax._src.array", "_reconstruct_array"): _jax_array,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[_core + ".multiarray", "_reconstruct"] = _empty_array
-    _ALLOWED[_core + ".multiarray", "scalar"] = _scalar
-    _ALLOWED[_core + ".numeric", "_frombuffer"] = _array_from_buffer
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which is not allowed"
-            )
-        return _ALLOWED[module, name]
-
-
-def load_restricted_pickle(path):
-    """Unpickles mappings, lists, numbers, strings and NumPy or JAX arrays.
-
-    Raises:
-        InputError: if the file names anything else, is damaged, or is larger
-            than 1 GiB. Nothing it names is imported or called.
-    """
-    path = pathlib.Path(path)
-    _check_size(path)
-    try:
-        with open(path, "rb") as file:
-            return _RestrictedUnpickler(file).load()
-    # A damaged pickle can make the unpickler raise nearly anything.
-    except Exception as error:
-        raise InputError(
-            f"The pickle {path} was refused: {error or type(error).__name__}."
-        ) from error

@@ -33,6 +33,8 @@ class MetaLearner(keras.Model, abc.ABC):
         inner_lr: positive float, the initial inner step size.
         step_sizes: "scalar", "tensor" or "weight" (`adaptation.StepSizes`).
         learn_step_sizes: whether the outer loop updates the step sizes.
+        step_size_gain: how fast the outer loop moves the step sizes
+            (`adaptation.StepSizes`).
         eval_steps: number of inner steps in `evaluate`; defaults to
             `inner_steps`.
         support_model: forward model of the observations adapted to.
@@ -52,6 +54,7 @@ class MetaLearner(keras.Model, abc.ABC):
         inner_lr: float = 1e-2,
         step_sizes: str = "scalar",
         learn_step_sizes: bool = False,
+        step_size_gain: float = adaptation.DEFAULT_GAIN,
         eval_steps: int | None = None,
         support_model: ForwardModel = identity,
         query_model: ForwardModel = identity,
@@ -70,6 +73,7 @@ class MetaLearner(keras.Model, abc.ABC):
             initial=inner_lr,
             granularity=step_sizes,
             learned=learn_step_sizes,
+            gain=step_size_gain,
             dtype=field.dtype_policy,
             name="step_sizes",
         )
@@ -210,11 +214,21 @@ class MAML(MetaLearner):
     Args:
         first_order: treat the inner gradients as constants. Cheaper, and
             another gradient wherever the loss is curved.
+        recompute: take the memory of one inner step instead of all, for about
+            a third more time (benchmarks/memory.py).
     """
 
-    def __init__(self, field, *, first_order: bool = False, **kwargs):
+    def __init__(
+        self,
+        field,
+        *,
+        first_order: bool = False,
+        recompute: bool = False,
+        **kwargs,
+    ):
         super().__init__(field, **kwargs)
         self.first_order = first_order
+        self.recompute = recompute
 
     def outer_gradients(self, task):
         inner_loss = self.support_loss
@@ -227,6 +241,7 @@ class MAML(MetaLearner):
                 task.support,
                 num_steps=self.inner_steps,
                 step_sizes=self.step_sizes.as_params(),
+                recompute=self.recompute,
             )
             loss = self.query_loss(adapted, task.query)
         gradients = tape.gradient(loss, self.trainable_variables)

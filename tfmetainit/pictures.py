@@ -39,17 +39,18 @@ def grid(rows) -> np.ndarray:
     return canvas
 
 
-def save_labelled_grid(path, rows, column_titles):
-    """Saves a grid of pictures with a title over each column.
+def save_labelled_grid(path, rows, column_titles, row_titles=()):
+    """Saves a grid of pictures with titles over its columns, beside its rows.
 
     Args:
         path: the picture file, replaced atomically.
         rows: lists of images `[height, width, 3]` in [0, 1].
         column_titles: one string a column.
+        row_titles: one string a row, or none at all.
     """
     num_rows, num_columns = len(rows), len(column_titles)
     figure = Figure(
-        figsize=(1.35 * num_columns, 1.4 * num_rows + 0.3),
+        figsize=(1.35 * num_columns, 1.4 * num_rows + 0.4),
         layout="constrained",
     )
     axes = figure.subplots(num_rows, num_columns, squeeze=False)
@@ -60,35 +61,51 @@ def save_labelled_grid(path, rows, column_titles):
             axis.set(xticks=[], yticks=[])
             if i == 0:
                 axis.set_title(column_titles[j], fontsize=9)
+    for axis, title in zip(axes[:, 0], row_titles):
+        axis.set_ylabel(title, fontsize=9)
     _save(figure, path)
 
 
-def save_curves(path, curves, *, floor=None, title=""):
-    """Saves PSNR over gradient steps, one line a method.
+def save_curves(path, panels, *, title=""):
+    """Saves PSNR over gradient steps: a panel a condition, a line a method.
 
     Args:
         path: the picture file, replaced atomically.
-        curves: maps a label to PSNRs in dB after 0, 1, ... steps.
-        floor: PSNR of the best constant image, drawn as a dotted line.
-        title: of the plot.
+        panels: tuples of a title, a dict from a method's name to its PSNRs in
+            dB after 0, 1, ... steps, and one from the name of what takes no
+            steps to its PSNR, drawn as a dotted line.
+        title: of the whole.
     """
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(
+        figsize=(max(7.0, 4.6 * len(panels)), 4.6), layout="constrained"
+    )
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (panel_title, curves, levels) in zip(axes, panels):
+        draw_curves(axis, curves, levels)
+        axis.set_title(panel_title, fontsize=10)
+    axes[0].set_ylabel("PSNR (dB)")
+    axes[0].legend(fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def draw_curves(axis, curves, levels):
+    """Draws one panel of `save_curves` on a matplotlib axis."""
     for label, curve in curves.items():
-        learned = label == "Learned"
+        learned = label.startswith("Learned")
+        marker = "o" if learned else "."
         axis.plot(
             range(len(curve)),
             curve,
-            marker="o" if learned else ".",
+            marker=marker if len(curve) <= 30 else None,
             linewidth=2.5 if learned else 1.3,
             label=label,
         )
-    if floor is not None:
-        axis.axhline(floor, color="grey", linestyle=":", label="Constant image")
-    axis.set(xlabel="gradient steps", ylabel="PSNR (dB)", title=title)
+    for label, level in levels.items():
+        color = "grey" if label.startswith("Constant") else "black"
+        axis.axhline(level, color=color, linestyle=":", label=label)
+    axis.set_xlabel("gradient steps")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    _save(figure, path)
 
 
 def _save(figure, path):

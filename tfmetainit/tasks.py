@@ -8,7 +8,8 @@ inner steps, of length 1 (the same observations at every step) or `inner_steps`
     support.inputs [1 or steps, n, ...]    support.values [1 or steps, n, c]
     query.inputs   [m, ...]                query.values   [m, c]
 
-Datasets add a batch axis over tasks in front of all of them.
+Datasets add a batch axis over tasks in front of all of them. Of a file of the
+user's that holds observations only, the query's values are None.
 """
 
 import abc
@@ -22,8 +23,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit import functional, pixels
+from tfmetainit.errors import InputError
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
+from tfmetainit.kinds import Kind
 
 
 class Observations(NamedTuple):
@@ -118,6 +121,8 @@ class SignalClass(abc.ABC):
         observations_per_chunk: how many observations an exported adapter works
             on at a time, which bounds its memory; None for all together, where
             a forward model's cost does not grow with their number.
+        kind: what reads files of such signals and draws them; None for a
+            class that does both itself, or neither.
     """
 
     coord_dims: int
@@ -125,6 +130,7 @@ class SignalClass(abc.ABC):
     support_model: ForwardModel = staticmethod(identity)
     query_model: ForwardModel = staticmethod(identity)
     observations_per_chunk: int | None = 1024
+    kind: Kind | None = None
 
     @abc.abstractmethod
     def make_dataset(
@@ -141,28 +147,61 @@ class SignalClass(abc.ABC):
                 where a resumed run goes on.
         """
 
-    @abc.abstractmethod
-    def read_task(self, path) -> Task:
-        """The task of one file of the user's, without a batch axis.
+    def conditions(self) -> dict[str, "SignalClass"]:
+        """What `evaluate` tells apart, for example numbers of views.
 
-        Raises:
-            InputError: if the file cannot be read as such a signal.
+        Returns:
+            The class under each condition, by a label; by default itself.
         """
+        return {"": self}
+
+    def classical(self, task: Task) -> dict[str, np.ndarray]:
+        """Query values `[m, value_dims]` of methods without any learning.
+
+        Returns:
+            They, by the method's name; by default there is none.
+        """
+        del task
+        return {}
 
     def describe(self) -> dict:
         """What the user of an exported artifact must know of the signals.
 
         Returns:
-            A JSON-serializable dict: "kind" ("image" is what `python -m
-            tfmetainit.fit --artifact` can read) and whatever a caller needs to
-            prepare inputs and values.
+            A JSON-serializable dict with "kind" (`tfmetainit.kinds`).
         """
-        return {"kind": "custom"}
+        return self.kind.describe() if self.kind else {"kind": "custom"}
 
-    @abc.abstractmethod
+    def read_task(self, path, **details: str) -> Task:
+        """The task of one file of the user's, without a batch axis.
+
+        Args:
+            path: the file.
+            **details: what the kind's `read` takes beside it.
+
+        Raises:
+            InputError: if the file cannot be read as such a signal.
+        """
+        if self.kind is None:
+            raise InputError("Files of this class of signals cannot be read.")
+        sample = self.kind.read(path, **details)
+        return Task(
+            Observations(
+                tf.constant(sample.inputs[None]),
+                tf.constant(sample.values[None]),
+            ),
+            Observations(
+                tf.constant(sample.coords),
+                None if sample.target is None else tf.constant(sample.target),
+            ),
+        )
+
     def picture(self, values: np.ndarray) -> np.ndarray:
         """Query values `[m, value_dims]` as an image `[height, width, 3]`."""
+        return self.kind.picture(values)
 
-    @abc.abstractmethod
     def render(self, field, height: int, width: int) -> np.ndarray:
         """The field as an image `[height, width, 3]`, at any resolution."""
+        return self.kind.render(
+            lambda coords: np.asarray(field(tf.constant(coords))), height, width
+        )

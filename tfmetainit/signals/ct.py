@@ -1,9 +1,12 @@
 """Tomography: slices that are seen through a few parallel-beam projections.
 
+Three sources: phantoms drawn from a seed, the pickle of the paper's authors,
+and a folder of the user's own slices.
+
 A signal is an image `[R, R]` in [0, 1]. What is observed of it, and adapted to,
 is its sinogram (`forward_models.ParallelBeam`): angles `[views]` in radians and
 values `[views, R]`. What is scored is the image itself, through `identity`.
-Coordinates are (column, row) in [0, 1): `forward_models.slice_coords`.
+Coordinates are (column, row) in [0, 1): `tomography.slice_coords`.
 
 The phantoms are the ten ellipses of the modified Shepp-Logan phantom (Toft
 1996), each with a perturbed centre, size, angle and density. How the authors of
@@ -12,25 +15,36 @@ Tancik et al. 2021 randomised theirs is not published. Over 300 phantoms at
 dB (tests/signals_test.py).
 """
 
+import copy
 import functools
+import logging
 
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import files, pixels
+from tfmetainit import restricted_pickle, tomography
 from tfmetainit.errors import InputError, check_range
-from tfmetainit.forward_models import ParallelBeam, even_angles, slice_coords
-from tfmetainit.generated_images import GeneratedImages, generated_source
+from tfmetainit.folder_images import array_source, read_folder
+from tfmetainit.forward_models import ParallelBeam
+from tfmetainit.generated_images import (
+    SOURCE_OPTIONS,
+    GeneratedImages,
+    generated_source,
+)
 from tfmetainit.image_signals import (
-    MAX_RESOLUTION,
     SPLITS,
     ImageSource,
     crop_and_resize,
 )
+from tfmetainit.kinds import MAX_RESOLUTION, SliceKind
 from tfmetainit.tasks import Observations, SignalClass, Task
+from tfmetainit.tomography import MAX_VIEWS, even_angles, slice_coords
 
-MAX_VIEWS = 1024
+_LOGGER = logging.getLogger("tfmetainit")
+
 _MAX_16_BIT = 65535.0
+# 2 048 slices of 256 x 256 in float64 are 1 GiB.
+_MAX_PICKLE_BYTES = 4 * 2**30
 
 # Density, half axes, centre (x, y), angle in degrees; in units of half the
 # image's side, y upwards. Densities add where ellipses overlap.
@@ -118,8 +132,9 @@ class CT(SignalClass):
         resolution: R, the side of the slices in pixels.
         train_views: numbers of views of training tasks: one of them is drawn
             for each task, with as many random angles in [0, pi).
-        eval_views: number of views of validation and test tasks, at angles
-            evenly spaced in [0, pi).
+        eval_views: numbers of views of validation and test tasks, at angles
+            evenly spaced in [0, pi). They take turns, the last one first;
+            `conditions` gives each alone.
         points_per_step: number of pixels drawn at random for the query in
             training; 0 for all.
         interpolation: of the projection, "nearest" or "bilinear".
@@ -137,7 +152,7 @@ class CT(SignalClass):
         *,
         resolution: int,
         train_views=(20,),
-        eval_views: int = 4,
+        eval_views=(1, 2, 4, 8),
         points_per_step: int = 0,
         interpolation: str = "nearest",
         inner_steps: int = 12,
@@ -146,19 +161,23 @@ class CT(SignalClass):
         del inner_steps
         check_range("config.signal.resolution", resolution, 8, MAX_RESOLUTION)
         check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
-        check_range("config.signal.eval_views", eval_views, 1, MAX_VIEWS)
-        if not train_views:
-            raise ValueError("`train_views` must name at least one number")
-        for views in train_views:
-            check_range("config.signal.train_views", views, 1, MAX_VIEWS)
+        for name, counts in (
+            ("train_views", train_views),
+            ("eval_views", eval_views),
+        ):
+            if not counts:
+                raise ValueError(f"`{name}` must name at least one number")
+            for views in counts:
+                check_range(f"config.signal.{name}", views, 1, MAX_VIEWS)
         self._open_source = open_source
         self.resolution = resolution
         self.train_views = tuple(train_views)
-        self.eval_views = eval_views
+        self.eval_views = tuple(eval_views)
         self.points_per_step = points_per_step
         self.shuffle_buffer = shuffle_buffer
         self.support_model = ParallelBeam(resolution, interpolation)
         self.coords = slice_coords(resolution)
+        self.kind = SliceKind(resolution, interpolation, max(eval_views))
 
     @functools.cached_property
     def _source(self) -> ImageSource:
@@ -184,7 +203,7 @@ class CT(SignalClass):
             values = tf.reshape(image, [-1, 1])
             if training:
                 return self._random_task(values, tf.stack([seed, index]))
-            return self.task(values, tf.constant(even_angles(self.eval_views)))
+            return self.task(values, self._even_angles(index))
 
         return (
             dataset.map(element, num_parallel_calls=2)
@@ -199,6 +218,14 @@ class CT(SignalClass):
             Observations(angles[None], sinogram[None]),
             Observations(tf.constant(self.coords), values),
         )
+
+    def _even_angles(self, index):
+        """The angles of the task at `index`, repeated up to the most views."""
+        most = max(self.eval_views)
+        table = np.stack(
+            [np.resize(even_angles(views), most) for views in self.eval_views]
+        )
+        return tf.gather(tf.constant(table[::-1]), index % len(table))
 
     def _random_task(self, values, seed) -> Task:
         most = max(self.train_views)
@@ -224,46 +251,100 @@ class CT(SignalClass):
             )
         )
 
-    def describe(self):
-        return {
-            "kind": "ct",
-            "resolution": self.resolution,
-            "conventions": (
-                "inputs: angles of views in radians, in [0, pi); values: for "
-                "each view, the mean along the rays of R detectors; coords: "
-                "(column / R, row / R) in [0, 1)"
-            ),
+    def conditions(self):
+        classes = {}
+        for views in self.eval_views:
+            alone = copy.copy(self)
+            alone.eval_views = (views,)
+            classes[f"{views} view{'s' if views > 1 else ''}"] = alone
+        return classes
+
+    def classical(self, task):
+        """Filtered back-projection, where scikit-image is installed."""
+        angles, sinogram = (leaf[0].numpy() for leaf in task.support)
+        try:
+            image = tomography.filtered_back_projection(sinogram, angles)
+        except ModuleNotFoundError:
+            _LOGGER.warning(
+                "No filtered back-projection without scikit-image: "
+                "pip install tfmetainit[ct]"
+            )
+            return {}
+        return {"Filtered back-projection": image.reshape(-1, 1)}
+
+
+def read_pickle(path: str) -> ImageSource:
+    """Reads the data set of the paper's authors, `ct_256.pkl`.
+
+    A mapping with "data_train" and "data_test", arrays `[n, height, width]` in
+    [0, 1]. The last tenth of the former, at most 100, is for validation.
+
+    Raises:
+        InputError: if the file is not one, or names anything but arrays.
+    """
+    content = restricted_pickle.load(path, _MAX_PICKLE_BYTES)
+    splits = {}
+    for name in ("data_train", "data_test"):
+        try:
+            images = np.asarray(content[name])
+            valid = (
+                images.dtype.kind == "f"
+                and images.ndim == 3
+                and images.shape[1] == images.shape[2]
+                and len(images) >= 2
+                and bool(np.all((images >= 0.0) & (images <= 1.0)))
+            )
+        except (KeyError, IndexError, TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise InputError(
+                "A data set of slices must map data_train and data_test to "
+                "arrays [n, side, side] of floats in [0, 1]. Received: "
+                f"{path}, whose {name} is not one"
+            )
+        splits[name] = np.float32(images)[..., None]
+    train = splits["data_train"]
+    held_out = min(100, max(1, len(train) // 10))
+    return array_source(
+        {
+            "train": train[:-held_out],
+            "validation": train[-held_out:],
+            "test": splits["data_test"],
         }
-
-    def read_task(self, path):
-        image = files.read_image(path).mean(axis=-1, keepdims=True)
-        image = pixels.crop_and_resize(image, self.resolution)
-        values = tf.constant(image.reshape(-1, 1))
-        return self.task(values, tf.constant(even_angles(self.eval_views)))
-
-    def picture(self, values):
-        image = np.reshape(values, [self.resolution, self.resolution, 1])
-        return np.repeat(image, 3, axis=-1)
-
-    def render(self, field, height, width):
-        grey = pixels.render(
-            lambda coords: field(tf.constant(coords[:, ::-1])), height, width
-        )
-        return np.repeat(grey, 3, axis=-1)
+    )
 
 
-def make_signal_class(*, resolution, **options) -> CT:
-    """The class of generated phantoms.
+def make_signal_class(
+    *, resolution, file: str | None = None, folder: str | None = None, **options
+) -> CT:
+    """The class of generated phantoms, or of slices in a file or folder.
 
     Args:
         resolution: side of the slices in pixels.
-        **options: further arguments of `CT` and of
+        file: path of the authors' `ct_256.pkl`, or None.
+        folder: path of a folder of slices (`tomography.read_slice`), or None.
+        **options: further arguments of `CT` and, for phantoms, of
             `generated_images.generated_source`.
     """
-    names = ("num_train", "num_eval", "data_seed", "data_dir")
-    of_source = {k: options.pop(k) for k in names if k in options}
-    return CT(
-        generated_source(Phantoms, resolution=resolution, **of_source),
-        resolution=resolution,
-        **options,
-    )
+    of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
+    if file and folder:
+        raise InputError(
+            "At most one of config.signal.file and config.signal.folder may be "
+            f"set. Received: {file!r} and {folder!r}"
+        )
+    if file:
+        open_source = functools.partial(read_pickle, file)
+    elif folder:
+        open_source = functools.partial(
+            read_folder,
+            folder,
+            resolution=resolution,
+            suffixes=tomography.SLICE_SUFFIXES,
+            read=tomography.read_slice,
+            channels=1,
+        )
+    else:
+        open_source = generated_source(
+            Phantoms, resolution=resolution, **of_source
+        )
+    return CT(open_source, resolution=resolution, **options)

@@ -1,0 +1,119 @@
+"""Image classes that are folders of the user's own files.
+
+Every file is read once, when a data set is first asked for, cropped and
+resized, and kept in memory with 16 bits a channel. Files that cannot be read
+are skipped, counted and named. The split is by the hash of a file's relative
+name: adding images never moves one from the training set to the test set.
+"""
+
+import hashlib
+import logging
+import pathlib
+from collections.abc import Callable, Collection
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfmetainit import pixels
+from tfmetainit.errors import InputError
+from tfmetainit.image_signals import SPLITS, ImageSource
+
+_LOGGER = logging.getLogger("tfmetainit")
+
+_MAX_16_BIT = 65535.0
+_MAX_BYTES = 4 * 2**30
+
+
+def split_of(name: str) -> str:
+    """The split of the file called `name`: 80% train, 10% each of the rest."""
+    bucket = hashlib.sha256(name.encode()).digest()[0]
+    return SPLITS[0 if bucket < 205 else 1 if bucket < 230 else 2]
+
+
+def read_folder(
+    folder: str,
+    *,
+    resolution: int,
+    suffixes: Collection[str],
+    read: Callable[[pathlib.Path], np.ndarray],
+    channels: int,
+) -> ImageSource:
+    """Reads all images of a folder and the folders below it.
+
+    Args:
+        folder: its path.
+        resolution: side of the centre crops in pixels.
+        suffixes: endings of the names of files that are read, lower case.
+        read: maps a path to floats `[height, width, channels]` in [0, 1], or
+            raises an InputError.
+        channels: number of channels.
+
+    Raises:
+        InputError: if there is no such folder, a split would be empty, or the
+            images do not fit into 4 GiB.
+    """
+    root = pathlib.Path(folder or "")
+    if not folder or not root.is_dir():
+        raise InputError(
+            "config.signal.folder must name a folder of images. Received: "
+            f"{folder!r}"
+        )
+    paths = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in suffixes and path.is_file()
+    )
+    size = len(paths) * resolution**2 * channels * 2
+    if size > _MAX_BYTES:
+        raise InputError(
+            "The images of a folder are kept in memory, in at most "
+            f"{_MAX_BYTES} bytes. Received: {folder} with {len(paths)} images, "
+            f"{size} bytes at a resolution of {resolution}"
+        )
+    images = {split: [] for split in SPLITS}
+    unreadable = []
+    for path in tqdm(paths, desc=f"Reading {root}", unit="image", disable=None):
+        try:
+            image = pixels.crop_and_resize(read(path), resolution)
+        except InputError as error:
+            unreadable.append(path)
+            _LOGGER.warning("Skipped: %s", error)
+            continue
+        name = path.relative_to(root).as_posix()
+        images[split_of(name)].append(np.uint16(np.round(_MAX_16_BIT * image)))
+    counts = {split: len(of_split) for split, of_split in images.items()}
+    _LOGGER.info(
+        "%s: %d images read %s, %d files skipped as unreadable",
+        root,
+        sum(counts.values()),
+        counts,
+        len(unreadable),
+    )
+    if not all(counts.values()):
+        raise InputError(
+            "A folder must hold enough images for a training, a validation and "
+            f"a test set (a few dozen). Received: {folder} with {counts} "
+            f"readable images and {len(unreadable)} unreadable ones"
+        )
+    return array_source(
+        {split: np.stack(of_split) for split, of_split in images.items()}
+    )
+
+
+def array_source(images: dict[str, np.ndarray]) -> ImageSource:
+    """A source of images in memory.
+
+    Args:
+        images: of each split, `[n, height, width, channels]`: uint16, or
+            floats in [0, 1].
+    """
+
+    def load(split):
+        return tf.data.Dataset.from_tensor_slices(images[split])
+
+    def decode(image):
+        largest = 1.0 if image.dtype.is_floating else _MAX_16_BIT
+        return tf.cast(image, tf.float32) / largest
+
+    return ImageSource(load, decode)

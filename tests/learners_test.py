@@ -296,6 +296,26 @@ def test_recomputation_changes_nothing_but_memory(jit):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
 
 
+def test_the_loss_before_is_comparable_with_the_one_after():
+    """Where what is observed is no value of the field, it is the query's."""
+    field, task = _field(), _task()
+
+    def halves(field, inputs):
+        return 0.5 * field(inputs)
+
+    for make in (learners.MAML, learners.Reptile):
+        same = make(field, support_model=halves, query_model=halves)
+        other = make(field, support_model=halves)
+        params = functional.get_params(field)
+        support = tf.nest.map_structure(lambda leaf: leaf[0], task.support)
+        np.testing.assert_allclose(
+            same.outer_gradients(task)[2], same.support_loss(params, support)
+        )
+        np.testing.assert_allclose(
+            other.outer_gradients(task)[2], other.query_loss(params, task.query)
+        )
+
+
 def test_a_step_that_is_not_finite_leaves_the_weights():
     learner = learners.MAML(_field())
     learner.compile(keras.optimizers.SGD(1.0))

@@ -102,6 +102,9 @@ def run(main, doc, module=None):
             print("\nInterrupted.", file=sys.stderr)
             sys.exit(130)
 
+    # Into a file or a pipe, a long run's progress must not wait in a buffer.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)
     # This package's own progress is shown; what TFDS and others report through
     # absl is kept to errors, unless --verbosity asks for more.
     absl_logging.set_verbosity(absl_logging.ERROR)

@@ -40,8 +40,8 @@ class MetaLearner(keras.Model, abc.ABC):
         support_model: forward model of the observations adapted to.
         query_model: forward model of the observations scored.
 
-    `fit` reports the mean `loss` (after the inner loop), `loss_before` (the
-    support loss of the initial weights) and `psnr`. `evaluate` reports
+    `fit` reports the mean query `loss` after the inner loop, `loss_before` it
+    (on the support, where both have one forward model) and `psnr`. `evaluate` reports
     `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
     averaged over signals.
     """
@@ -158,9 +158,16 @@ class MetaLearner(keras.Model, abc.ABC):
 
         Returns:
             `(gradients, loss, loss_before)`: a list like
-            `trainable_variables`, the loss after the inner loop and the
-            support loss before it, both scalars.
+            `trainable_variables`, and the scalar losses after the inner loop
+            and before it.
         """
+
+    def _initial_loss(self, task, losses):
+        """What the loss after the inner loop is to be compared with."""
+        if self.support_loss.forward_model is self.query_loss.forward_model:
+            return losses[0]
+        # Of a projection, the support's loss is no measure of the query's.
+        return self.query_loss(functional.get_params(self.field), task.query)
 
     def train_step(self, tasks: Task):
         gradients, losses, losses_before = zip(
@@ -245,7 +252,7 @@ class MAML(MetaLearner):
             )
             loss = self.query_loss(adapted, task.query)
         gradients = tape.gradient(loss, self.trainable_variables)
-        return gradients, loss, losses[0]
+        return gradients, loss, self._initial_loss(task, losses)
 
 
 class Reptile(MetaLearner):
@@ -268,7 +275,8 @@ class Reptile(MetaLearner):
         params = functional.get_params(self.field)
         adapted, losses = self.adapt(task.support)
         gradients = [p - a for p, a in zip(params, adapted)]
-        return gradients, self.query_loss(adapted, task.query), losses[0]
+        loss = self.query_loss(adapted, task.query)
+        return gradients, loss, self._initial_loss(task, losses)
 
 
 def _unstack(tasks: Task) -> list[Task]:

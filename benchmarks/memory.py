@@ -1,0 +1,94 @@
+"""Peak memory and time of a meta-step: all inner steps kept, or recomputed.
+
+    python benchmarks/memory.py [--resolution=64] [--repeats=3]
+
+Every row is a process of its own: MAML on one phantom of configs/ct_maml.py,
+its inner steps unrolled, forwards and backwards, with `learner.recompute` off
+and on. Memory is the process's peak above what it had before its first step;
+time is the median step, interleaved over the rows, in units of the first.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+_ROWS = [(3, False), (3, True), (12, False), (12, True)]
+
+
+def measure(resolution, steps, recompute, threads):
+    """One row, in this process."""
+    from tfmetainit import cli
+
+    cli.quiet_tensorflow()
+    import tensorflow as tf
+
+    from tfmetainit import experiment
+    from tfmetainit.configs import ct_maml
+    from tfmetainit.signals import ct
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    config = ct_maml.get_config()
+    config.signal.resolution = resolution
+    config.learner.inner_steps = steps
+    config.learner.recompute = recompute
+    signal = experiment.build_signal(config)
+    learner = experiment.build_learner(config, signal)
+    image = ct.render_ellipses(ct.SHEPP_LOGAN, resolution).clip(0.0, 1.0)
+    task = signal.task(
+        tf.constant(image.reshape(-1, 1), tf.float32),
+        tf.constant(ct.even_angles(8)),
+    )
+    step = tf.function(learner.outer_gradients)
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    before, seconds = peak(), []
+    for _ in range(3):
+        started = time.perf_counter()
+        gradients, loss, _ = step(task)
+        float(loss)
+        seconds.append(time.perf_counter() - started)
+    return {"bytes": peak() - before, "seconds": min(seconds[1:])}
+
+
+def main():
+    """Runs every row `--repeats` times and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.row is not None:
+        row = measure(flags.resolution, *_ROWS[flags.row], flags.threads)
+        print(json.dumps(row))
+        return
+    results = [[] for _ in _ROWS]
+    for _ in range(flags.repeats):
+        for index, of_row in enumerate(results):
+            output = subprocess.run(
+                [sys.executable, __file__, *sys.argv[1:], f"--row={index}"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            of_row.append(json.loads(output.splitlines()[-1]))
+    print("| inner steps | | peak memory | time |\n|---:|---|---:|---:|")
+    first = statistics.median(r["seconds"] for r in results[0])
+    for (steps, recompute), of_row in zip(_ROWS, results):
+        size = statistics.median(r["bytes"] for r in of_row)
+        seconds = statistics.median(r["seconds"] for r in of_row)
+        kept = "recomputed" if recompute else "kept"
+        print(
+            f"| {steps} | {kept} | {size / 2**20:.0f} MiB | "
+            f"{seconds / first:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

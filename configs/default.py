@@ -5,6 +5,7 @@ the command, the time it took, and the PSNR to expect.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config():
@@ -14,6 +15,8 @@ def get_config():
     config.num_steps = 4_500  # outer iterations
     config.batch_size = 3  # tasks in a meta-batch (paper, images)
     config.jit_compile = False  # for GPUs; XLA's sine is slow on a CPU
+    # A workdir, or an .npz file of a field's weights, to start from.
+    config.warm_start = config_dict.placeholder(str)
 
     # Everything but `name` goes to that module's `make_signal_class`.
     config.signal = ml_collections.ConfigDict({"name": ""})

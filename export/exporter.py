@@ -43,7 +43,7 @@ TFLITE = "model.tflite"
 METADATA = "metadata.json"
 _FORMAT_NAME = "tfmetainit export"
 # Of the config: where somebody's files are is nobody else's concern.
-_PRIVATE_FIELDS = ("folder", "data_dir")
+_PRIVATE_FIELDS = ("folder", "file", "data_dir", "manual_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +226,7 @@ def _metadata(
     config = config.to_dict()
     for field in _PRIVATE_FIELDS:
         config["signal"].pop(field, None)
+    config.pop("warm_start", None)
     best = files.read_json(workdir.best_record)
     params = [
         {"name": name, "shape": list(variable.shape)}

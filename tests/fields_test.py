@@ -85,11 +85,43 @@ def test_fourier_features_are_frozen_and_match_numpy():
     )
 
 
+def test_simplified_nerf_is_the_papers():
+    """120 inputs, five ReLU layers of 256, colours and a density."""
+    field = fields.SimplifiedNeRF(density="relu", seed=0)
+    kernels = [v.shape for v in field.trainable_variables[::2]]
+    assert kernels == [(120, 256)] + [(256, 256)] * 4 + [(256, 4)]
+    points = _coords(5, 3)
+    phases = points[:, :, None] * 2.0 ** np.linspace(0, 8, 20)
+    phases = phases.reshape(5, 60)
+    outputs = np.concatenate([np.sin(phases), np.cos(phases)], axis=-1)
+    np.testing.assert_allclose(field.stack[0](points), outputs, atol=2e-4)
+    params = [v.numpy() for v in field.trainable_variables]
+    for kernel, bias in zip(params[0:-2:2], params[1:-2:2]):
+        outputs = np.maximum(outputs @ kernel + bias, 0.0)
+    raw = outputs @ params[-2] + params[-1]
+    values = field(points).numpy()
+    np.testing.assert_allclose(
+        values[:, :3], 1 / (1 + np.exp(-raw[:, :3])), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        values[:, 3], np.maximum(raw[:, 3], 0.0), atol=1e-3
+    )
+
+
+def test_softplus():
+    x = np.float64([-800.0, -3.0, 0.0, 3.0, 800.0])
+    np.testing.assert_allclose(fields.softplus(x), np.logaddexp(0.0, x))
+    dense = fields.SimplifiedNeRF(seed=0)(_coords(50, 3))[:, 3]
+    thin = fields.SimplifiedNeRF(density_shift=-5.0, seed=0)(_coords(50, 3))
+    assert 0.0 < np.max(thin[:, 3]) < 0.1 < np.min(dense)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: fields.SIREN(hidden_units=16, w0=30.0, value_dims=2),
         lambda: fields.FourierMLP(hidden_units=16, num_frequencies=8),
+        lambda: fields.SimplifiedNeRF(hidden_units=16, density_shift=-1.0),
     ],
 )
 def test_keras_file_round_trip(make, tmp_path):
@@ -99,7 +131,8 @@ def test_keras_file_round_trip(make, tmp_path):
     loaded = keras.saving.load_model(path)
     assert type(loaded) is type(field)
     assert loaded.get_config() == field.get_config()
-    np.testing.assert_array_equal(field(_coords(9)), loaded(_coords(9)))
+    coords = _coords(9, field.coord_dims)
+    np.testing.assert_array_equal(field(coords), loaded(coords))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +142,8 @@ def test_keras_file_round_trip(make, tmp_path):
         (lambda: fields.SIREN(w0=-1.0), "`w0` must be positive. Received"),
         (lambda: fields.SineDense(0), "`units` must be positive"),
         (lambda: fields.FourierMLP(scale=0.0), "`scale` must be positive"),
+        (lambda: fields.SimplifiedNeRF(density="elu"), "`density` must be one"),
+        (lambda: fields.SimplifiedNeRF(2, 3), "3 coordinates to 4 values"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

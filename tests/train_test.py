@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfmetainit import experiment, train
+from tfmetainit import experiment, files, functional, train
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
@@ -105,6 +105,38 @@ def test_resumed_run_equals_an_unbroken_one(data_dir, tmp_path, monkeypatch):
             train.train(config, tmp_path / "broken")
     train.train(config, tmp_path / "broken")
     _assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_warm_start(data_dir, tmp_path):
+    """From another run, and from a file of weights."""
+    first = _config(data_dir)
+    train.train(first, tmp_path / "first")
+    best = experiment.load(tmp_path / "first")
+    weights = tmp_path / "weights.npz"
+    files.write_npz(weights, functional.get_params(best.field))
+    for index, start in enumerate((tmp_path / "first", weights)):
+        # A rate so small that nothing moves; another resolution.
+        config = _config(
+            data_dir,
+            warm_start=str(start),
+            **{"optimizer.learning_rate": 1e-30, "signal.resolution": 20},
+        )
+        train.train(config, tmp_path / f"second{index}")
+        again = experiment.load(tmp_path / f"second{index}")
+        for a, b in zip(
+            functional.get_params(best.field),
+            functional.get_params(again.field),
+        ):
+            np.testing.assert_array_equal(a, b)
+        same = np.array_equal(
+            best.step_sizes.as_params(), again.step_sizes.as_params()
+        )
+        assert same == (index == 0)  # a file of weights has none
+    for wrong in ("gone", "gone.npz"):
+        config = _config(data_dir, warm_start=str(tmp_path / wrong))
+        with pytest.raises(InputError, match="There is no"):
+            train.train(config, tmp_path / "third")
+        assert not (tmp_path / "third").exists()
 
 
 def test_killed_run_resumes_to_the_same_result(data_dir, tmp_path):

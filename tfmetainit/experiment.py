@@ -14,12 +14,13 @@ never runs code.
 
 import dataclasses
 import importlib
+import math
 import pathlib
 
 import keras
 import ml_collections
 
-from tfmetainit import fields, files, learners
+from tfmetainit import fields, files, functional, initial_weights, learners
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import SignalClass
@@ -199,6 +200,26 @@ def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
             f"The checkpoint {path} is damaged, or belongs to another config: "
             f"{reason}"
         ) from error
+
+
+def warm_start(learner: MetaLearner, path) -> None:
+    """Starts a learner where another run, or a file of weights, ended.
+
+    Args:
+        learner: not compiled yet; its optimizer starts afresh.
+        path: a workdir, for its best weights and step sizes, or an `.npz` file
+            of the field's weights (`initial_weights.load_npz`).
+
+    Raises:
+        InputError: if there are none, or they are another network's.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".npz":
+        params = initial_weights.load_npz(path, learner.field)
+        functional.set_params(learner.field, params)
+        return
+    load_weights(learner, Workdir(path).best)
+    learner.best_loss.assign(math.inf)
 
 
 def load(workdir) -> MetaLearner:

@@ -7,6 +7,8 @@ A field maps coordinates `[..., coord_dims]` to values `[..., value_dims]`.
   output offset of 0.5).
 - FourierMLP: random Fourier features, Tancik et al. 2020, arXiv 2006.10739,
   followed by a ReLU network with sigmoid outputs.
+- SimplifiedNeRF: colour and density of points in space (Tancik et al. 2021,
+  section 4.3, after Mildenhall et al. 2020, arXiv 2003.08934).
 
 Every model is built when it is constructed, and registered under the package
 name `tfmetainit`, so that `.keras` files load without `custom_objects`.
@@ -64,6 +66,11 @@ def relu(x):
         return upstream * ops.sign(y)
 
     return y, grad
+
+
+def softplus(x):
+    """`log(1 + exp(x))`, without overflow and of operations that LiteRT has."""
+    return relu(x) + ops.log(1.0 + ops.exp(-ops.abs(x)))
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -175,8 +182,56 @@ class FourierFeatures(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class PositionalEncoding(keras.layers.Layer):
+    """`concat(sin(x * f), cos(x * f))` for some frequencies f, and no x itself.
+
+    The frequencies are 2^i for i evenly spaced in [0, max_exponent] (Tancik et
+    al. 2021, view synthesis notebook); they belong to the layer's definition,
+    not to its weights.
+
+    Args:
+        num_frequencies: positive integer.
+        max_exponent: positive float, the exponent of the last frequency.
+
+    Input shape: `[..., dims]`. Output: `[..., 2 * num_frequencies * dims]`.
+    """
+
+    def __init__(self, num_frequencies=20, max_exponent=8.0, **kwargs):
+        super().__init__(**kwargs)
+        _check_positive(
+            num_frequencies=num_frequencies, max_exponent=max_exponent
+        )
+        self.num_frequencies = num_frequencies
+        self.max_exponent = float(max_exponent)
+
+    def build(self, input_shape):
+        # As a matrix: coordinate by coordinate, all frequencies.
+        frequencies = 2.0 ** np.linspace(
+            0.0, self.max_exponent, self.num_frequencies
+        )
+        self._frequencies = np.kron(
+            np.eye(input_shape[-1]), frequencies[None]
+        ).astype(self.compute_dtype)
+
+    def call(self, inputs):
+        phases = ops.matmul(inputs, self._frequencies)
+        return ops.concatenate([ops.sin(phases), ops.cos(phases)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        width = 2 * self.num_frequencies * input_shape[-1]
+        return (*input_shape[:-1], width)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_frequencies": self.num_frequencies,
+            "max_exponent": self.max_exponent,
+        }
+
+
 class _CoordinateNetwork(keras.Model):
-    """What SIREN and FourierMLP share: sizes, building, configuration."""
+    """What the networks share: sizes, building, configuration."""
 
     def __init__(
         self,
@@ -359,21 +414,7 @@ class FourierMLP(_CoordinateNetwork):
                 name="features",
             )
         ]
-        widths = [hidden_units] * hidden_layers + [value_dims]
-        for index, (units, layer_seed) in enumerate(zip(widths, others)):
-            is_output = index == hidden_layers
-            self.stack.append(
-                keras.layers.Dense(
-                    units,
-                    activation="sigmoid" if is_output else relu,
-                    # The authors' framework draws dense kernels like this.
-                    kernel_initializer=keras.initializers.LecunNormal(
-                        seed=layer_seed
-                    ),
-                    dtype=self.dtype_policy,
-                    name="output" if is_output else f"relu_{index}",
-                )
-            )
+        self.stack += _relu_layers(self, others, output_activation="sigmoid")
         self.build()
 
     def get_config(self):
@@ -382,3 +423,114 @@ class FourierMLP(_CoordinateNetwork):
             "num_frequencies": self.num_frequencies,
             "scale": self.scale,
         }
+
+
+DENSITIES = ("softplus", "relu")
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class SimplifiedNeRF(_CoordinateNetwork):
+    """Colour and density of points in space, whatever the direction of view.
+
+    The defaults are the network of Tancik et al. 2021, section 4.3: five ReLU
+    layers of 256 on a positional encoding, then red, green, blue (sigmoid) and
+    density. The authors' density is a ReLU; where it is negative everywhere,
+    its gradient is zero and training never recovers, which users of their code
+    report. Softplus, the default here, has a gradient everywhere.
+
+    Args:
+        coord_dims: number of coordinates, 3.
+        value_dims: number of values, 4.
+        hidden_layers: number of ReLU layers.
+        hidden_units: width of each.
+        num_frequencies: of the encoding.
+        max_exponent: of the encoding: its highest frequency is 2 to this.
+        density: "softplus", or "relu" (the paper's).
+        density_shift: added to the raw density: negative for a space that is
+            nearly empty at first.
+        seed: integer seed of the initial weights, or None.
+
+    Input shape: `[..., 3]`. Output shape: `[..., 4]`: colours in (0, 1), and a
+    density of at least 0, for each unit of length.
+
+    Raises:
+        ValueError: if `density` is unknown or the dimensions are not 3 and 4.
+    """
+
+    def __init__(
+        self,
+        coord_dims=3,
+        value_dims=4,
+        hidden_layers=5,
+        hidden_units=256,
+        num_frequencies=20,
+        max_exponent=8.0,
+        density="softplus",
+        density_shift=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
+        )
+        if (coord_dims, value_dims) != (3, 4):
+            raise ValueError(
+                "A SimplifiedNeRF maps 3 coordinates to 4 values. Received: "
+                f"coord_dims={coord_dims}, value_dims={value_dims}"
+            )
+        if density not in DENSITIES:
+            raise ValueError(
+                f"`density` must be one of {DENSITIES}. Received: "
+                f"density={density!r}"
+            )
+        self.num_frequencies = num_frequencies
+        self.max_exponent = float(max_exponent)
+        self.density = density
+        self.density_shift = float(density_shift)
+        self.stack = [
+            PositionalEncoding(
+                num_frequencies,
+                max_exponent,
+                dtype=self.dtype_policy,
+                name="encoding",
+            ),
+            *_relu_layers(self, _layer_seeds(seed, hidden_layers + 1)),
+        ]
+        self.build()
+
+    def call(self, coords):
+        raw = super().call(coords)
+        colors, density = ops.split(raw, [3], axis=-1)
+        density = density + self.density_shift
+        activate = relu if self.density == "relu" else softplus
+        return ops.concatenate(
+            [ops.sigmoid(colors), activate(density)], axis=-1
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_frequencies": self.num_frequencies,
+            "max_exponent": self.max_exponent,
+            "density": self.density,
+            "density_shift": self.density_shift,
+        }
+
+
+def _relu_layers(model, seeds, output_activation=None):
+    """The dense layers of a network: its hidden ones and the output."""
+    widths = [model.hidden_units] * model.hidden_layers + [model.value_dims]
+    layers = []
+    for index, (units, seed) in enumerate(zip(widths, seeds)):
+        is_output = index == model.hidden_layers
+        layers.append(
+            keras.layers.Dense(
+                units,
+                activation=output_activation if is_output else relu,
+                # The authors' framework draws dense kernels like this.
+                kernel_initializer=keras.initializers.LecunNormal(seed=seed),
+                dtype=model.dtype_policy,
+                name="output" if is_output else f"relu_{index}",
+            )
+        )
+    return layers

@@ -41,8 +41,8 @@ class MetaLearner(keras.Model, abc.ABC):
         query_model: forward model of the observations scored.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
-    (on the support, where both have one forward model) and `psnr`. `evaluate` reports
-    `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
+    (on the support, where both have one forward model) and `psnr`. `evaluate`
+    reports `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
     averaged over signals.
     """
 

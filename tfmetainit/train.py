@@ -268,6 +268,8 @@ def train(config, workdir) -> dict:
     _check_same_run(config, workdir)
     signal = experiment.build_signal(config)
     learner = experiment.build_learner(config, signal)
+    if config.get("warm_start") and not workdir.last.is_file():
+        experiment.warm_start(learner, config.warm_start)
     learner.compile(
         optimizer=experiment.build_optimizer(config),
         jit_compile=config.jit_compile,

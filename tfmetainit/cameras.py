@@ -1,0 +1,166 @@
+"""Pinhole cameras: poses, conventions, and the rays of their pixels.
+
+A pose is a matrix from camera to world coordinates, `[3 or 4, 4]`. Two
+conventions of the camera's axes are in use:
+
+- "opengl" (Blender, NeRF's transforms.json, ShapeNet): x to the right, y up,
+  and the camera looks along -z;
+- "opencv" (COLMAP, Phototourism): x to the right, y down, and the camera looks
+  along +z.
+
+Pixel (row, column) of an image is the point (column, row) of its plane, without
+an offset of half a pixel (Mildenhall et al. 2020 and Tancik et al. 2021). Its
+ray's direction has the length 1 along the camera's axis: depths are distances
+from the camera's plane, and not normalized.
+
+Needs tensorflow-graphics (`pip install tfmetainit[views]`).
+"""
+
+import importlib
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit.errors import InputError
+
+CONVENTIONS = ("opengl", "opencv")
+# From a camera that looks along +z, y down, to one of the convention.
+_FLIPS = {"opengl": (1.0, -1.0, -1.0), "opencv": (1.0, 1.0, 1.0)}
+
+
+def _perspective():
+    """The module of tensorflow-graphics.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(
+            "tensorflow_graphics.rendering.camera.perspective"
+        )
+    except ImportError as error:
+        raise InputError(
+            "Views of objects and landmarks need tensorflow-graphics, which "
+            "can be installed on Python 3.10 and 3.11 only: pip install "
+            f"tfmetainit[views]. Received: {error}"
+        ) from error
+
+
+def pixel_rays(
+    pixels, pose, focal, principal_point, convention: str = "opengl"
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rays of some pixels of a camera.
+
+    Args:
+        pixels: `[n, 2]`, (row, column).
+        pose: `[3 or 4, 4]`, from camera to world.
+        focal: focal lengths in pixels, `[2]`, (x, y), or one number.
+        principal_point: `[2]`, (column, row), where the axis meets the image.
+        convention: of the pose, one of `CONVENTIONS`.
+
+    Returns:
+        Origins and directions in the world, float32 `[n, 3]` each.
+
+    Raises:
+        InputError: if tensorflow-graphics is not installed.
+        ValueError: if the convention is unknown.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"`convention` must be one of {CONVENTIONS}. Received: "
+            f"convention={convention!r}"
+        )
+    points = tf.reverse(tf.cast(pixels, tf.float32), axis=[-1])
+    focal = tf.broadcast_to(tf.cast(focal, tf.float32), [2])
+    directions = _perspective().ray(
+        points,
+        tf.broadcast_to(focal, tf.shape(points)),
+        tf.broadcast_to(tf.cast(principal_point, tf.float32), tf.shape(points)),
+    )
+    pose = tf.cast(pose, tf.float32)
+    flip = tf.constant(_FLIPS[convention])
+    directions = tf.matmul(directions * flip, pose[:3, :3], transpose_b=True)
+    origins = tf.broadcast_to(pose[:3, 3], tf.shape(directions))
+    return origins, directions
+
+
+def pixel_grid(height: int, width: int) -> np.ndarray:
+    """All pixels (row, column) of an image, row by row, int32 `[h * w, 2]`."""
+    grid = np.mgrid[:height, :width].reshape(2, -1)
+    return np.ascontiguousarray(grid.T.astype(np.int32))
+
+
+def image_rays(
+    height: int, width: int, pose, focal, convention: str = "opengl"
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rays of all pixels of a camera whose axis meets the image's middle.
+
+    Args:
+        height: rows of the image.
+        width: its columns.
+        pose: `[3 or 4, 4]`, from camera to world.
+        focal: focal length in pixels.
+        convention: of the pose, one of `CONVENTIONS`.
+
+    Returns:
+        Origins and directions, float32 `[height * width, 3]` each, row by row.
+    """
+    return pixel_rays(
+        pixel_grid(height, width),
+        pose,
+        focal,
+        (0.5 * width, 0.5 * height),
+        convention,
+    )
+
+
+def focal_length(width: int, angle: float) -> float:
+    """Focal length in pixels of an image `width` wide that spans `angle`.
+
+    The angle is in radians, in (0, pi): `camera_angle_x` of transforms.json.
+    """
+    return 0.5 * width / math.tan(0.5 * angle)
+
+
+def look_at(position, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)) -> np.ndarray:
+    """The "opengl" pose at `position` that looks at `target`, `[4, 4]`."""
+    position = np.asarray(position, np.float64)
+    back = position - np.asarray(target)
+    back /= np.linalg.norm(back)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, position], axis=1)
+    return pose
+
+
+def depths(
+    count: int, near: float, far: float, shape=(), seed=None
+) -> tf.Tensor:
+    """Depths of samples along rays, one in each of `count` equal intervals.
+
+    Args:
+        count: number of samples S of a ray.
+        near: where the first interval begins.
+        far: where the last one ends.
+        shape: of the rays.
+        seed: `[2]` integers, for a uniformly random depth in each interval
+            (stratified sampling); None for each one's beginning.
+
+    Returns:
+        float32 `[*shape, S]`, rising.
+    """
+    starts = tf.linspace(tf.cast(near, tf.float32), far, count + 1)[:-1]
+    within = (
+        tf.zeros([*shape, count])
+        if seed is None
+        else tf.random.stateless_uniform([*shape, count], seed)
+    )
+    return starts + within * ((far - near) / count)
+
+
+def ray_inputs(origins, directions, depths) -> tf.Tensor:
+    """Rays as `forward_models.VolumeRendering` takes them, `[n, 6 + S]`."""
+    depths = tf.broadcast_to(depths, [tf.shape(origins)[0], depths.shape[-1]])
+    return tf.concat([origins, directions, depths], axis=-1)

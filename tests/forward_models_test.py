@@ -6,7 +6,7 @@ import skimage.data
 import skimage.transform
 import tensorflow as tf
 
-from tfmetainit import fields, functional, pixels
+from tfmetainit import fields, forward_models, functional, pixels
 from tfmetainit.forward_models import ParallelBeam, VolumeRendering
 from tfmetainit.signals import ct
 from tfmetainit.tasks import FieldLoss, Observations
@@ -278,6 +278,16 @@ def test_volume_rendering_against_tensorflow_graphics():
     ours, opacity, _ = rendering.integrate(_fog, rays)
     np.testing.assert_allclose(ours, colors, atol=1e-5)
     np.testing.assert_allclose(opacity[:, 0], alpha[..., 0], atol=1e-5)
+
+
+def test_many_rays_are_rendered_some_at_a_time(monkeypatch):
+    rays = tf.constant(_rays(count=23))
+    rendering = VolumeRendering(True)
+    whole = rendering(_fog, rays)
+    monkeypatch.setattr(forward_models, "_MAX_POINTS", 7 * 4 + 3)
+    in_parts = tf.function(lambda rays: rendering(_fog, rays))(rays)
+    assert in_parts.shape == (23, 3)
+    np.testing.assert_allclose(in_parts, whole, rtol=1e-5)
 
 
 def test_nothing_is_white_and_an_opaque_wall_hides():

@@ -54,7 +54,8 @@ def pixel_rays(
 
     Args:
         pixels: `[n, 2]`, (row, column).
-        pose: `[3 or 4, 4]`, from camera to world.
+        pose: from camera to world, `[3 or 4, 4]` for all pixels, or `[n, 3 or
+            4, 4]` for each its own.
         focal: focal lengths in pixels, `[2]`, (x, y), or one number.
         principal_point: `[2]`, (column, row), where the axis meets the image.
         convention: of the pose, one of `CONVENTIONS`.
@@ -80,8 +81,8 @@ def pixel_rays(
     )
     pose = tf.cast(pose, tf.float32)
     flip = tf.constant(_FLIPS[convention])
-    directions = tf.matmul(directions * flip, pose[:3, :3], transpose_b=True)
-    origins = tf.broadcast_to(pose[:3, 3], tf.shape(directions))
+    directions = tf.linalg.matvec(pose[..., :3, :3], directions * flip)
+    origins = tf.broadcast_to(pose[..., :3, 3], tf.shape(directions))
     return origins, directions
 
 

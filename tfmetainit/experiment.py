@@ -25,7 +25,11 @@ from tfmetainit.errors import InputError, check_range
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import SignalClass
 
-FIELDS = {"siren": fields.SIREN, "fourier_mlp": fields.FourierMLP}
+FIELDS = {
+    "siren": fields.SIREN,
+    "fourier_mlp": fields.FourierMLP,
+    "simplified_nerf": fields.SimplifiedNeRF,
+}
 LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
 MAX_STEPS = 10_000_000
 

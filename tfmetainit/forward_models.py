@@ -16,6 +16,9 @@ from tfmetainit.tomography import INTERPOLATIONS, TIE, slice_coords
 
 ForwardModel = Callable[[Field, tf.Tensor], tf.Tensor]
 
+# Points of rays worked on at a time: 64 MiB a layer of 256 in float32.
+_MAX_POINTS = 65_536
+
 
 def identity(field: Field, inputs: tf.Tensor) -> tf.Tensor:
     """The field itself is observed, at points: images, signed distances.
@@ -172,6 +175,22 @@ class VolumeRendering:
         self.last_interval = last_interval
 
     def __call__(self, field: Field, rays: tf.Tensor) -> tf.Tensor:
+        count, width = rays.shape
+        at_once = max(1, _MAX_POINTS // (width - 6))
+        if count is None or count <= at_once:
+            return self._colors(field, rays)
+        # A whole picture's activations are gigabytes: some rays at a time.
+        chunks = -(-count // at_once)
+        padding = [[0, chunks * at_once - count], [0, 0]]
+        colors = tf.map_fn(
+            lambda chunk: self._colors(field, chunk),
+            tf.reshape(tf.pad(rays, padding), [chunks, at_once, width]),
+            fn_output_signature=rays.dtype,
+            parallel_iterations=1,
+        )
+        return tf.reshape(colors, [-1, 3])[:count]
+
+    def _colors(self, field, rays):
         colors, opacity, _ = self.integrate(field, rays)
         return colors + (1.0 - opacity) if self.white_background else colors
 

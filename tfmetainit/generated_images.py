@@ -50,33 +50,26 @@ class GeneratedConfig(tfds.core.BuilderConfig):
         self.seed = seed
 
 
-class GeneratedImages(tfds.core.GeneratorBasedBuilder):
-    """Base of the builders: splits, features, and one generator a signal.
-
-    Attributes:
-        CHANNELS: of the images: 3 of uint8 (RGB) or 1 of uint16 (grey).
-    """
+class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
+    """Base of the builders: splits, and one generator of numbers a signal."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [GeneratedConfig()]
-    CHANNELS = 3
 
-    @staticmethod
     @abc.abstractmethod
-    def draw(rng: np.random.Generator, resolution: int) -> np.ndarray:
-        """Draws one signal, `[resolution, resolution, CHANNELS]`."""
+    def features(self, resolution: int) -> dict:
+        """The features of one signal, by their names."""
+
+    @abc.abstractmethod
+    def example(self, rng: np.random.Generator, resolution: int) -> dict:
+        """Draws one signal: values for the features."""
 
     def _info(self):
-        side = self.builder_config.resolution
-        image = tfds.features.Image(
-            shape=(side, side, self.CHANNELS),
-            dtype=np.uint16 if self.CHANNELS == 1 else np.uint8,
-            encoding_format="png",
-        )
+        features = self.features(self.builder_config.resolution)
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            features=tfds.features.FeaturesDict({"image": image}),
+            features=tfds.features.FeaturesDict(features),
         )
 
     def _split_generators(self, dl_manager):
@@ -96,7 +89,55 @@ class GeneratedImages(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         for index in range(size):
             rng = np.random.default_rng([config.seed, split_number, index])
-            yield index, {"image": self.draw(rng, config.resolution)}
+            yield index, self.example(rng, config.resolution)
+
+    @classmethod
+    def prepare(cls, config: GeneratedConfig, data_dir: str | None):
+        """The builder, its data generated unless they are there.
+
+        Args:
+            config: which data.
+            data_dir: TFDS's folder; None for its own, `~/tensorflow_datasets`.
+
+        Raises:
+            InputError: if the data cannot be written.
+        """
+        builder = cls(config=config, data_dir=data_dir)
+        try:
+            builder.download_and_prepare()
+        except OSError as error:
+            raise InputError(
+                f"Cannot write the data set to {builder.data_dir}: "
+                f"{error.strerror or error}. config.signal.data_dir names "
+                "another folder."
+            ) from error
+        return builder
+
+
+class GeneratedImages(GeneratedSignals):
+    """Base of the builders whose signals are images.
+
+    Attributes:
+        CHANNELS: of the images: 3 of uint8 (RGB) or 1 of uint16 (grey).
+    """
+
+    CHANNELS = 3
+
+    @staticmethod
+    @abc.abstractmethod
+    def draw(rng: np.random.Generator, resolution: int) -> np.ndarray:
+        """Draws one signal, `[resolution, resolution, CHANNELS]`."""
+
+    def features(self, resolution):
+        image = tfds.features.Image(
+            shape=(resolution, resolution, self.CHANNELS),
+            dtype=np.uint16 if self.CHANNELS == 1 else np.uint8,
+            encoding_format="png",
+        )
+        return {"image": image}
+
+    def example(self, rng, resolution):
+        return {"image": self.draw(rng, resolution)}
 
 
 def generated_source(
@@ -124,15 +165,7 @@ def generated_source(
     config = GeneratedConfig(resolution, num_train, num_eval, data_seed)
 
     def open_source():
-        builder = builder_class(config=config, data_dir=data_dir)
-        try:
-            builder.download_and_prepare()
-        except OSError as error:
-            raise InputError(
-                f"Cannot write the data set to {builder.data_dir}: "
-                f"{error.strerror or error}. config.signal.data_dir names "
-                "another folder."
-            ) from error
+        builder = builder_class.prepare(config, data_dir)
         splits = {split: split for split in builder.info.splits}
         return tfds_images(builder, splits)
 

@@ -1,0 +1,46 @@
+"""Chairs from one photograph at 64 x 64, drawn by this package: no download.
+
+After Tancik et al. 2021 (arXiv 2012.02189), section 4.3, whose objects are
+ShapeNet's; signals/objects.py draws these.
+
+    python -m tfmetainit.train --config=configs/objects.py --workdir=runs/chairs
+    python -m tfmetainit.evaluate --workdir=runs/chairs
+
+--config.signal.kind=lamps or cars for the other two. Cost: TODO
+"""
+
+import ml_collections
+
+from tfmetainit.configs import default
+
+
+def get_config(variant=""):
+    config = default.get_config()
+    config.num_steps = 1_500
+    config.batch_size = 1
+    config.signal.name = "objects"
+    config.signal.kind = "chairs"
+    config.signal.num_train = 400
+    config.signal.num_eval = 20
+    config.signal.data_seed = 0
+    config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    config.signal.train_views = 1
+    config.signal.eval_views = (1,)
+    config.signal.rays_per_step = 128
+    config.signal.query_rays = 256
+    config.signal.num_samples = 48
+    config.field.name = "simplified_nerf"
+    config.field.hidden_layers = 5
+    config.learner.inner_steps = 4
+    config.learner.inner_lr = 0.5
+    config.learner.step_size_gain = 30.0
+    config.learner.eval_steps = 8
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.clip_norm = 1.0
+    config.validation.every = 250
+    config.validation.num_signals = 8
+    config.evaluation.num_signals = 20
+    config.evaluation.num_steps = 8
+    config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
+    config.evaluation.adam_rates = (1e-4, 3e-4, 1e-3)
+    return default.apply_variant(config, variant)

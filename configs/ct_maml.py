@@ -15,7 +15,7 @@ from tfmetainit.configs import ct, default
 def get_config(variant=""):
     config = default.get_config()
     ct.use_ct(config)
-    config.num_steps = 3_250
+    config.num_steps = 3_750
     config.signal.resolution = 64
     config.signal.train_views = (1, 2, 4, 8)
     config.learner.inner_steps = 3

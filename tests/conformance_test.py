@@ -57,12 +57,16 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
         summary = train.train(config, run)
         results = evaluate.evaluate(run)
         exported = exporter.export(run, tmp_path / "exported", max_steps=4)
-    psnr = fit.fit(run, material / "photos" / "0.png", tmp_path / "a.png").psnr
+    kind = experiment.build_signal(config).kind
+    details = {"pose": "30,20"} if "pose" in kind.details else {}
+    photo = material / "photos" / "0.png"
+    psnr = fit.fit(run, photo, tmp_path / "a.png", **details).psnr
     psnr_of_artifact = fit.fit(
         None,
-        material / "photos" / "0.png",
+        photo,
         tmp_path / "b.png",
         artifact=tmp_path / "exported" / exporter.TFLITE,
+        **details,
     ).psnr
     assert summary["step"] == config.num_steps
     assert np.isfinite(summary["best_psnr"])

@@ -17,7 +17,6 @@ Needs tensorflow-graphics (`pip install tfmetainit[views]`).
 """
 
 import importlib
-import math
 
 import numpy as np
 import tensorflow as tf
@@ -47,6 +46,7 @@ def _perspective():
         ) from error
 
 
+@tf.autograph.experimental.do_not_convert
 def pixel_rays(
     pixels, pose, focal, principal_point, convention: str = "opengl"
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,26 +114,6 @@ def image_rays(
         (0.5 * width, 0.5 * height),
         convention,
     )
-
-
-def focal_length(width: int, angle: float) -> float:
-    """Focal length in pixels of an image `width` wide that spans `angle`.
-
-    The angle is in radians, in (0, pi): `camera_angle_x` of transforms.json.
-    """
-    return 0.5 * width / math.tan(0.5 * angle)
-
-
-def look_at(position, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)) -> np.ndarray:
-    """The "opengl" pose at `position` that looks at `target`, `[4, 4]`."""
-    position = np.asarray(position, np.float64)
-    back = position - np.asarray(target)
-    back /= np.linalg.norm(back)
-    right = np.cross(up, back)
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3] = np.stack([right, np.cross(back, right), back, position], axis=1)
-    return pose
 
 
 def depths(

@@ -17,6 +17,11 @@ from PIL import Image, ImageOps
 
 from tfmetainit.errors import InputError
 
+try:
+    import fcntl
+except ModuleNotFoundError:
+    fcntl = None
+
 # Formats whose decoders are Pillow's own: no interpreters, no subprocesses.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = frozenset(
@@ -129,6 +134,24 @@ def atomic_folder(path):
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock(path):
+    """Waits until no other process of this machine holds the lock `path`.
+
+    The lock ends with the process, however that ends. The file stays. Where
+    the system has no such locks (Windows), there is none.
+
+    Raises:
+        OSError: if the file cannot be made.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_size(path, max_bytes):

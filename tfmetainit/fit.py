@@ -48,9 +48,10 @@ FLAGS = {
     "resolution": (str, "Height and width of the rendering: 512x512."),
     "weights": (str, "Also write the weights, as .npz."),
     "angles": (str, "Of a sinogram's views: 0,45,90 (degrees) or a .npy file."),
+    "pose": (str, "Of an object's picture: azimuth,elevation, or a .npy file."),
 }
 # Flags that only some kinds of signals take (`kinds.Kind.details`).
-DETAILS = ("angles",)
+DETAILS = ("angles", "pose")
 
 
 class Fitted(NamedTuple):
@@ -61,14 +62,12 @@ class Fitted(NamedTuple):
         of_observations: whether it is that of the observations, because the
             signal itself is not known.
         params: the adapted weights, arrays.
-        picture: the field at the training's resolution.
-        render: maps a height and a width to a picture of that size.
+        render: maps a height and a width to a picture.
     """
 
     psnr: list[float]
     of_observations: bool
     params: list
-    picture: Callable[[], np.ndarray]
     render: Callable[[int, int], np.ndarray]
 
 
@@ -90,6 +89,7 @@ class _Run:
         self.default_steps = self._config.learner.inner_steps
         self._signal = experiment.build_signal(self._config)
         self.kind = self._signal.kind
+        self.resolution = self._signal.resolution
 
     def fit(self, input_path, steps, details) -> Fitted:
         from tfmetainit import experiment, functional
@@ -110,13 +110,15 @@ class _Run:
                 else learner.support_loss(params, at_step(task.support, 0))
             )
             psnr.append(_finite(float(psnr_from_mse(loss)), len(psnr), steps))
-        field = functional.bind(learner.field, params)
+
+        def predict(inputs):
+            return learner.query_loss.predict(params, inputs)
+
         return Fitted(
             psnr,
             not known,
             [p.numpy() for p in params],
-            lambda: signal.picture(field(task.query.inputs).numpy()),
-            lambda height, width: signal.render(field, height, width),
+            lambda height, width: signal.render(predict, height, width),
         )
 
 
@@ -132,6 +134,7 @@ class _Artifact:
             self.default_steps = int(metadata["inner_steps"])
             self._shapes = [tuple(p["shape"]) for p in metadata["params"]]
             self.kind = kinds.from_description(metadata["signal"])
+            self.resolution = self.kind.resolution
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -142,17 +145,21 @@ class _Artifact:
     def fit(self, input_path, steps, details) -> Fitted:
         artifact = self._artifact
         inputs, values, coords, target = self.kind.read(input_path, **details)
-        if len(inputs) > artifact.num_points and self.kind.may_drop:
+        count = inputs.shape[1]
+        if count > artifact.num_points and self.kind.may_drop:
             # Exported for fewer observations than there are pixels.
             chosen = np.random.default_rng(0).choice(
-                len(inputs), artifact.num_points, replace=False
+                count, artifact.num_points, replace=False
             )
-            inputs, values = inputs[chosen], values[chosen]
+            inputs, values = inputs[:, chosen], values[:, chosen]
         theta, psnr = artifact.init(), []
         for step in range(steps + 1):
             # The loss before a step is that of the weights so far.
             if target is None or step < steps:
-                adapted, losses = artifact.adapt(theta, inputs, values, 1)
+                batch = step % len(inputs)
+                adapted, losses = artifact.adapt(
+                    theta, inputs[batch], values[batch], 1
+                )
                 if not losses:
                     _finite(math.nan, step, steps)
             if target is None:
@@ -166,15 +173,14 @@ class _Artifact:
         sizes = [math.prod(shape) for shape in self._shapes]
         parts = np.split(theta, np.cumsum(sizes)[:-1])
 
-        def field(coords):
+        def predict(coords):
             return artifact.predict(theta, coords)
 
         return Fitted(
             psnr,
             target is None,
             [p.reshape(shape) for p, shape in zip(parts, self._shapes)],
-            lambda: self.kind.picture(field(coords)),
-            lambda height, width: self.kind.render(field, height, width),
+            lambda height, width: self.kind.render(predict, height, width),
         )
 
 
@@ -233,7 +239,8 @@ def fit(
             training.
         weights: path of an `.npz` file for the adapted weights, or None.
         **details: what signals of the run's kind take beside the file:
-            `angles` of a sinogram (`tomography.parse_angles`).
+            `angles` of a sinogram (`tomography.parse_angles`), `pose` of an
+            object's picture (`views.parse_pose`).
 
     Raises:
         InputError: if a file or a number is not valid; nothing is written.
@@ -265,7 +272,8 @@ def fit(
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
         fitted = source.fit(input_path, steps, details)
-        picture = fitted.render(*resolution) if resolution else fitted.picture()
+        size = resolution or (source.resolution, source.resolution)
+        picture = fitted.render(*size)
         files.write_image(picture_file, picture)
         if weights is not None:
             files.write_npz(weights_file, fitted.params)

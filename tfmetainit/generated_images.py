@@ -6,11 +6,13 @@ seed, its split and its index alone, so two machines make the same data set.
 """
 
 import abc
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from tfmetainit import files
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.image_signals import (
     ImageSignal,
@@ -103,8 +105,15 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
             InputError: if the data cannot be written.
         """
         builder = cls(config=config, data_dir=data_dir)
+        folder = pathlib.Path(builder.data_dir)
         try:
-            builder.download_and_prepare()
+            if not folder.exists():
+                # TFDS gives unfinished data one name: two processes that
+                # generated the same at once would destroy each other's.
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with files.lock(f"{folder}.lock"):
+                    builder = cls(config=config, data_dir=data_dir)
+                    builder.download_and_prepare()
         except OSError as error:
             raise InputError(
                 f"Cannot write the data set to {builder.data_dir}: "

@@ -10,12 +10,11 @@ import math
 
 import numpy as np
 
-from tfmetainit.cameras import focal_length, look_at
 from tfmetainit.ray_casting import Solid, cast, solid
+from tfmetainit.views import focal_length, orbit
 
-# Of the paper's ShapeNet renderings: distance of the cameras, and the angle
-# that the width of a picture spans, in radians.
-CAMERA_DISTANCE = 4.0
+# Of the paper's ShapeNet renderings: the angle that the width of a picture
+# spans, in radians.
 CAMERA_ANGLE = 0.69
 _ELEVATIONS = (math.radians(5.0), math.radians(60.0))
 _SUPERSAMPLING = 2  # rays along each side of a pixel
@@ -229,18 +228,6 @@ def draw_poses(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.stack([orbit(a, e) for a, e in zip(azimuths, elevations)]).astype(
         np.float32
     )
-
-
-def orbit(azimuth: float, elevation: float) -> np.ndarray:
-    """The "opengl" pose that sees the origin from two angles, `[4, 4]`."""
-    position = CAMERA_DISTANCE * np.array(
-        [
-            math.cos(elevation) * math.cos(azimuth),
-            math.cos(elevation) * math.sin(azimuth),
-            math.sin(elevation),
-        ]
-    )
-    return look_at(position)
 
 
 def render_view(solids, pose: np.ndarray, side: int) -> np.ndarray:

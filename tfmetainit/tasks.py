@@ -187,8 +187,8 @@ class SignalClass(abc.ABC):
         sample = self.kind.read(path, **details)
         return Task(
             Observations(
-                tf.constant(sample.inputs[None]),
-                tf.constant(sample.values[None]),
+                tf.constant(sample.inputs),
+                tf.constant(sample.values),
             ),
             Observations(
                 tf.constant(sample.coords),
@@ -200,8 +200,16 @@ class SignalClass(abc.ABC):
         """Query values `[m, value_dims]` as an image `[height, width, 3]`."""
         return self.kind.picture(values)
 
-    def render(self, field, height: int, width: int) -> np.ndarray:
-        """The field as an image `[height, width, 3]`, at any resolution."""
+    def render(self, predict, height: int, width: int) -> np.ndarray:
+        """A field as an image `[height, width, 3]`, at any resolution.
+
+        Args:
+            predict: maps query inputs to query values.
+            height: rows of the image, or of each of its parts.
+            width: its columns.
+        """
         return self.kind.render(
-            lambda coords: np.asarray(field(tf.constant(coords))), height, width
+            lambda inputs: np.asarray(predict(tf.constant(inputs))),
+            height,
+            width,
         )

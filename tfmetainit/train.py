@@ -254,14 +254,15 @@ def train(config, workdir) -> dict:
             the same config is resumed.
 
     Returns:
-        A summary: "step", "seconds" (of this call), "best_psnr" in dB after
-        `inner_steps` steps on the validation signals, and "best_step".
+        A summary: "step", "seconds" and "cpu_seconds" (of this call),
+        "best_psnr" in dB after `inner_steps` steps on the validation signals,
+        and "best_step".
 
     Raises:
         InputError: if the config or the workdir is not valid.
         TrainingDivergedError: if the numbers are no longer healthy.
     """
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     _check(config)
     keras.utils.set_random_seed(config.seed)
     workdir = Workdir(workdir)
@@ -323,6 +324,7 @@ def train(config, workdir) -> dict:
     return {
         "step": int(learner.optimizer.iterations.numpy()),
         "seconds": time.monotonic() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
         "best_psnr": best["psnr"],
         "best_step": best["step"],
     }
@@ -335,7 +337,8 @@ def main(argv):
     summary = train(config, workdir)
     print(
         f"\nDone: outer step {summary['step']}, "
-        f"{summary['seconds'] / 60:.1f} minutes.\n"
+        f"{summary['seconds'] / 60:.1f} minutes "
+        f"({summary['cpu_seconds'] / 60:.1f} of CPU time).\n"
         f"Best validation PSNR after {config.learner.inner_steps} steps: "
         f"{summary['best_psnr']:.2f} dB (at outer step "
         f"{summary['best_step']}).\n"

@@ -27,8 +27,9 @@ from tfmetainit.generated_images import (
     GeneratedConfig,
     GeneratedSignals,
 )
-from tfmetainit.kinds import MAX_RESOLUTION
+from tfmetainit.kinds import MAX_RESOLUTION, ViewsKind
 from tfmetainit.tasks import Observations, SignalClass, Task
+from tfmetainit.views import focal_length
 
 NUM_VIEWS = 50
 # Views before this one are inputs, the others are held out (paper).
@@ -216,6 +217,14 @@ class Objects(SignalClass):
         self.observations_per_chunk = rays_per_step
         self.support_model = VolumeRendering(white_background=True)
         self.query_model = self.support_model
+        self.kind = ViewsKind(
+            resolution,
+            object_models.CAMERA_ANGLE,
+            near,
+            far,
+            num_samples,
+            rays_per_step,
+        )
 
     @functools.cached_property
     def _source(self) -> ViewSource:
@@ -271,7 +280,7 @@ class Objects(SignalClass):
             poses: "opengl", `[n, 4, 4]`.
             depths: `[n, S]` or `[S]`.
         """
-        focal = cameras.focal_length(self.resolution, self._source.angle)
+        focal = focal_length(self.resolution, self._source.angle)
         middle = 0.5 * self.resolution
         origins, directions = cameras.pixel_rays(
             pixels, poses, focal, (middle, middle)
@@ -316,12 +325,6 @@ class Objects(SignalClass):
             alone.eval_views = (views,)
             classes[f"{views} view{'s' if views > 1 else ''}"] = alone
         return classes
-
-    def picture(self, values):
-        """The scored views beside one another."""
-        side = self.resolution
-        views = np.reshape(values, [-1, side, side, 3])
-        return np.concatenate(list(views), axis=1)
 
 
 def make_signal_class(

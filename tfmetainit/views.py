@@ -1,0 +1,197 @@
+"""Views of objects in NumPy: poses, rays, and files with pictures and poses.
+
+What a device needs to fit an object with an exported artifact. It imports
+neither TensorFlow nor Keras; `tfmetainit.cameras` states the conventions, and
+makes the same rays in training's pipelines (tests/views_test.py).
+"""
+
+import math
+import pathlib
+
+import numpy as np
+
+from tfmetainit import files, pixels
+from tfmetainit.errors import InputError
+
+MAX_VIEWS = 200
+# Of the paper's ShapeNet renderings: distance of the cameras from the origin.
+DISTANCE = 4.0
+
+
+def look_at(position, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)) -> np.ndarray:
+    """The "opengl" pose at `position` that looks at `target`, `[4, 4]`."""
+    position = np.asarray(position, np.float64)
+    back = position - np.asarray(target)
+    back /= np.linalg.norm(back)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, position], axis=1)
+    return pose
+
+
+def orbit(azimuth: float, elevation: float) -> np.ndarray:
+    """The "opengl" pose that sees the origin from two angles, `[4, 4]`.
+
+    Args:
+        azimuth: in radians, about the z axis, from x to y.
+        elevation: in radians, in (-pi / 2, pi / 2), above the xy plane.
+    """
+    return look_at(
+        DISTANCE
+        * np.array(
+            [
+                math.cos(elevation) * math.cos(azimuth),
+                math.cos(elevation) * math.sin(azimuth),
+                math.sin(elevation),
+            ]
+        )
+    )
+
+
+def focal_length(width: int, angle: float) -> float:
+    """Focal length in pixels of an image `width` wide that spans `angle`.
+
+    The angle is in radians, in (0, pi): `camera_angle_x` of transforms.json.
+    """
+    return 0.5 * width / math.tan(0.5 * angle)
+
+
+def camera_rays(height: int, width: int, pose, focal: float) -> np.ndarray:
+    """Origins and directions of all pixels of an "opengl" camera.
+
+    Returns:
+        float32 `[height * width, 6]`, row by row.
+    """
+    rows, columns = np.mgrid[:height, :width].reshape(2, -1)
+    directions = np.stack(
+        [
+            (columns - 0.5 * width) / focal,
+            -(rows - 0.5 * height) / focal,
+            -np.ones(height * width),
+        ],
+        axis=-1,
+    )
+    directions = directions @ np.asarray(pose)[:3, :3].T
+    origins = np.broadcast_to(np.asarray(pose)[:3, 3], directions.shape)
+    return np.concatenate([origins, directions], axis=-1).astype(np.float32)
+
+
+def parse_pose(text: str) -> np.ndarray:
+    """A pose `[4, 4]` from "azimuth,elevation" in degrees, or a .npy file.
+
+    Raises:
+        InputError: if it is neither, or no rotation and translation.
+    """
+    if text.endswith(".npy"):
+        return check_pose(files.read_array(text), text)
+    try:
+        azimuth, elevation = (float(part) for part in text.split(","))
+    except ValueError:
+        azimuth, elevation = math.nan, math.nan
+    if not (abs(azimuth) <= 360.0 and abs(elevation) < 90.0):
+        raise InputError(
+            "--pose must be azimuth,elevation in degrees, in [-360, 360] and "
+            "(-90, 90), for example 30,20, or a .npy file of a 4 x 4 matrix "
+            f"from camera to world. Received: {text[:100]!r}"
+        )
+    return orbit(math.radians(azimuth), math.radians(elevation))
+
+
+def check_pose(pose, name) -> np.ndarray:
+    """The pose as an array `[4, 4]`.
+
+    Raises:
+        InputError: unless it is a rotation and a translation, of finite
+            numbers; `name` says whose it is.
+    """
+    try:
+        pose = np.array(pose, np.float64)
+    except (TypeError, ValueError):
+        pose = np.zeros([0])
+    if pose.shape == (3, 4):
+        pose = np.concatenate([pose, [[0.0, 0.0, 0.0, 1.0]]])
+    if (
+        pose.shape != (4, 4)
+        or not np.isfinite(pose).all()
+        or not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-2)
+        or np.linalg.det(pose[:3, :3]) < 0.0
+    ):
+        raise InputError(
+            "A pose must be a matrix of 3 or 4 rows and 4 columns, a rotation "
+            f"and a translation. Received: {name}, which is not one"
+        )
+    return pose
+
+
+def read_picture(path, resolution: int) -> np.ndarray:
+    """Reads a picture on white, float32 `[resolution, resolution, 3]`."""
+    return pixels.crop_and_resize(files.read_image(path), resolution)
+
+
+def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
+    """Reads views from NeRF's Blender layout.
+
+    A JSON file with "camera_angle_x" (radians) and "frames", each with a
+    "file_path" relative to the file's folder, with or without .png, and a
+    "transform_matrix", an "opengl" pose.
+
+    Args:
+        path: of transforms.json.
+        resolution: of the views, which are cropped and resized to it.
+        limit: number of frames that are read at most.
+
+    Returns:
+        Views `[v, resolution, resolution, 3]`, poses `[v, 4, 4]`, and the
+        angle that the width of a view spans.
+
+    Raises:
+        InputError: naming the file that is missing, damaged, or contradicts.
+    """
+    path = pathlib.Path(path)
+    content = files.read_json(path)
+    try:
+        angle = float(content["camera_angle_x"])
+        frames = list(content["frames"])[:limit]
+        entries = [(f["file_path"], f["transform_matrix"]) for f in frames]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "A transforms.json must have camera_angle_x and frames, each with "
+            f"file_path and transform_matrix. Received: {path}, which has not "
+            f"({error!r})"
+        ) from error
+    if not 0.0 < angle < math.pi or not entries:
+        raise InputError(
+            "A transforms.json must have a camera_angle_x in (0, pi) and at "
+            f"least one frame. Received: {path} with {angle} and "
+            f"{len(entries)} frames"
+        )
+    views, poses, shapes = [], [], {}
+    for name, pose in entries:
+        file = _inside(path, name)
+        image = files.read_image(file)
+        shapes.setdefault(image.shape[:2], file)
+        if len(shapes) > 1:
+            (first, one), (second, other) = shapes.items()
+            raise InputError(
+                "The views of an object must have one size. Received: "
+                f"{one} of {first[1]} x {first[0]} and {other} of "
+                f"{second[1]} x {second[0]}"
+            )
+        views.append(pixels.crop_and_resize(image, resolution))
+        poses.append(check_pose(pose, f"the transform_matrix of {file}"))
+    return np.stack(views), np.stack(poses), angle
+
+
+def _inside(path, name):
+    """The file of a frame; it may not lead out of the folder."""
+    root = path.parent.resolve()
+    file = root / str(name)
+    if not file.suffix:
+        file = file.with_suffix(".png")
+    if not file.resolve().is_relative_to(root):
+        raise InputError(
+            f"A frame's file_path must lie below the folder of {path}. "
+            f"Received: {name!r}"
+        )
+    return file

@@ -2,6 +2,8 @@
 
 import logging
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -387,3 +389,23 @@ def test_a_file_keeps_its_split():
     np.testing.assert_allclose(
         [share[s] for s in image_signals.SPLITS], [0.8, 0.1, 0.1], atol=0.03
     )
+
+
+def test_two_processes_generate_one_data_set(tmp_path):
+    program = (
+        "from tfmetainit.signals import text\n"
+        "signal = text.make_signal_class(resolution=16, num_train=99,\n"
+        f"    num_eval=9, data_dir={str(tmp_path)!r})\n"
+        "print(len(list(signal.make_dataset('test', 1))))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate()[0].strip() for process in processes]
+    assert [output.splitlines()[-1:] for output in outputs] == [["9"], ["9"]]

@@ -28,8 +28,8 @@ CONVENTIONS = ("opengl", "opencv")
 _FLIPS = {"opengl": (1.0, -1.0, -1.0), "opencv": (1.0, 1.0, 1.0)}
 
 
-def _perspective():
-    """The module of tensorflow-graphics.
+def perspective():
+    """The module `rendering.camera.perspective` of tensorflow-graphics.
 
     Raises:
         InputError: if it is not installed.
@@ -74,7 +74,7 @@ def pixel_rays(
         )
     points = tf.reverse(tf.cast(pixels, tf.float32), axis=[-1])
     focal = tf.broadcast_to(tf.cast(focal, tf.float32), [2])
-    directions = _perspective().ray(
+    directions = perspective().ray(
         points,
         tf.broadcast_to(focal, tf.shape(points)),
         tf.broadcast_to(tf.cast(principal_point, tf.float32), tf.shape(points)),

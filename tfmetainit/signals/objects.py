@@ -235,6 +235,7 @@ class Objects(SignalClass):
             raise InputError(
                 f"`split` must be one of {SPLITS}. Received: split={split!r}"
             )
+        cameras.perspective()  # known to be missing before data are made
         dataset = self._source.load(split)
         training = split == "train"
         if training:

@@ -1,0 +1,141 @@
+"""The objects' data: what is observed, and what is held out."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmetainit import cameras, object_models, ray_casting, views
+from tfmetainit.errors import InputError
+from tfmetainit.signals import objects
+
+pytest.importorskip("tensorflow_graphics")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("objects"))
+
+
+def _signal(data_dir, **options):
+    return objects.make_signal_class(
+        **{
+            "kind": "lamps",
+            "resolution": 12,
+            "num_train": 4,
+            "num_eval": 1,  # TFDS shuffles what it writes
+            "data_dir": data_dir,
+            "num_samples": 6,
+            "rays_per_step": 9,
+            "query_rays": 20,
+            "inner_steps": 3,
+            "eval_batches": 5,
+            "scored_views": 2,
+            **options,
+        }
+    )
+
+
+def _tasks(signal, split, count, **options):
+    dataset = signal.make_dataset(split, 1, **options).take(count)
+    return [tf.nest.map_structure(lambda leaf: leaf[0], b) for b in dataset]
+
+
+def test_shapes(data_dir):
+    (task,) = _tasks(_signal(data_dir), "train", 1)
+    assert task.support.inputs.shape == (3, 9, 12)
+    assert task.support.values.shape == (3, 9, 3)
+    assert task.query.inputs.shape == (20, 12)
+    (task,) = _tasks(_signal(data_dir), "test", 1)
+    assert task.support.inputs.shape == (5, 9, 12)
+    assert task.query.inputs.shape == (2 * 144, 12)
+
+
+def test_rays_carry_the_colours_they_meet(data_dir):
+    """The first test lamp drawn again: its rays are cast, not looked up."""
+    rng = np.random.default_rng([0, 2, 0])  # seed, split, index
+    solids = object_models.draw_object("lamps", rng)
+    (task,) = _tasks(_signal(data_dir, eval_batches=40), "test", 1)
+    rays = task.support.inputs.numpy().reshape(-1, 12)
+    colors = task.support.values.numpy().reshape(-1, 3)
+    seen = ray_casting.cast(solids, rays[:, :3], rays[:, 3:6])
+    expected = seen[:, :3] + 1.0 - seen[:, 3:]
+    # Pixels are averages over their area: those on an edge differ.
+    error = np.abs(expected - colors).mean()
+    assert np.mean(np.abs(expected - colors).max(axis=1) < 0.02) > 0.75
+    assert error < 0.25 * np.abs(expected - np.roll(colors, 1, axis=0)).mean()
+
+
+def test_inputs_and_held_out_views_are_apart(data_dir):
+    rng = np.random.default_rng([0, 2, 0])
+    object_models.draw_object("lamps", rng)
+    poses = object_models.draw_poses(rng, objects.NUM_VIEWS)
+    (task,) = _tasks(_signal(data_dir, eval_views=(1,)), "test", 1)
+    origins = task.support.inputs.numpy().reshape(-1, 12)[:, :3]
+    np.testing.assert_allclose(origins - poses[0, :3, 3], 0.0, atol=1e-5)
+    held_out = task.query.inputs.numpy().reshape(2, 144, 12)[:, 0, :3]
+    np.testing.assert_allclose(held_out, poses[25:27, :3, 3], atol=1e-5)
+    signal = _signal(data_dir, eval_views=(1, 25))
+    assert list(signal.conditions()) == ["1 view", "25 views"]
+    several = signal.conditions()["25 views"]
+    (task,) = _tasks(several, "test", 1)
+    assert len(np.unique(task.support.inputs.numpy()[..., 0])) > 5
+    # The picture: the held-out views beside one another.
+    assert several.picture(task.query.values).shape == (12, 24, 3)
+
+
+def test_whole_views_are_scored_row_by_row(data_dir):
+    signal = _signal(data_dir)
+    (task,) = _tasks(signal, "test", 1)
+    rng = np.random.default_rng([0, 2, 0])
+    object_models.draw_object("lamps", rng)
+    pose = object_models.draw_poses(rng, objects.NUM_VIEWS)[25]
+    focal = views.focal_length(12, object_models.CAMERA_ANGLE)
+    np.testing.assert_allclose(
+        task.query.inputs[:144, :6],
+        views.camera_rays(12, 12, pose, focal),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        task.query.inputs[0, 6:], 2.0 + 4.0 * np.arange(6) / 6, atol=1e-5
+    )
+
+
+def test_rays_are_fresh_and_a_function_of_seed_and_position(data_dir):
+    signal = _signal(data_dir)
+    tasks = _tasks(signal, "train", 6)
+    inputs = tasks[0].support.inputs.numpy()
+    assert np.any(inputs[0] != inputs[1])
+    depths = inputs[..., 6:]
+    assert np.all(np.diff(depths, axis=-1) > 0.0)
+    again = _tasks(signal, "train", 2, start=4)
+    for a, b in zip(tasks[4:], again):
+        np.testing.assert_array_equal(a.support.inputs, b.support.inputs)
+        np.testing.assert_array_equal(a.query.values, b.query.values)
+    other = _tasks(signal, "train", 1, seed=1)
+    assert np.any(other[0].support.inputs.numpy() != inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "boats"}, "kind must be one of"),
+        ({"near": 6.0}, "0 < near < far"),
+        ({"train_views": 26}, "train_views must lie in \\[1, 25\\]"),
+        ({"eval_views": ()}, "`eval_views` must name at least one"),
+        ({"num_samples": 1}, "num_samples must lie in"),
+    ],
+)
+def test_bad_options(data_dir, options, message):
+    with pytest.raises(ValueError, match=message):
+        _signal(data_dir, **options)
+
+
+def test_without_tensorflow_graphics(data_dir, monkeypatch):
+    """One sentence, when the first rays are asked for."""
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(cameras.importlib, "import_module", missing)
+    with pytest.raises(InputError, match="on Python 3.10 and 3.11 only"):
+        _signal(data_dir).make_dataset("test", 1)

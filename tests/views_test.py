@@ -1,0 +1,194 @@
+"""Poses, rays and files of views, in NumPy and as training makes them."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfmetainit import kinds, object_models, views
+from tfmetainit.errors import InputError
+
+
+def _picture(path, size=(8, 8), mode="RGBA"):
+    rng = np.random.default_rng(0)
+    channels = len(mode)
+    pixels = rng.integers(0, 255, (size[1], size[0], channels), np.uint8)
+    Image.fromarray(pixels, mode).save(path)
+
+
+def _transforms(folder, count=3, **changes):
+    """A folder in NeRF's Blender layout."""
+    (folder / "train").mkdir(exist_ok=True)
+    frames = []
+    for index in range(count):
+        _picture(folder / "train" / f"r_{index}.png")
+        frames.append(
+            {
+                "file_path": f"./train/r_{index}",
+                "transform_matrix": views.orbit(index, 0.3).tolist(),
+            }
+        )
+    content = {"camera_angle_x": 0.69, "frames": frames, **changes}
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder / "transforms.json"
+
+
+def test_numpy_rays_are_training_s():
+    cameras = pytest.importorskip("tfmetainit.cameras")
+    pytest.importorskip("tensorflow_graphics")
+    pose = views.orbit(0.7, 0.4)
+    origins, directions = cameras.image_rays(5, 6, pose, 4.0)
+    rays = views.camera_rays(5, 6, pose, 4.0)
+    np.testing.assert_allclose(rays[:, :3], origins, atol=1e-6)
+    np.testing.assert_allclose(rays[:, 3:], directions, atol=1e-6)
+
+
+def test_orbit():
+    """From the x axis, 90 degrees further to y; and up."""
+    np.testing.assert_allclose(
+        views.orbit(np.pi / 2, 0.0)[:3, 3], [0, 4, 0], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        views.parse_pose("0,30")[:3, 3], [4 * np.cos(np.pi / 6), 0, 2]
+    )
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0,90", "nan,0"])
+def test_bad_poses(text):
+    with pytest.raises(InputError, match="--pose must be azimuth,elevation"):
+        views.parse_pose(text)
+
+
+@pytest.mark.parametrize(
+    "pose", [np.eye(3), 2 * np.eye(4), -np.eye(4), np.full((4, 4), np.nan)]
+)
+def test_bad_pose_files(tmp_path, pose):
+    path = tmp_path / "pose.npy"
+    np.save(path, pose)
+    with pytest.raises(InputError, match="rotation and a trans|NaN or inf"):
+        views.parse_pose(str(path))
+
+
+def test_a_pose_from_a_file(tmp_path):
+    pose = views.orbit(0.3, 0.2)
+    np.save(tmp_path / "pose.npy", pose[:3])
+    np.testing.assert_allclose(
+        views.parse_pose(str(tmp_path / "pose.npy")), pose
+    )
+
+
+def test_transforms(tmp_path):
+    pictures, poses, angle = views.read_transforms(_transforms(tmp_path), 8)
+    assert pictures.shape == (3, 8, 8, 3)
+    assert angle == 0.69
+    np.testing.assert_allclose(poses[2], views.orbit(2, 0.3), atol=1e-9)
+    rgba = np.asarray(Image.open(tmp_path / "train" / "r_1.png")) / 255.0
+    white = rgba[..., :3] * rgba[..., 3:] + 1.0 - rgba[..., 3:]
+    np.testing.assert_allclose(pictures[1], white, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"camera_angle_x": 0.0}, "camera_angle_x in \\(0, pi\\)"),
+        ({"camera_angle_x": "wide"}, "must have camera_angle_x and frames"),
+        ({"frames": []}, "at least one frame"),
+        ({"frames": [{"file_path": "a"}]}, "file_path and transform_matrix"),
+        (
+            {"frames": [{"file_path": "../a", "transform_matrix": []}]},
+            "must lie below the folder",
+        ),
+        (
+            {"frames": [{"file_path": "gone", "transform_matrix": []}]},
+            "There is no file .*gone.png",
+        ),
+        (
+            {"frames": [{"file_path": "train/r_0", "transform_matrix": [1]}]},
+            "the transform_matrix of .*r_0.png, which is not one",
+        ),
+    ],
+)
+def test_bad_transforms(tmp_path, changes, message):
+    path = _transforms(tmp_path, **changes)
+    with pytest.raises(InputError, match=message):
+        views.read_transforms(path, 8)
+
+
+def test_views_of_different_sizes(tmp_path):
+    path = _transforms(tmp_path)
+    _picture(tmp_path / "train" / "r_1.png", (9, 8))
+    with pytest.raises(InputError, match="one size. Received: .*8 x 8 and .*9"):
+        views.read_transforms(path, 8)
+
+
+def _kind():
+    return kinds.ViewsKind(8, object_models.CAMERA_ANGLE, 2.0, 6.0, 5, 16)
+
+
+def test_the_kind_reads_a_picture(tmp_path):
+    _picture(tmp_path / "a.png", mode="RGB")
+    sample = _kind().read(tmp_path / "a.png", pose="10,20")
+    assert sample.inputs.shape[1:] == (16, 11)
+    assert sample.values.shape[1:] == (16, 3)
+    assert sample.coords.shape == (64, 11)
+    depths = sample.inputs[..., 6:]
+    assert np.all(np.diff(depths, axis=-1) > 0)
+    assert depths.min() >= 2.0
+    assert depths.max() < 6.0
+    # A ray and its colour belong together.
+    ray = sample.inputs[3, 7]
+    index = np.argmin(np.abs(sample.coords[:, 3:6] - ray[3:6]).sum(axis=1))
+    np.testing.assert_array_equal(sample.values[3, 7], sample.target[index])
+    again = _kind().read(tmp_path / "a.png", pose="10,20")
+    np.testing.assert_array_equal(sample.inputs, again.inputs)
+
+
+def test_the_kind_reads_several_views(tmp_path):
+    sample = _kind().read(_transforms(tmp_path))
+    assert sample.coords.shape == (3 * 64, 11)
+    assert _kind().picture(sample.target).shape == (8, 24, 3)
+    with pytest.raises(InputError, match="holds its own poses"):
+        _kind().read(tmp_path / "transforms.json", pose="1,2")
+    with pytest.raises(InputError, match="A picture of an object needs --pose"):
+        _kind().read(tmp_path / "train" / "r_0.png")
+
+
+def test_the_kind_renders_a_turn():
+    def predict(rays):
+        return tf.fill([len(rays), 3], 0.5).numpy()
+
+    assert _kind().render(predict, 4, 6).shape == (4, 24, 3)
+
+
+def test_the_kind_survives_its_description():
+    kind = _kind()
+    again = kinds.from_description(json.loads(json.dumps(kind.describe())))
+    assert again.describe() == kind.describe()
+
+
+@pytest.mark.parametrize("name", object_models.MODELS)
+def test_models_fit_into_the_picture(name):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        solids = object_models.draw_object(name, rng)
+        (pose,) = object_models.draw_poses(rng, 1)
+        view = object_models.render_view(solids, pose, 32)
+        assert view.shape == (32, 32, 4)
+        opaque = view[..., 3] > 0
+        assert 0.03 < opaque.mean() < 0.6
+        border = np.concatenate([opaque[[0, -1]].ravel(), opaque[:, 0]])
+        assert not border.any()
+
+
+def test_models_are_diverse():
+    pictures = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        solids = object_models.draw_object("chairs", rng)
+        view = object_models.render_view(solids, views.orbit(0.6, 0.4), 16)
+        pictures.append(view / 255.0)
+    spread = np.std(pictures, axis=0)
+    assert spread[..., 3].max() > 0.3  # shapes
+    assert spread[..., :3].max() > 0.2  # colours

@@ -28,8 +28,8 @@ def get_config(variant=""):
     config.optimizer.clip_norm = 1.0
     config.validation.every = 250
     config.evaluation.num_steps = 12
-    config.evaluation.num_match_signals = 10
-    config.evaluation.max_match_steps = 300
+    config.evaluation.num_match_signals = 8
+    config.evaluation.max_match_steps = 200
     config.evaluation.sgd_rates = (1.0, 3.0, 10.0, 30.0)
-    config.evaluation.adam_rates = (1e-4, 3e-4, 1e-3, 3e-3)
+    config.evaluation.adam_rates = (3e-4, 1e-3, 3e-3)
     return default.apply_variant(config, variant)

@@ -91,7 +91,12 @@ def apply_variant(config, variant):
         config.num_steps = 4
         config.signal.resolution = 16
         config.signal.points_per_step = 64
-        for name, value in (("num_train", 32), ("num_eval", 8)):
+        for name, value in (
+            ("num_train", 32),
+            ("num_eval", 8),
+            ("num_samples", 8),
+            ("rays_per_step", 32),
+        ):
             if name in config.signal:
                 config.signal[name] = value
         config.field.hidden_layers = 2

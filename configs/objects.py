@@ -20,6 +20,7 @@ def get_config(variant=""):
     config.batch_size = 1
     config.signal.name = "objects"
     config.signal.kind = "chairs"
+    config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.num_train = 400
     config.signal.num_eval = 20
     config.signal.data_seed = 0

@@ -6,6 +6,7 @@ TFDS's mock data; what is the user's own, by a folder made here.
 
 import contextlib
 import importlib
+import json
 import pathlib
 import pkgutil
 
@@ -14,7 +15,14 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import configs, evaluate, experiment, fit, train
+from tfmetainit import (
+    configs,
+    evaluate,
+    experiment,
+    fit,
+    object_models,
+    train,
+)
 from tfmetainit.export import exporter
 
 _CONFIGS = sorted(
@@ -30,14 +38,33 @@ def _module(name):
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """A folder of images, and a data_dir for TFDS."""
+    """Folders of images and of views, and a data_dir for TFDS."""
     root = tmp_path_factory.mktemp("conformance")
     rng = np.random.default_rng(0)
     (root / "photos").mkdir()
     for index in range(60):
         pixels = np.uint8(rng.integers(0, 255, (12, 16, 3)))
         Image.fromarray(pixels).save(root / "photos" / f"{index}.png")
+    _write_objects(root / "objects", rng)
     return root
+
+
+def _write_objects(folder, rng):
+    """Three objects in the layout of the paper's authors."""
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir(parents=True)
+        frames = []
+        for index, pose in enumerate(object_models.draw_poses(rng, 50)):
+            picture = np.uint8(rng.integers(0, 255, (8, 8, 4)))
+            Image.fromarray(picture).save(folder / name / f"{index}.png")
+            frames.append(
+                {"file_path": str(index), "transform_matrix": pose.tolist()}
+            )
+        content = {"camera_angle_x": 0.7, "frames": frames}
+        (folder / name / "transforms.json").write_text(json.dumps(content))
+    splits = json.dumps({"train": ["a"], "val": ["b"], "test": ["c"]})
+    for kind in object_models.MODELS:
+        (folder / f"{kind}_splits.json").write_text(splits)
 
 
 @pytest.mark.parametrize("name", _CONFIGS)
@@ -45,8 +72,10 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     config = _module(name).get_config("smoke")
     if "data_dir" in config.signal:
         config.signal.data_dir = str(material / "tfds")
-    if config.signal.get("folder") == "":
+    if name == "image_folder":
         config.signal.folder = str(material / "photos")
+    if name.startswith("shapenet"):
+        config.signal.folder = str(material / "objects")
     run = tmp_path / "run"
     downloads = (
         tfds.testing.mock_data(num_examples=40)

@@ -1,8 +1,11 @@
 """The objects' data: what is observed, and what is held out."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tfmetainit import cameras, object_models, ray_casting, views
 from tfmetainit.errors import InputError
@@ -139,3 +142,78 @@ def test_without_tensorflow_graphics(data_dir, monkeypatch):
     monkeypatch.setattr(cameras.importlib, "import_module", missing)
     with pytest.raises(InputError, match="on Python 3.10 and 3.11 only"):
         _signal(data_dir).make_dataset("test", 1)
+
+
+# ---- Folders in the authors' layout -----------------------------------------
+
+
+def _folder(root, count=objects.NUM_VIEWS):
+    """Three small objects, one for each split."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        (root / name).mkdir(parents=True)
+        solids = object_models.draw_object("cars", rng)
+        frames = []
+        for index, pose in enumerate(object_models.draw_poses(rng, count)):
+            view = object_models.render_view(solids, pose, 12)
+            Image.fromarray(view).save(root / name / f"{index}.png")
+            frames.append(
+                {"file_path": str(index), "transform_matrix": pose.tolist()}
+            )
+        content = {"camera_angle_x": 0.69, "frames": frames}
+        (root / name / "transforms.json").write_text(json.dumps(content))
+    splits = {"train": ["a"], "val": ["b"], "test": ["c"]}
+    (root / "cars_splits.json").write_text(json.dumps(splits))
+    return str(root)
+
+
+def _from_folder(folder):
+    return _signal(None, kind="cars", folder=folder)
+
+
+def test_a_folder_gives_what_the_generator_gives(tmp_path):
+    signal = _from_folder(_folder(tmp_path))
+    (task,) = _tasks(signal, "test", 9)
+    frames = json.loads((tmp_path / "c" / "transforms.json").read_text())
+    pose = np.array(frames["frames"][25]["transform_matrix"])
+    focal = views.focal_length(12, 0.69)
+    np.testing.assert_allclose(
+        task.query.inputs[:144, :6],
+        views.camera_rays(12, 12, pose, focal),
+        atol=1e-5,
+    )
+    rgba = np.asarray(Image.open(tmp_path / "c" / "25.png")) / 255.0
+    white = rgba[..., :3] * rgba[..., 3:] + 1.0 - rgba[..., 3:]
+    np.testing.assert_allclose(
+        task.query.values[:144], white.reshape(-1, 3), atol=1e-5
+    )
+    (task,) = _tasks(signal, "train", 1)
+    assert task.support.inputs.shape == (3, 9, 12)
+
+
+def test_folders_that_contradict_themselves(tmp_path):
+    with pytest.raises(InputError, match="Cannot read .*cars_splits.json"):
+        _from_folder(str(tmp_path)).make_dataset("test", 1)
+    folder = _folder(tmp_path / "a")
+    splits = tmp_path / "a" / "cars_splits.json"
+    splits.write_text(json.dumps({"train": ["a"], "val": ["b"]}))
+    with pytest.raises(InputError, match="whose test is not one"):
+        _from_folder(folder).make_dataset("test", 1)
+    splits.write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["z"]}))
+    with pytest.raises(InputError, match="no file .*z/transforms.json"):
+        _from_folder(folder).make_dataset("test", 1)
+
+
+def test_missing_views_are_one_sentence(
+    tmp_path, run_command, assert_one_sentence
+):
+    """Found out by a pipeline that is already running."""
+    folder = _folder(tmp_path / "data", count=30)
+    result = run_command(
+        "train",
+        "--config=configs/objects.py:smoke",
+        "--config.signal.kind=cars",
+        f"--config.signal.folder={folder}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert_one_sentence(result, "must have 50 views", "b/transforms.json")

@@ -98,6 +98,11 @@ def run(main, doc, module=None):
             main(argv)
         except UserError as error:
             _exit(error)
+        except Exception as error:
+            problem = _from_pipeline(error)
+            if problem is None:
+                raise
+            _exit(problem)
         except KeyboardInterrupt:
             print("\nInterrupted.", file=sys.stderr)
             sys.exit(130)
@@ -114,6 +119,15 @@ def run(main, doc, module=None):
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _from_pipeline(error):
+    """The InputError that a reader raised within a tf.data pipeline, if any.
+
+    TensorFlow raises an error of its own, with the reader's in its text.
+    """
+    _, found, text = str(error).partition(f"{InputError.__name__}: ")
+    return InputError(text.splitlines()[0]) if found else None
 
 
 def _exit(error):

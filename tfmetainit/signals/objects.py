@@ -7,11 +7,13 @@ Inputs are rays as `forward_models.VolumeRendering` takes them, origin,
 direction and depths; pictures are composited on white.
 
 The embedded classes, chairs, lamps and cars, are drawn from a seed by
-`object_models`, so that all of this runs without a download.
+`object_models`, so that all of this runs without a download. The paper's own
+ShapeNet renderings, and others in the same layout, are read from a folder.
 """
 
 import copy
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfmetainit import cameras, object_models
+from tfmetainit import cameras, files, object_models
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.forward_models import VolumeRendering
 from tfmetainit.generated_images import (
@@ -29,11 +31,12 @@ from tfmetainit.generated_images import (
 )
 from tfmetainit.kinds import MAX_RESOLUTION, ViewsKind
 from tfmetainit.tasks import Observations, SignalClass, Task
-from tfmetainit.views import focal_length
+from tfmetainit.views import focal_length, read_transforms
 
 NUM_VIEWS = 50
 # Views before this one are inputs, the others are held out (paper).
 FIRST_HELD_OUT = 25
+_TRANSFORMS = "transforms.json"
 SPLITS = ("train", "validation", "test")
 
 
@@ -90,14 +93,21 @@ class ViewSource(NamedTuple):
     Attributes:
         load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
             takes, in a fixed order.
-        decode: maps an element to `(views, poses)`: floats in [0, 1] `[v, R,
-            R, 3]`, composited on white, and "opengl" poses `[v, 4, 4]`.
-        angle: that the width of a view spans, in radians.
+        decode: maps an element to `(views, poses, focal)`: floats in [0, 1]
+            `[50, R, R, 3]`, composited on white, "opengl" poses `[50, 4, 4]`,
+            and the focal length in pixels, a scalar.
     """
 
     load: Callable[[str], tf.data.Dataset]
     decode: Callable
-    angle: float
+
+
+class _Views(NamedTuple):
+    """One decoded object: what `ViewSource.decode` gives."""
+
+    views: tf.Tensor
+    poses: tf.Tensor
+    focal: tf.Tensor
 
 
 def embedded_source(kind, *, resolution, **of_source) -> ViewSource:
@@ -125,9 +135,76 @@ def embedded_source(kind, *, resolution, **of_source) -> ViewSource:
             decode_view, example["views"], fn_output_signature=tf.uint8
         )
         views = tf.ensure_shape(views, [NUM_VIEWS, resolution, resolution, 4])
-        return on_white(views), example["poses"]
+        focal = focal_length(resolution, object_models.CAMERA_ANGLE)
+        return on_white(views), example["poses"], tf.constant(focal, tf.float32)
 
-    return ViewSource(load, decode, object_models.CAMERA_ANGLE)
+    return ViewSource(load, decode)
+
+
+def folder_source(folder: str, splits: str, *, resolution: int) -> ViewSource:
+    """Objects in the layout of the paper's authors.
+
+    `{class}_splits.json` maps "train", "val" and "test" to names; each names a
+    folder, with the transforms.json of 50 views (`views.read_transforms`).
+
+    Args:
+        folder: where the objects' folders are.
+        splits: path of the splits' file, from there.
+        resolution: of the views, which are cropped and resized to it.
+
+    Raises:
+        InputError: naming the file that is missing or not valid.
+    """
+    root = pathlib.Path(folder)
+    content = files.read_json(root / splits)
+    names = {}
+    for split, key in zip(SPLITS, ("train", "val", "test")):
+        of_split = content.get(key) if isinstance(content, dict) else None
+        if (
+            not isinstance(of_split, list)
+            or not of_split
+            or not all(isinstance(name, str) for name in of_split)
+        ):
+            raise InputError(
+                "A file of splits must map train, val and test to lists of "
+                f"names. Received: {root / splits}, whose {key} is not one"
+            )
+        for name in of_split:
+            if not (root / name / _TRANSFORMS).is_file():
+                raise InputError(
+                    f"{root / splits} names the object {name}, but there is no "
+                    f"file {root / name / _TRANSFORMS}."
+                )
+        names[split] = of_split
+
+    def read(name):
+        path = root / name.decode() / _TRANSFORMS
+        pictures, poses, angle = read_transforms(path, resolution, NUM_VIEWS)
+        if len(pictures) < NUM_VIEWS:
+            raise InputError(
+                f"An object must have {NUM_VIEWS} views. Received: {path} with "
+                f"{len(pictures)}"
+            )
+        return (
+            np.float32(pictures),
+            np.float32(poses),
+            np.float32(focal_length(resolution, angle)),
+        )
+
+    def load(split):
+        return tf.data.Dataset.from_tensor_slices(names[split])
+
+    def decode(name):
+        pictures, poses, focal = tf.numpy_function(
+            read, [name], (tf.float32, tf.float32, tf.float32), stateful=False
+        )
+        return (
+            tf.ensure_shape(pictures, [NUM_VIEWS, resolution, resolution, 3]),
+            tf.ensure_shape(poses, [NUM_VIEWS, 4, 4]),
+            tf.ensure_shape(focal, []),
+        )
+
+    return ViewSource(load, decode)
 
 
 def on_white(rgba: tf.Tensor) -> tf.Tensor:
@@ -247,25 +324,25 @@ class Objects(SignalClass):
         )
 
         def element(index, raw):
-            views, poses = self._source.decode(raw)
+            of_object = _Views(*self._source.decode(raw))
             seeds = tf.random.split(tf.stack([seed, index]), 3)
             if training:
                 support = self._random_rays(
-                    *(views, poses, 0, self.train_views),
+                    *(of_object, 0, self.train_views),
                     *(self.inner_steps, self.rays_per_step, seeds[0]),
                 )
                 query = self._random_rays(
-                    *(views, poses, FIRST_HELD_OUT, NUM_VIEWS),
+                    *(of_object, FIRST_HELD_OUT, NUM_VIEWS),
                     *(1, self.query_rays, seeds[1]),
                 )
                 return Task(
                     support, Observations(query.inputs[0], query.values[0])
                 )
             support = self._random_rays(
-                *(views, poses, 0, self.eval_views[0]),
+                *(of_object, 0, self.eval_views[0]),
                 *(self.eval_batches, self.rays_per_step, seeds[0]),
             )
-            return Task(support, self._whole_views(views, poses))
+            return Task(support, self._whole_views(of_object))
 
         return (
             dataset.map(element, num_parallel_calls=2)
@@ -273,22 +350,15 @@ class Objects(SignalClass):
             .prefetch(2)
         )
 
-    def rays(self, pixels, poses, depths) -> tf.Tensor:
-        """Rays `[n, 6 + S]` of pixels `[n, 2]`, each of a camera of its own.
-
-        Args:
-            pixels: (row, column).
-            poses: "opengl", `[n, 4, 4]`.
-            depths: `[n, S]` or `[S]`.
-        """
-        focal = focal_length(self.resolution, self._source.angle)
+    def _rays(self, pixels, poses, focal, depths) -> tf.Tensor:
+        """Rays `[n, 6 + S]` of pixels `[n, 2]`, each of a camera of its own."""
         middle = 0.5 * self.resolution
         origins, directions = cameras.pixel_rays(
             pixels, poses, focal, (middle, middle)
         )
         return cameras.ray_inputs(origins, directions, depths)
 
-    def _random_rays(self, views, poses, first, last, steps, count, seed):
+    def _random_rays(self, of_object, first, last, steps, count, seed):
         """Fresh rays for each of some steps, of the views in a range."""
         seeds = tf.random.split(seed, 2)
         total = steps * count
@@ -301,23 +371,24 @@ class Objects(SignalClass):
         depths = cameras.depths(
             self.num_samples, self.near, self.far, (total,), seeds[1]
         )
-        rays = self.rays(pixels, tf.gather(poses, view), depths)
-        colors = tf.gather(tf.reshape(views, [-1, 3]), drawn)
+        poses = tf.gather(of_object.poses, view)
+        rays = self._rays(pixels, poses, of_object.focal, depths)
+        colors = tf.gather(tf.reshape(of_object.views, [-1, 3]), drawn)
         return Observations(
             tf.reshape(rays, [steps, count, 6 + self.num_samples]),
             tf.reshape(colors, [steps, count, 3]),
         )
 
-    def _whole_views(self, views, poses):
+    def _whole_views(self, of_object):
         """All rays of the held-out views that are scored."""
         side, count = self.resolution, self.scored_views
         chosen = slice(FIRST_HELD_OUT, FIRST_HELD_OUT + count)
         pixels = np.tile(cameras.pixel_grid(side, side), [count, 1])
         depths = cameras.depths(self.num_samples, self.near, self.far)
-        rays = self.rays(
-            pixels, tf.repeat(poses[chosen], side**2, axis=0), depths
-        )
-        return Observations(rays, tf.reshape(views[chosen], [-1, 3]))
+        poses = tf.repeat(of_object.poses[chosen], side**2, axis=0)
+        rays = self._rays(pixels, poses, of_object.focal, depths)
+        values = tf.reshape(of_object.views[chosen], [-1, 3])
+        return Observations(rays, values)
 
     def conditions(self):
         classes = {}
@@ -329,26 +400,37 @@ class Objects(SignalClass):
 
 
 def make_signal_class(
-    *, kind: str = "chairs", resolution: int = 64, **options
+    *,
+    kind: str = "chairs",
+    folder: str | None = None,
+    resolution: int = 64,
+    **options,
 ) -> Objects:
-    """The class of an embedded kind of objects.
+    """The class of an embedded kind of objects, or of those in a folder.
 
     Args:
-        kind: "chairs", "lamps" or "cars".
+        kind: "chairs", "lamps" or "cars"; of a folder, the class whose
+            `{kind}_splits.json` is read.
+        folder: path of a folder in the authors' layout, or None.
         resolution: side of the views in pixels.
         **options: further arguments of `Objects`, and `num_train`,
             `num_eval`, `data_seed` and `data_dir` of the generated objects.
     """
-    if kind not in EMBEDDED:
+    of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
+    if folder:
+        open_source = functools.partial(
+            folder_source,
+            folder,
+            f"{kind}_splits.json",
+            resolution=resolution,
+        )
+    elif kind in EMBEDDED:
+        open_source = functools.partial(
+            embedded_source, kind, resolution=resolution, **of_source
+        )
+    else:
         raise InputError(
             f"config.signal.kind must be one of {sorted(EMBEDDED)}. Received: "
             f"{kind!r}"
         )
-    of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
-    return Objects(
-        functools.partial(
-            embedded_source, kind, resolution=resolution, **of_source
-        ),
-        resolution=resolution,
-        **options,
-    )
+    return Objects(open_source, resolution=resolution, **options)

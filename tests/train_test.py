@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfmetainit import experiment, files, functional, train
-from tfmetainit.configs import text
+from tfmetainit.configs import objects, text
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
 
@@ -243,23 +243,37 @@ def test_what_counts_as_diverging(data_dir):
     )
     learner.compile(keras.optimizers.Adam(0.1))
     callback.set_model(learner)
-    callback.on_epoch_end(0, {"loss": 0.02, "loss_before": 0.06})
-    callback.on_epoch_end(1, {"loss": 0.07, "loss_before": 0.06})
+    callback.on_epoch_end(
+        0, {"loss": 0.02, "loss_before": 0.06, "gradient_norm": 1.0}
+    )
+    callback.on_epoch_end(
+        1, {"loss": 0.07, "loss_before": 0.06, "gradient_norm": 1.0}
+    )
     assert float(learner.best_loss.numpy()) == pytest.approx(0.02)
     with pytest.raises(TrainingDivergedError, match="validation's psnr_1 was"):
         callback.on_epoch_end(
-            1, {"loss": 0.02, "loss_before": 0.06, "val_psnr_1": np.nan}
+            1,
+            {
+                "loss": 0.02,
+                "loss_before": 0.06,
+                "gradient_norm": 1.0,
+                "val_psnr_1": np.nan,
+            },
         )
-    noisy = {"loss": 0.2, "loss_before": 0.06}
+    noisy = {"loss": 0.2, "loss_before": 0.06, "gradient_norm": 1.0}
     callback.on_train_batch_end(3, noisy)
     with pytest.raises(TrainingDivergedError, match="raised the mean loss"):
         callback.on_train_batch_end(80, noisy)
     with pytest.raises(
         TrainingDivergedError, match=r"risen from 0\.02 to 0\.09"
     ):
-        callback.on_epoch_end(2, {"loss": 0.09, "loss_before": 0.06})
+        callback.on_epoch_end(
+            2, {"loss": 0.09, "loss_before": 0.06, "gradient_norm": 1.0}
+        )
     with pytest.raises(TrainingDivergedError, match=r"optimizer.learning_rate"):
-        callback.on_train_batch_end(0, {"loss": np.nan, "loss_before": np.nan})
+        callback.on_train_batch_end(
+            0, {"loss": np.nan, "loss_before": np.nan, "gradient_norm": 1.0}
+        )
 
 
 def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path):
@@ -311,3 +325,18 @@ def test_warm_up_and_decay(data_dir):
     np.testing.assert_allclose(
         [float(schedule(step)) for step in (0, 50, 100)], 1e-2, rtol=1e-5
     )
+
+
+def test_a_dead_field_ends_the_run(tmp_path):
+    """A NeRF whose ReLU densities are zero at the start has no gradient."""
+    pytest.importorskip("tensorflow_graphics")
+    config = objects.get_config("smoke")
+    config.signal.data_dir = str(tmp_path / "data")
+    config.num_steps = config.validation.every = 3
+    config.field.density = "relu"
+    config.field.density_shift = -1e6
+    with pytest.raises(TrainingDivergedError, match="the field was dead"):
+        train.train(config, tmp_path / "run")
+    config.field.density = "softplus"
+    config.field.density_shift = -1.0
+    train.train(config, tmp_path / "other")

@@ -41,9 +41,9 @@ class MetaLearner(keras.Model, abc.ABC):
         query_model: forward model of the observations scored.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
-    (on the support, where both have one forward model) and `psnr`. `evaluate`
-    reports `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
-    averaged over signals.
+    (on the support, where both have one forward model), `psnr`, and the outer
+    gradient's `gradient_norm`. `evaluate` reports `psnr_0`, ..., `psnr_K`: the
+    query PSNR in dB after each inner step, averaged over signals.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class MetaLearner(keras.Model, abc.ABC):
         self._loss = keras.metrics.Mean(name="loss")
         self._loss_before = keras.metrics.Mean(name="loss_before")
         self._psnr = keras.metrics.Mean(name="psnr")
+        self._gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self._psnr_at = [
             keras.metrics.Mean(name=f"psnr_{step}")
             for step in range(self.eval_steps + 1)
@@ -110,7 +111,13 @@ class MetaLearner(keras.Model, abc.ABC):
     @property
     def metrics(self):
         # Keras resets what is listed here between epochs.
-        return [self._loss, self._loss_before, self._psnr, *self._psnr_at]
+        return [
+            self._loss,
+            self._loss_before,
+            self._psnr,
+            self._gradient_norm,
+            *self._psnr_at,
+        ]
 
     def adapt(
         self, support: Observations, num_steps: int | None = None
@@ -176,9 +183,9 @@ class MetaLearner(keras.Model, abc.ABC):
         gradients = functional.mean(gradients)
         # A gradient that is not finite must not reach the weights. It is
         # reported as a loss that is not, on which a callback can end the run.
-        finite = tf.math.is_finite(
-            tf.linalg.global_norm(gradients) + tf.add_n(losses)
-        )
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm + tf.add_n(losses))
+        self._gradient_norm.update_state(norm)
         self.optimizer.apply(
             [tf.where(finite, g, tf.zeros_like(g)) for g in gradients],
             self.trainable_variables,
@@ -190,7 +197,12 @@ class MetaLearner(keras.Model, abc.ABC):
             self._psnr.update_state(psnr_from_mse(loss))
         return {
             m.name: m.result()
-            for m in (self._loss, self._loss_before, self._psnr)
+            for m in (
+                self._loss,
+                self._loss_before,
+                self._psnr,
+                self._gradient_norm,
+            )
         }
 
     def test_step(self, tasks: Task):

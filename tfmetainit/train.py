@@ -48,8 +48,10 @@ _NUM_PICTURES = 4
 class StopOnDivergence(keras.callbacks.Callback):
     """Ends `fit` with a `TrainingDivergedError` when its numbers are unhealthy.
 
-    Checked after every batch: a loss or gradient that is not finite, and an
-    inner loop that makes the loss larger instead of smaller. After every epoch:
+    Checked after every batch: a loss or gradient that is not finite, an inner
+    loop that makes the loss larger instead of smaller, and a field that is
+    dead: a NeRF whose ReLU densities are all zero has a gradient of exactly
+    zero, and would stay white for ever. After every epoch:
     a validation score that is not finite, and an outer loss far above its
     best. Checkpoints are left as they are.
 
@@ -94,9 +96,18 @@ class StopOnDivergence(keras.callbacks.Callback):
             )
         if batch >= _NUM_TRUSTED_BATCHES:
             self._check_inner(logs)
+            self._check_alive(logs)
+
+    def _check_alive(self, logs):
+        if logs["gradient_norm"] == 0.0:
+            self._stop_outer(
+                "the field was dead: its outer gradient was exactly zero (for "
+                "a NeRF, try config.field.density=softplus)"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         self._check_inner(logs)
+        self._check_alive(logs)
         for name, value in logs.items():
             if name.startswith("val_") and not math.isfinite(value):
                 self._stop_inner(f"the validation's {name[4:]} was not finite")

@@ -141,7 +141,7 @@ allowed = set({allowed!r}) | set(sys.stdlib_module_names)
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] not in allowed:
-            raise ModuleNotFoundError(f"No module named {{name!r}}")
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Finder())
 sys.argv = ["fit"] + {arguments!r}
 runpy.run_module("tfmetainit.fit", run_name="__main__")
@@ -199,6 +199,10 @@ def test_fit_needs_numpy_pillow_and_litert_only(
         "There is no file none.png.",
     )
     assert_one_sentence(run(artifact, "--stepz=3"), "--stepz")
+    assert_one_sentence(
+        run("--workdir=run", "--input=a.png", "--output=b.png"),
+        "--workdir needs keras: pip install tfmetainit.",
+    )
     assert "--artifact" in run("--help").stdout
 
 

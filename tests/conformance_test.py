@@ -20,6 +20,7 @@ from tfmetainit import (
     evaluate,
     experiment,
     fit,
+    landmark_model,
     object_models,
     train,
 )
@@ -46,7 +47,18 @@ def material(tmp_path_factory):
         pixels = np.uint8(rng.integers(0, 255, (12, 16, 3)))
         Image.fromarray(pixels).save(root / "photos" / f"{index}.png")
     _write_objects(root / "objects", rng)
+    _write_cameras(root / "photos", rng)
     return root
+
+
+def _write_cameras(folder, rng):
+    """Cameras of all pictures of a folder, as the paper's authors have them."""
+    count = len(list(folder.glob("*.png")))
+    poses = [landmark_model.draw_pose(rng) for _ in range(count)]
+    intrinsic = np.array([[12.0, 0, 8], [0, 12, 6], [0, 0, 1]])
+    np.save(folder / "c2w_mats.npy", poses)
+    np.save(folder / "kinv_mats.npy", [np.linalg.inv(intrinsic)] * count)
+    np.save(folder / "bds.npy", [[1.0, 3.0]] * count)
 
 
 def _write_objects(folder, rng):
@@ -72,7 +84,7 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     config = _module(name).get_config("smoke")
     if "data_dir" in config.signal:
         config.signal.data_dir = str(material / "tfds")
-    if name == "image_folder":
+    if name in ("image_folder", "phototourism"):
         config.signal.folder = str(material / "photos")
     if name.startswith("shapenet"):
         config.signal.folder = str(material / "objects")
@@ -87,8 +99,9 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
         results = evaluate.evaluate(run)
         exported = exporter.export(run, tmp_path / "exported", max_steps=4)
     kind = experiment.build_signal(config).kind
-    details = {"pose": "30,20"} if "pose" in kind.details else {}
     photo = material / "photos" / "0.png"
+    details = {"pose": "30,20", "cameras": str(photo.parent)}
+    details = {k: v for k, v in details.items() if k in kind.details}
     psnr = fit.fit(run, photo, tmp_path / "a.png", **details).psnr
     psnr_of_artifact = fit.fit(
         None,
@@ -100,7 +113,8 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     assert summary["step"] == config.num_steps
     assert np.isfinite(summary["best_psnr"])
     for condition in results["conditions"]:
-        assert len(condition["rows"]) == 7
+        has_mean = experiment.build_signal(config).shares_inputs
+        assert len(condition["rows"]) == 6 + has_mean
         for row in condition["rows"]:
             assert np.isfinite([*row["psnr"], row["ssim"]]).all()
     assert len(psnr) == config.learner.inner_steps + 1

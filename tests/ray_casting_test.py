@@ -60,12 +60,12 @@ def _down(count):
 
 def test_surfaces_that_face_the_light_are_brighter():
     ball = solid("ellipsoid", (0, 0, 0), (1, 1, 1), (1.0, 1.0, 1.0))
-    toward = np.asarray(ray_casting._LIGHTS[0][0])
+    toward = np.asarray(ray_casting.STUDIO.lamps[0][0])
     toward = toward / np.linalg.norm(toward)
     origins = np.array([3 * toward, -3 * toward])
     lit, dark = cast([ball], origins, -origins)[:, 0]
     assert lit > dark
-    np.testing.assert_allclose(dark, ray_casting._AMBIENT, atol=0.3)
+    np.testing.assert_allclose(dark, ray_casting.STUDIO.ambient, atol=0.3)
 
 
 def test_rays_that_miss_are_empty():

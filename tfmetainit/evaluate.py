@@ -3,9 +3,10 @@ r"""Compares a learned initialization with the paper's baselines.
     python -m tfmetainit.evaluate --workdir=runs/text
 
 Writes results.json, results.md, curves.png and reconstructions.png into
-runs/text/evaluation. With `--on=configs/sdf.py` the learned weights meet the
-test signals of another class. Every figure is a mean over held-out test
-signals; the baselines' rates are tuned on validation signals alone.
+runs/text/evaluation, and films of what can be seen from several sides. With
+`--on=configs/sdf.py` the learned weights meet the test signals of another
+class. Every figure is a mean over held-out test signals; the baselines' rates
+are tuned on validation signals alone.
 """
 
 import dataclasses
@@ -40,6 +41,10 @@ LEARNED = "Learned"
 _NUM_PICTURES = 6
 _SHOWN_STEPS = (0, 1, 2, 3)
 _SSIM_WINDOW = 11  # pixels (Wang et al. 2004)
+# Where every signal is scored at inputs of its own: how many signals' inputs
+# Matched is fitted at.
+_MATCHING_TASKS = 250
+_NUM_FILMED = 3
 _MAX_SIGNALS = 10_000
 _MAX_STEPS = 100_000
 
@@ -117,6 +122,11 @@ class Comparison:
             ssim.append(self.ssim(task, values))
         return Scores(np.array(psnr), np.array(ssim))
 
+    def adapted(self, method: Method, task, num_steps: int) -> Params:
+        """The weights after `num_steps` steps."""
+        *_, last = method.fit.trajectory(method.params, task.support, num_steps)
+        return last
+
     def ssim(self, task, values) -> float:
         """Structural similarity of some query values to a task's own."""
         pictures = [
@@ -151,11 +161,13 @@ class Comparison:
     def tune(self, make, label, params, rates) -> Method:
         """The method whose rate gives the best validation PSNR at the end."""
         candidates = [make(label, params, rate) for rate in rates]
-        steps = self.options.num_steps
-        scores = [
-            self.score(candidate, self.tuning, steps).psnr[:, -1].mean()
-            for candidate in candidates
-        ]
+        steps, scores = self.options.num_steps, []
+        for candidate in candidates:
+            psnr = [
+                self._score(self.adapted(candidate, task, steps), task.query)
+                for task in self.tuning
+            ]
+            scores.append(np.mean(psnr))
         return candidates[int(np.nanargmax(scores))]
 
     def steps_to_match(self, target: float) -> dict:
@@ -252,6 +264,7 @@ class Comparison:
             "num_tuning_signals": len(self.tuning),
             "inner_steps": inner_steps,
             "constant_psnr": constant_floor(self.test),
+            "mean_psnr": mean_floor(self.signal, self.test),
             "classical": self.classical(),
             "rows": rows,
             "standard_to_match": self.steps_to_match(target),
@@ -304,22 +317,27 @@ def baselines(learner: MetaLearner, signal, options, seed) -> dict[str, Params]:
     field, query_loss = learner.field, learner.query_loss
     random = initial_weights.standard(field, seed + 1)
     learned = get_params(field)
-    inputs = first_tasks(signal, "test", 1)[0].query.inputs
+    if signal.shares_inputs:
+        inputs = first_tasks(signal, "test", 1)[0].query.inputs[None]
+    else:
+        tasks = first_tasks(signal, "train", _MATCHING_TASKS)
+        inputs = tf.stack([task.query.inputs for task in tasks])
 
     def fit_to(values):
         return initial_weights.fitted(
             query_loss,
             random,
-            Observations(inputs[None], values[None]),
+            Observations(inputs, values),
             num_steps=options.num_fit_steps,
         )
 
-    return {
-        "Standard": random,
-        "Mean": fit_to(_mean_values(signal)),
-        "Matched": fit_to(query_loss.predict(learned, inputs)),
-        "Shuffled": initial_weights.shuffled(learned, seed),
-    }
+    starts = {"Standard": random}
+    if signal.shares_inputs:
+        starts["Mean"] = fit_to(_mean_values(signal)[None])
+    outputs = [query_loss.predict(learned, batch) for batch in inputs]
+    starts["Matched"] = fit_to(tf.stack(outputs))
+    starts["Shuffled"] = initial_weights.shuffled(learned, seed)
+    return starts
 
 
 def first_tasks(signal, split, count) -> list[Task]:
@@ -364,12 +382,25 @@ def constant_floor(tasks) -> float:
     )
 
 
+def mean_floor(signal, tasks) -> float:
+    """Mean PSNR in dB of the class's mean signal (over validation signals)."""
+    mean = _mean_values(signal)
+    return float(
+        np.mean(
+            [
+                psnr_from_mse(np.mean((mean - task.query.values) ** 2))
+                for task in tasks
+            ]
+        )
+    )
+
+
 def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
     """Compares the learned init of a run with the baselines.
 
     Args:
         workdir: the folder of a training run.
-        output_dir: where the four files go; by default `evaluation`, or
+        output_dir: where the files go; by default `evaluation`, or
             `evaluation_on_<class>`, in the workdir.
         on: config of another class whose signals to use, or None.
         options: overrides of the `evaluation` settings of `on`, or else of the
@@ -428,11 +459,20 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
             row["method"]: row["psnr"] for row in of_condition["classical"]
         }
         levels["Constant image"] = of_condition["constant_psnr"]
+        levels["Mean image"] = of_condition["mean_psnr"]
         panels.append((label, curves, levels))
         count = max(1, _NUM_PICTURES // len(conditions))
         pictured, titles = comparison.reconstructions(methods, count)
         shown += pictured
         labels += [label] * len(pictured)
+    learned = comparison.learned()
+    films = comparison.signal.films(
+        learner.query_loss,
+        [
+            comparison.adapted(learned, task, settings.num_steps)
+            for task in comparison.test[:_NUM_FILMED]
+        ],
+    )
     results["seconds"] = time.monotonic() - started
     files.write_json(output_dir / "results.json", results)
     with files.atomic_path(output_dir / "results.md") as temporary:
@@ -445,6 +485,8 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
     pictures.save_labelled_grid(
         output_dir / "reconstructions.png", shown, titles, labels
     )
+    for name, frames in films.items():
+        pictures.save_film(output_dir / f"{name}.gif", frames)
     return results
 
 
@@ -542,8 +584,9 @@ def _table(condition, last):
     return [
         *lines,
         "",
-        f"The best constant image scores {condition['constant_psnr']:.2f} dB. "
-        f"For the {match['target']:.2f} dB that the learned weights reach in "
+        f"The best constant image scores {condition['constant_psnr']:.2f} dB, "
+        f"the class's mean image {condition['mean_psnr']:.2f} dB. For the "
+        f"{match['target']:.2f} dB that the learned weights reach in "
         f"{condition['inner_steps']} steps on {match['num_signals']} of the "
         f"signals, random weights need {needed}.",
         "",

@@ -49,9 +49,10 @@ FLAGS = {
     "weights": (str, "Also write the weights, as .npz."),
     "angles": (str, "Of a sinogram's views: 0,45,90 (degrees) or a .npy file."),
     "pose": (str, "Of an object's picture: azimuth,elevation, or a .npy file."),
+    "cameras": (str, "Of a landmark's photograph: its collection's folder."),
 }
 # Flags that only some kinds of signals take (`kinds.Kind.details`).
-DETAILS = ("angles", "pose")
+DETAILS = ("angles", "pose", "cameras")
 
 
 class Fitted(NamedTuple):
@@ -98,6 +99,7 @@ class _Run:
 
         signal = self._signal
         task = signal.read_task(input_path, **details)
+        view = self.kind.view(input_path, **details) if self.kind else None
         learner = experiment.load_learner(self._workdir, self._config, signal)
         known = task.query.values is not None
         psnr = []
@@ -118,7 +120,7 @@ class _Run:
             psnr,
             not known,
             [p.numpy() for p in params],
-            lambda height, width: signal.render(predict, height, width),
+            lambda height, width: signal.render(predict, height, width, view),
         )
 
 
@@ -145,6 +147,7 @@ class _Artifact:
     def fit(self, input_path, steps, details) -> Fitted:
         artifact = self._artifact
         inputs, values, coords, target = self.kind.read(input_path, **details)
+        view = self.kind.view(input_path, **details)
         count = inputs.shape[1]
         if count > artifact.num_points and self.kind.may_drop:
             # Exported for fewer observations than there are pixels.
@@ -180,7 +183,9 @@ class _Artifact:
             psnr,
             target is None,
             [p.reshape(shape) for p, shape in zip(parts, self._shapes)],
-            lambda height, width: self.kind.render(predict, height, width),
+            lambda height, width: self.kind.render(
+                predict, height, width, view
+            ),
         )
 
 
@@ -240,7 +245,8 @@ def fit(
         weights: path of an `.npz` file for the adapted weights, or None.
         **details: what signals of the run's kind take beside the file:
             `angles` of a sinogram (`tomography.parse_angles`), `pose` of an
-            object's picture (`views.parse_pose`).
+            object's picture (`views.parse_pose`), `cameras` of a landmark's
+            photograph (`photo_collections.read_collection`).
 
     Raises:
         InputError: if a file or a number is not valid; nothing is written.

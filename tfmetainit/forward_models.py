@@ -175,24 +175,23 @@ class VolumeRendering:
         self.last_interval = last_interval
 
     def __call__(self, field: Field, rays: tf.Tensor) -> tf.Tensor:
-        count, width = rays.shape
-        at_once = max(1, _MAX_POINTS // (width - 6))
-        if count is None or count <= at_once:
-            return self._colors(field, rays)
-        # A whole picture's activations are gigabytes: some rays at a time.
-        chunks = -(-count // at_once)
-        padding = [[0, chunks * at_once - count], [0, 0]]
-        colors = tf.map_fn(
-            lambda chunk: self._colors(field, chunk),
-            tf.reshape(tf.pad(rays, padding), [chunks, at_once, width]),
-            fn_output_signature=rays.dtype,
-            parallel_iterations=1,
-        )
-        return tf.reshape(colors, [-1, 3])[:count]
+        return _in_chunks(lambda some: self._colors(field, some)[0], rays)
+
+    def with_depths(self, field: Field, rays: tf.Tensor) -> tf.Tensor:
+        """Colours and depths `[rays, 4]`; what passes is at the last depth."""
+
+        def render(some):
+            colors, opacity, depths = self._colors(field, some)
+            depths += (1.0 - opacity) * some[:, -1:]
+            return tf.concat([colors, depths], axis=-1)
+
+        return _in_chunks(render, rays)
 
     def _colors(self, field, rays):
-        colors, opacity, _ = self.integrate(field, rays)
-        return colors + (1.0 - opacity) if self.white_background else colors
+        colors, opacity, depths = self.integrate(field, rays)
+        if self.white_background:
+            colors += 1.0 - opacity
+        return colors, opacity, depths
 
     def integrate(
         self, field: Field, rays: tf.Tensor
@@ -222,3 +221,20 @@ class VolumeRendering:
             tf.reduce_sum(weights, axis=1),
             tf.reduce_sum(weights * depths[..., None], axis=1),
         )
+
+
+def _in_chunks(function, rays):
+    """`function(rays)`; some at a time, where all would take gigabytes."""
+    count, width = rays.shape
+    at_once = max(1, _MAX_POINTS // (width - 6))
+    if count is None or count <= at_once:
+        return function(rays)
+    chunks = -(-count // at_once)
+    padding = [[0, chunks * at_once - count], [0, 0]]
+    values = tf.map_fn(
+        function,
+        tf.reshape(tf.pad(rays, padding), [chunks, at_once, width]),
+        fn_output_signature=rays.dtype,
+        parallel_iterations=1,
+    )
+    return tf.reshape(values, [-1, values.shape[-1]])[:count]

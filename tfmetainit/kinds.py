@@ -8,17 +8,19 @@ Imports neither TensorFlow nor Keras.
 
 import abc
 import math
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import files, pixels, tomography, views
+from tfmetainit import files, photo_collections, pixels, tomography, views
 from tfmetainit.errors import InputError, check_range
 
 MAX_RESOLUTION = 4096
 # Batches of random rays that a fit goes through, again and again.
 _RAY_BATCHES = 64
+_RAYS_AT_ONCE = 2**14
 
 
 class Sample(NamedTuple):
@@ -71,14 +73,25 @@ class Kind(abc.ABC):
         """
 
     @abc.abstractmethod
-    def render(self, predict: Callable, height: int, width: int) -> np.ndarray:
+    def render(
+        self, predict: Callable, height: int, width: int, view=None
+    ) -> np.ndarray:
         """A field as an image `[height, width, 3]`.
 
         Args:
             predict: maps what is scored, like `Sample.coords`, to values.
             height: rows of the result, or of each of its parts.
             width: its columns.
+            view: what `view` gives for the file that the field was fitted to.
         """
+
+    def view(self, path, **details):
+        """From where a file's signal is seen, for `render`; None for most.
+
+        The arguments and errors are those of `read`.
+        """
+        del path, details
+        return None
 
     def picture(self, values) -> np.ndarray:
         """Values `[n * resolution ** 2, 1 or 3]` as an image `[..., 3]`.
@@ -123,7 +136,7 @@ class ImageKind(Kind):
         values = image.reshape(len(coords), -1)
         return Sample(coords[None], values[None], coords, values)
 
-    def render(self, predict, height, width):
+    def render(self, predict, height, width, view=None):
         return pixels.render(predict, height, width)
 
 
@@ -189,7 +202,7 @@ class SliceKind(Kind):
             radians[None], sinogram[None], coords, image.reshape(-1, 1)
         )
 
-    def render(self, predict, height, width):
+    def render(self, predict, height, width, view=None):
         grey = pixels.render(
             lambda coords: predict(np.ascontiguousarray(coords[:, ::-1])),
             height,
@@ -198,8 +211,73 @@ class SliceKind(Kind):
         return np.repeat(grey, 3, axis=-1)
 
 
-class ViewsKind(Kind):
-    """Objects, observed through the rays of their views.
+class _RayKind(Kind):
+    """Base of the kinds that are observed through the rays of pictures."""
+
+    may_drop = True
+
+    def __init__(self, resolution: int, num_samples: int, rays_per_step: int):
+        check_range("resolution", resolution, 1, MAX_RESOLUTION)
+        check_range("num_samples", num_samples, 2, 4096)
+        check_range("rays_per_step", rays_per_step, 1, 2**20)
+        self.resolution = resolution
+        self.num_samples = num_samples
+        self.rays_per_step = rays_per_step
+
+    def describe(self):
+        return {
+            "kind": self.name,
+            "resolution": self.resolution,
+            "num_samples": self.num_samples,
+            "rays_per_step": self.rays_per_step,
+            "conventions": (
+                "inputs and coords: rays, each its origin, its direction (of "
+                "length 1 along the camera's axis) and the rising depths of "
+                "its samples, between the near and the far end of the scene; "
+                "fresh random ones for each step; values: red, green, blue in "
+                "[0, 1]"
+            ),
+        }
+
+    def _sample(self, rays, colors, bounds) -> Sample:
+        """Batches of random rays of some pictures, and all of them."""
+        # Seeded: the same file is fitted the same way again.
+        rng = np.random.default_rng(0)
+        shape = (_RAY_BATCHES, self.rays_per_step)
+        chosen = rng.integers(0, len(rays), shape)
+        jitter = rng.random((*shape, self.num_samples), np.float32)
+        depths = self._depths(bounds, jitter)
+        return Sample(
+            np.concatenate([rays[chosen], depths], axis=-1),
+            colors[chosen],
+            self._with_depths(rays, bounds),
+            colors,
+        )
+
+    def _draw(self, predict, rays, bounds, height, width):
+        """The picture of some rays, some at a time."""
+        rows = max(1, _RAYS_AT_ONCE // width)
+        parts = [
+            predict(
+                self._with_depths(rays[start : start + rows * width], bounds)
+            )
+            for start in _progress(range(0, len(rays), rows * width))
+        ]
+        return np.concatenate(parts).reshape(height, width, 3)
+
+    def _with_depths(self, rays, bounds):
+        depths = np.tile(self._depths(bounds, 0.0), [len(rays), 1])
+        return np.concatenate([rays, depths], axis=-1)
+
+    def _depths(self, bounds, within):
+        """Depths of samples, each `within` [0, 1) of its interval."""
+        near, far = bounds
+        step = (far - near) / self.num_samples
+        return np.float32(near + step * (np.arange(self.num_samples) + within))
+
+
+class ViewsKind(_RayKind):
+    """Objects, observed through the rays of their views, on white.
 
     Args:
         resolution: side of the views in pixels.
@@ -213,7 +291,6 @@ class ViewsKind(Kind):
 
     name = "views"
     details = ("pose",)
-    may_drop = True
 
     def __init__(
         self,
@@ -224,35 +301,22 @@ class ViewsKind(Kind):
         num_samples: int,
         rays_per_step: int,
     ):
-        check_range("resolution", resolution, 1, MAX_RESOLUTION)
-        check_range("num_samples", num_samples, 2, 4096)
-        check_range("rays_per_step", rays_per_step, 1, 2**20)
+        super().__init__(resolution, num_samples, rays_per_step)
         check_range("angle", angle, 1e-3, 3.14)
         if not 0.0 < near < far:
             raise InputError(
                 f"0 < near < far must hold. Received: near={near}, far={far}"
             )
-        self.resolution = resolution
         self.angle = angle
-        self.near, self.far = near, far
-        self.num_samples = num_samples
-        self.rays_per_step = rays_per_step
+        self.bounds = (near, far)
 
     def describe(self):
+        near, far = self.bounds
         return {
-            "kind": self.name,
-            "resolution": self.resolution,
+            **super().describe(),
             "angle": self.angle,
-            "near": self.near,
-            "far": self.far,
-            "num_samples": self.num_samples,
-            "rays_per_step": self.rays_per_step,
-            "conventions": (
-                "inputs and coords: rays, each its origin, its direction (of "
-                "length 1 along the camera's axis) and the rising depths of "
-                "its samples in [near, far]; fresh random ones for each step; "
-                "values: red, green, blue in [0, 1], on white"
-            ),
+            "near": near,
+            "far": far,
         }
 
     def read(self, path, pose: str | None = None):
@@ -275,41 +339,123 @@ class ViewsKind(Kind):
             poses, angle = views.parse_pose(pose)[None], self.angle
             pictures = views.read_picture(path, side)[None]
         rays = np.concatenate([self._rays(p, side, side, angle) for p in poses])
-        colors = pictures.reshape(-1, 3)
-        # Seeded: the same file is fitted the same way again.
-        rng = np.random.default_rng(0)
-        shape = (_RAY_BATCHES, self.rays_per_step)
-        chosen = rng.integers(0, len(rays), shape)
-        jitter = rng.random((*shape, self.num_samples), np.float32)
-        inputs = np.concatenate([rays[chosen], self._depths(jitter)], axis=-1)
-        coords = np.concatenate(
-            [rays, np.tile(self._depths(0.0), [len(rays), 1])], axis=-1
-        )
-        return Sample(inputs, colors[chosen], coords, colors)
+        return self._sample(rays, pictures.reshape(-1, 3), self.bounds)
 
-    def render(self, predict, height, width):
+    def render(self, predict, height, width, view=None):
         """Novel views beside one another: a turn in quarters, from above."""
         parts = []
         for azimuth in range(0, 360, 90):
             pose = views.orbit(math.radians(azimuth), math.radians(25.0))
             rays = self._rays(pose, height, width, self.angle)
-            depths = np.tile(self._depths(0.0), [len(rays), 1])
-            colors = predict(np.concatenate([rays, depths], axis=-1))
-            parts.append(np.reshape(colors, [height, width, 3]))
+            parts.append(self._draw(predict, rays, self.bounds, height, width))
         return np.concatenate(parts, axis=1)
 
     def _rays(self, pose, height, width, angle):
         focal = views.focal_length(width, angle)
         return views.camera_rays(height, width, pose, focal)
 
-    def _depths(self, within):
-        """Depths of samples, each `within` [0, 1) of its interval."""
-        step = (self.far - self.near) / self.num_samples
-        starts = self.near + step * np.arange(self.num_samples)
-        return np.float32(starts + step * within)
+
+class LandmarkKind(_RayKind):
+    """One place, observed through the rays of a photograph of it.
+
+    Args:
+        resolution: side of the squares that photographs are cropped and
+            resized to.
+        scale: what the lengths of a collection's cameras are multiplied by.
+        num_samples: number of depths along a ray.
+        rays_per_step: number of rays of a gradient step.
+    """
+
+    name = "landmark"
+    details = ("cameras",)
+
+    def __init__(
+        self,
+        resolution: int,
+        scale: float,
+        num_samples: int,
+        rays_per_step: int,
+    ):
+        super().__init__(resolution, num_samples, rays_per_step)
+        self.scale = scale
+
+    def describe(self):
+        return {**super().describe(), "scale": self.scale}
+
+    def view(self, path, cameras: str | None = None):
+        """The camera of a photograph, as `square` gives it."""
+        return self._photograph(path, cameras)[1]
+
+    def read(self, path, cameras: str | None = None):
+        """Reads a photograph; its camera is looked up by the file's name."""
+        image, camera = self._photograph(path, cameras)
+        rays = self._rays(camera, self.resolution, self.resolution)
+        return self._sample(rays, image.reshape(-1, 3), camera.bounds)
+
+    def _photograph(self, path, cameras):
+        if cameras is None:
+            raise InputError(
+                "A photograph of a landmark needs --cameras, the folder of "
+                "its collection (COLMAP's model, or the authors' matrices). "
+                f"Received: --input={path} without it"
+            )
+        collection = photo_collections.read_collection(cameras, self.scale)
+        name = pathlib.Path(path).name
+        named = [c for p, c in collection.items() if p.name == name]
+        if not named:
+            raise InputError(
+                f"--cameras={cameras} has no camera for {name}; it has those "
+                f"of {len(collection)} other pictures."
+            )
+        return self.square(path, named[0])
+
+    def square(self, path, camera):
+        """A photograph's central square, resized, and the camera of that."""
+        image = files.read_image(path)
+        height, width = image.shape[:2]
+        if camera.size not in (None, (height, width)):
+            raise InputError(
+                "A photograph must have the size that its camera states. "
+                f"Received: {path} of {width} x {height} pixels, with a camera "
+                f"of {camera.size[1]} x {camera.size[0]}"
+            )
+        camera = camera.of_square(height, width, self.resolution)
+        return pixels.crop_and_resize(image, self.resolution), camera
+
+    def picture(self, values):
+        """A photograph, or a part of its columns."""
+        image = np.reshape(values, [self.resolution, -1, np.shape(values)[-1]])
+        return np.broadcast_to(image, [*image.shape[:2], 3])
+
+    def render(self, predict, height, width, view=None):
+        """The place in the photograph's light, from where that was taken."""
+        rays = self._rays(view, height, width)
+        return self._draw(predict, rays, view.bounds, height, width)
+
+    def _rays(self, camera, height, width):
+        """Origins and directions `[height * width, 6]`, row by row."""
+        shrink = self.resolution / np.array([width, height])
+        rows, columns = np.mgrid[:height, :width].reshape(2, -1)
+        points = (np.stack([columns, rows], axis=-1) + 0.5) * shrink - 0.5
+        points = (points - camera.principal_point) / camera.focal
+        directions = np.concatenate([points, np.ones([len(points), 1])], axis=1)
+        directions = directions @ camera.pose[:3, :3].T
+        origins = np.broadcast_to(camera.pose[:3, 3], directions.shape)
+        return np.concatenate([origins, directions], axis=1).astype(np.float32)
 
 
-_KINDS = {kind.name: kind for kind in (ImageKind, SliceKind, ViewsKind)}
+def _progress(steps):
+    """A bar for what takes long, where tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:  # a device has NumPy, Pillow and LiteRT only
+        return steps
+    return tqdm(steps, desc="Rendering", leave=False, disable=None)
+
+
+_KINDS = {
+    kind.name: kind for kind in (ImageKind, SliceKind, ViewsKind, LandmarkKind)
+}
 
 
 def from_description(description: dict) -> Kind:

@@ -5,6 +5,7 @@ import numpy as np
 # Not pyplot: a figure of its own needs no display, and leaves the backend of a
 # notebook that imports this as it is.
 from matplotlib.figure import Figure
+from PIL import Image
 
 from tfmetainit import files
 
@@ -106,6 +107,29 @@ def draw_curves(axis, curves, levels):
         axis.axhline(level, color=color, linestyle=":", label=label)
     axis.set_xlabel("gradient steps")
     axis.grid(alpha=0.3)
+
+
+def save_film(path, frames, milliseconds=80):
+    """Saves a film as a GIF that repeats itself.
+
+    Args:
+        path: the file, replaced atomically.
+        frames: images `[height, width, 3]` of one size, in [0, 1].
+        milliseconds: how long one is shown.
+    """
+    first, *others = (
+        Image.fromarray(np.uint8(np.round(255.0 * np.clip(frame, 0.0, 1.0))))
+        for frame in frames
+    )
+    with files.atomic_path(path) as temporary:
+        first.save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=others,
+            duration=milliseconds,
+            loop=0,
+        )
 
 
 def _save(figure, path):

@@ -1,19 +1,33 @@
 """A small ray caster: solids made of boxes, ellipsoids and frustums.
 
-What draws the embedded objects (signals/objects.py). Every solid is a unit one
-under an affine map, so that a ray is brought into the solid's own coordinates,
-where the intersection has a closed form. Nearest hit wins; the light is two
-directions and an ambient part, without shadows. NumPy only.
+What draws the embedded objects and landmark (signals/). Every solid is a unit
+one under an affine map, so that a ray is brought into the solid's own
+coordinates, where the intersection has a closed form. Nearest hit wins; there
+are no shadows. NumPy only.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-_AMBIENT = 0.35
-# Directions towards the lights, and how bright they are.
-_LIGHTS = (((0.4, -0.6, 0.9), 0.55), ((-0.8, 0.3, 0.3), 0.25))
 _FAR = np.float32(1e30)
+
+
+class Light(NamedTuple):
+    """How a scene is lit.
+
+    Attributes:
+        ambient: what every surface receives, a number or `[3]` (red, green,
+            blue).
+        lamps: pairs of a direction towards a lamp, of any length, and what a
+            surface that faces it receives, a number or `[3]`.
+    """
+
+    ambient: float
+    lamps: tuple
+
+
+STUDIO = Light(0.35, (((0.4, -0.6, 0.9), 0.55), ((-0.8, 0.3, 0.3), 0.25)))
 
 
 class Solid(NamedTuple):
@@ -56,13 +70,14 @@ def solid(shape, center, half_sizes, color, *, turn=0.0, tilt=0.0, top=1.0):
     return Solid(shape, np.asarray(center, float), axes, color, top)
 
 
-def cast(solids, origins, directions) -> np.ndarray:
+def cast(solids, origins, directions, light: Light = STUDIO) -> np.ndarray:
     """What rays meet: colours and opacities.
 
     Args:
         solids: list of `Solid`.
         origins: `[n, 3]`.
         directions: `[n, 3]`, of any length.
+        light: that the solids are lit by.
 
     Returns:
         float32 `[n, 4]`: red, green, blue in [0, 1], and 1 where a solid was
@@ -89,11 +104,13 @@ def cast(solids, origins, directions) -> np.ndarray:
         # Normals are covectors: they map by the inverse transposed.
         normal = normal[met] @ inverse
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        light = np.full(len(normal), _AMBIENT, np.float32)
-        for toward, strength in _LIGHTS:
+        received = np.zeros([len(normal), 3], np.float32)
+        received += np.float32(light.ambient)
+        for toward, strength in light.lamps:
             toward = np.float32(toward) / np.float32(np.linalg.norm(toward))
-            light += np.float32(strength) * np.maximum(normal @ toward, 0.0)
-        image[hit, :3] = np.minimum(light[:, None] * np.float32(item.color), 1)
+            facing = np.maximum(normal @ toward, 0.0)
+            received += np.float32(strength) * facing[:, None]
+        image[hit, :3] = np.minimum(received * np.float32(item.color), 1)
         image[hit, 3] = 1.0
     return image
 

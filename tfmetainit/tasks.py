@@ -121,6 +121,8 @@ class SignalClass(abc.ABC):
         observations_per_chunk: how many observations an exported adapter works
             on at a time, which bounds its memory; None for all together, where
             a forward model's cost does not grow with their number.
+        shares_inputs: whether all signals are scored at the same inputs: only
+            then have they a mean.
         kind: what reads files of such signals and draws them; None for a
             class that does both itself, or neither.
     """
@@ -130,6 +132,7 @@ class SignalClass(abc.ABC):
     support_model: ForwardModel = staticmethod(identity)
     query_model: ForwardModel = staticmethod(identity)
     observations_per_chunk: int | None = 1024
+    shares_inputs: bool = True
     kind: Kind | None = None
 
     @abc.abstractmethod
@@ -162,6 +165,22 @@ class SignalClass(abc.ABC):
             They, by the method's name; by default there is none.
         """
         del task
+        return {}
+
+    def films(
+        self, loss: FieldLoss, adapted: list[Params]
+    ) -> dict[str, list[np.ndarray]]:
+        """Short films of fields that were adapted to the first test signals.
+
+        Args:
+            loss: the query loss, with the field.
+            adapted: the weights, one list a signal.
+
+        Returns:
+            Frames `[height, width, 3]` in [0, 1], by the films' names; by
+            default there is none.
+        """
+        del loss, adapted
         return {}
 
     def describe(self) -> dict:
@@ -200,16 +219,18 @@ class SignalClass(abc.ABC):
         """Query values `[m, value_dims]` as an image `[height, width, 3]`."""
         return self.kind.picture(values)
 
-    def render(self, predict, height: int, width: int) -> np.ndarray:
+    def render(self, predict, height: int, width: int, view=None) -> np.ndarray:
         """A field as an image `[height, width, 3]`, at any resolution.
 
         Args:
             predict: maps query inputs to query values.
             height: rows of the image, or of each of its parts.
             width: its columns.
+            view: what `kind.view` gives for the file that it was fitted to.
         """
         return self.kind.render(
             lambda inputs: np.asarray(predict(tf.constant(inputs))),
             height,
             width,
+            view,
         )

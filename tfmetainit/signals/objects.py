@@ -13,31 +13,39 @@ ShapeNet renderings, and others in the same layout, are read from a folder.
 
 import copy
 import functools
+import math
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
-from tfmetainit import cameras, files, object_models
+from tfmetainit import files, object_models
 from tfmetainit.errors import InputError, check_range
-from tfmetainit.forward_models import VolumeRendering
 from tfmetainit.generated_images import (
     SOURCE_OPTIONS,
     GeneratedConfig,
     GeneratedSignals,
 )
-from tfmetainit.kinds import MAX_RESOLUTION, ViewsKind
-from tfmetainit.tasks import Observations, SignalClass, Task
-from tfmetainit.views import focal_length, read_transforms
+from tfmetainit.kinds import ViewsKind
+from tfmetainit.view_signals import (
+    SPLITS,
+    Region,
+    Views,
+    ViewSignal,
+    ViewSource,
+    check_bounds,
+)
+from tfmetainit.views import focal_length, orbit, read_transforms
 
 NUM_VIEWS = 50
 # Views before this one are inputs, the others are held out (paper).
 FIRST_HELD_OUT = 25
 _TRANSFORMS = "transforms.json"
-SPLITS = ("train", "validation", "test")
+_FRAMES = 24  # of a turntable
+_TURNTABLE_ELEVATION = math.radians(25.0)
 
 
 class _Objects(GeneratedSignals):
@@ -87,30 +95,9 @@ class Cars(_Objects):
 EMBEDDED = {builder.KIND: builder for builder in (Chairs, Lamps, Cars)}
 
 
-class ViewSource(NamedTuple):
-    """Where objects come from.
-
-    Attributes:
-        load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
-            takes, in a fixed order.
-        decode: maps an element to `(views, poses, focal)`: floats in [0, 1]
-            `[50, R, R, 3]`, composited on white, "opengl" poses `[50, 4, 4]`,
-            and the focal length in pixels, a scalar.
-    """
-
-    load: Callable[[str], tf.data.Dataset]
-    decode: Callable
-
-
-class _Views(NamedTuple):
-    """One decoded object: what `ViewSource.decode` gives."""
-
-    views: tf.Tensor
-    poses: tf.Tensor
-    focal: tf.Tensor
-
-
-def embedded_source(kind, *, resolution, **of_source) -> ViewSource:
+def embedded_source(
+    kind, resolution, of_source, near: float, far: float
+) -> ViewSource:
     """The objects of one of `EMBEDDED`, generated unless they are there."""
     config = GeneratedConfig(
         resolution,
@@ -136,12 +123,14 @@ def embedded_source(kind, *, resolution, **of_source) -> ViewSource:
         )
         views = tf.ensure_shape(views, [NUM_VIEWS, resolution, resolution, 4])
         focal = focal_length(resolution, object_models.CAMERA_ANGLE)
-        return on_white(views), example["poses"], tf.constant(focal, tf.float32)
+        return _centred(on_white(views), example["poses"], focal, near, far)
 
     return ViewSource(load, decode)
 
 
-def folder_source(folder: str, splits: str, *, resolution: int) -> ViewSource:
+def folder_source(
+    folder: str, splits: str, resolution: int, near: float, far: float
+) -> ViewSource:
     """Objects in the layout of the paper's authors.
 
     `{class}_splits.json` maps "train", "val" and "test" to names; each names a
@@ -151,6 +140,8 @@ def folder_source(folder: str, splits: str, *, resolution: int) -> ViewSource:
         folder: where the objects' folders are.
         splits: path of the splits' file, from there.
         resolution: of the views, which are cropped and resized to it.
+        near: depth of the first sample's interval,
+        far: end of the last one's.
 
     Raises:
         InputError: naming the file that is missing or not valid.
@@ -198,13 +189,27 @@ def folder_source(folder: str, splits: str, *, resolution: int) -> ViewSource:
         pictures, poses, focal = tf.numpy_function(
             read, [name], (tf.float32, tf.float32, tf.float32), stateful=False
         )
-        return (
+        return _centred(
             tf.ensure_shape(pictures, [NUM_VIEWS, resolution, resolution, 3]),
             tf.ensure_shape(poses, [NUM_VIEWS, 4, 4]),
             tf.ensure_shape(focal, []),
+            near,
+            far,
         )
 
     return ViewSource(load, decode)
+
+
+def _centred(images, poses, focal, near, far) -> Views:
+    """Views of a camera with one focal length, whose axis meets the middle."""
+    middle = 0.5 * images.shape[1]
+    return Views(
+        images,
+        poses,
+        tf.fill([2], tf.cast(focal, tf.float32)),
+        tf.constant([middle, middle], tf.float32),
+        tf.constant([near, far], tf.float32),
+    )
 
 
 def on_white(rgba: tf.Tensor) -> tf.Tensor:
@@ -214,11 +219,11 @@ def on_white(rgba: tf.Tensor) -> tf.Tensor:
     return rgba[..., :3] * opacity + (1.0 - opacity)
 
 
-class Objects(SignalClass):
+class Objects(ViewSignal):
     """Objects observed through the rays of some of their views.
 
     Args:
-        open_source: returns the `ViewSource`.
+        open_source: maps `near` and `far` to the `ViewSource`.
         resolution: R, the side of the views in pixels.
         train_views: number of views that a training task is observed through.
         eval_views: numbers of views that validation and test objects are
@@ -236,12 +241,9 @@ class Objects(SignalClass):
         shuffle_buffer: number of encoded objects shuffled at a time.
     """
 
-    coord_dims = 3
-    value_dims = 4
-
     def __init__(
         self,
-        open_source: Callable[[], ViewSource],
+        open_source: Callable[[float, float], ViewSource],
         *,
         resolution: int,
         train_views: int = 25,
@@ -259,41 +261,29 @@ class Objects(SignalClass):
     ):
         del points_per_step  # of images
         held_out = NUM_VIEWS - FIRST_HELD_OUT
-        for name, value, low, high in (
-            ("resolution", resolution, 8, MAX_RESOLUTION),
-            ("train_views", train_views, 1, FIRST_HELD_OUT),
-            ("scored_views", scored_views, 1, held_out),
-            ("rays_per_step", rays_per_step, 1, 2**20),
-            ("query_rays", query_rays, 1, 2**20),
-            ("num_samples", num_samples, 2, 4096),
-            ("inner_steps", inner_steps, 1, 1000),
-            ("eval_batches", eval_batches, 1, 2**16),
-        ):
-            check_range(f"config.signal.{name}", value, low, high)
-        if not 0.0 < near < far:
-            raise InputError(
-                "config.signal must have 0 < near < far. Received: "
-                f"near={near}, far={far}"
-            )
+        check_range("config.signal.train_views", train_views, 1, FIRST_HELD_OUT)
+        check_range("config.signal.scored_views", scored_views, 1, held_out)
+        check_bounds(near, far)
         if not eval_views:
             raise ValueError("`eval_views` must name at least one number")
         for views in eval_views:
             check_range("config.signal.eval_views", views, 1, FIRST_HELD_OUT)
-        self._open_source = open_source
-        self.resolution = resolution
+        super().__init__(
+            functools.partial(open_source, near, far),
+            resolution=resolution,
+            rays_per_step=rays_per_step,
+            query_rays=query_rays,
+            num_samples=num_samples,
+            inner_steps=inner_steps,
+            eval_batches=eval_batches,
+            shuffle_buffer=shuffle_buffer,
+            white_background=True,
+            last_interval=1e-3,
+            convention="opengl",
+        )
         self.train_views = train_views
         self.eval_views = tuple(eval_views)
         self.scored_views = scored_views
-        self.rays_per_step = rays_per_step
-        self.query_rays = query_rays
-        self.num_samples = num_samples
-        self.near, self.far = near, far
-        self.inner_steps = inner_steps
-        self.eval_batches = eval_batches
-        self.shuffle_buffer = shuffle_buffer
-        self.observations_per_chunk = rays_per_step
-        self.support_model = VolumeRendering(white_background=True)
-        self.query_model = self.support_model
         self.kind = ViewsKind(
             resolution,
             object_models.CAMERA_ANGLE,
@@ -303,92 +293,14 @@ class Objects(SignalClass):
             rays_per_step,
         )
 
-    @functools.cached_property
-    def _source(self) -> ViewSource:
-        return self._open_source()
-
-    def make_dataset(self, split, batch_size, seed=0, start=0):
-        if split not in SPLITS:
-            raise InputError(
-                f"`split` must be one of {SPLITS}. Received: split={split!r}"
-            )
-        cameras.perspective()  # known to be missing before data are made
-        dataset = self._source.load(split)
+    def regions(self, split):
         training = split == "train"
-        if training:
-            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
-        dataset = dataset.skip(start * batch_size)
-        # The running index makes the rays a function of seed and position.
-        dataset = tf.data.Dataset.zip(
-            tf.data.Dataset.counter(start * batch_size), dataset
-        )
-
-        def element(index, raw):
-            of_object = _Views(*self._source.decode(raw))
-            seeds = tf.random.split(tf.stack([seed, index]), 3)
-            if training:
-                support = self._random_rays(
-                    *(of_object, 0, self.train_views),
-                    *(self.inner_steps, self.rays_per_step, seeds[0]),
-                )
-                query = self._random_rays(
-                    *(of_object, FIRST_HELD_OUT, NUM_VIEWS),
-                    *(1, self.query_rays, seeds[1]),
-                )
-                return Task(
-                    support, Observations(query.inputs[0], query.values[0])
-                )
-            support = self._random_rays(
-                *(of_object, 0, self.eval_views[0]),
-                *(self.eval_batches, self.rays_per_step, seeds[0]),
-            )
-            return Task(support, self._whole_views(of_object))
-
+        observed = self.train_views if training else self.eval_views[0]
+        last = NUM_VIEWS if training else FIRST_HELD_OUT + self.scored_views
         return (
-            dataset.map(element, num_parallel_calls=2)
-            .batch(batch_size, drop_remainder=True)
-            .prefetch(2)
+            Region(0, observed, 0, self.resolution),
+            Region(FIRST_HELD_OUT, last, 0, self.resolution),
         )
-
-    def _rays(self, pixels, poses, focal, depths) -> tf.Tensor:
-        """Rays `[n, 6 + S]` of pixels `[n, 2]`, each of a camera of its own."""
-        middle = 0.5 * self.resolution
-        origins, directions = cameras.pixel_rays(
-            pixels, poses, focal, (middle, middle)
-        )
-        return cameras.ray_inputs(origins, directions, depths)
-
-    def _random_rays(self, of_object, first, last, steps, count, seed):
-        """Fresh rays for each of some steps, of the views in a range."""
-        seeds = tf.random.split(seed, 2)
-        total = steps * count
-        side = self.resolution
-        drawn = tf.random.stateless_uniform(
-            [total], seeds[0], first * side**2, last * side**2, tf.int32
-        )
-        view, pixel = drawn // side**2, drawn % side**2
-        pixels = tf.stack([pixel // side, pixel % side], axis=-1)
-        depths = cameras.depths(
-            self.num_samples, self.near, self.far, (total,), seeds[1]
-        )
-        poses = tf.gather(of_object.poses, view)
-        rays = self._rays(pixels, poses, of_object.focal, depths)
-        colors = tf.gather(tf.reshape(of_object.views, [-1, 3]), drawn)
-        return Observations(
-            tf.reshape(rays, [steps, count, 6 + self.num_samples]),
-            tf.reshape(colors, [steps, count, 3]),
-        )
-
-    def _whole_views(self, of_object):
-        """All rays of the held-out views that are scored."""
-        side, count = self.resolution, self.scored_views
-        chosen = slice(FIRST_HELD_OUT, FIRST_HELD_OUT + count)
-        pixels = np.tile(cameras.pixel_grid(side, side), [count, 1])
-        depths = cameras.depths(self.num_samples, self.near, self.far)
-        poses = tf.repeat(of_object.poses[chosen], side**2, axis=0)
-        rays = self._rays(pixels, poses, of_object.focal, depths)
-        values = tf.reshape(of_object.views[chosen], [-1, 3])
-        return Observations(rays, values)
 
     def conditions(self):
         classes = {}
@@ -397,6 +309,24 @@ class Objects(SignalClass):
             alone.eval_views = (views,)
             classes[f"{views} view{'s' if views > 1 else ''}"] = alone
         return classes
+
+    def films(self, loss, adapted):
+        """Turntables: the object on the left, its depths on the right."""
+        of_signals = self.first_views("test", len(adapted))
+        frames = []
+        for azimuth in tqdm(
+            np.linspace(0.0, 2.0 * math.pi, _FRAMES, endpoint=False),
+            desc="Turntable",
+            leave=False,
+            disable=None,
+        ):
+            pose = orbit(azimuth, _TURNTABLE_ELEVATION)
+            parts = [
+                self.draw_view(loss, params, self.view_rays(pose, views))
+                for params, views in zip(adapted, of_signals)
+            ]
+            frames.append(np.concatenate(parts))
+        return {"turntable": frames}
 
 
 def make_signal_class(
@@ -419,14 +349,11 @@ def make_signal_class(
     of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
     if folder:
         open_source = functools.partial(
-            folder_source,
-            folder,
-            f"{kind}_splits.json",
-            resolution=resolution,
+            folder_source, folder, f"{kind}_splits.json", resolution
         )
     elif kind in EMBEDDED:
         open_source = functools.partial(
-            embedded_source, kind, resolution=resolution, **of_source
+            embedded_source, kind, resolution, of_source
         )
     else:
         raise InputError(

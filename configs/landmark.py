@@ -1,0 +1,50 @@
+r"""A landmark in any light at 64 x 64, drawn by this package: no download.
+
+After Tancik et al. 2021 (arXiv 2012.02189), section 4.3, whose landmarks are
+those of Phototourism; signals/phototourism.py draws this one. The field is
+fitted to the left half of a photograph and scored on the right half.
+
+    python -m tfmetainit.train --config=configs/landmark.py \
+        --workdir=runs/landmark
+    python -m tfmetainit.evaluate --workdir=runs/landmark
+
+Cost: TODO
+"""
+
+import ml_collections
+
+from tfmetainit.configs import default
+
+
+def get_config(variant=""):
+    config = default.get_config()
+    config.num_steps = 3_000
+    config.batch_size = 1
+    config.signal.name = "phototourism"
+    config.signal.folder = ml_collections.config_dict.placeholder(str)
+    config.signal.num_train = 400
+    config.signal.num_eval = 20
+    config.signal.data_seed = 0
+    config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    config.signal.scale = 1.0
+    config.signal.train_on = "halves"
+    config.signal.rays_per_step = 128
+    config.signal.query_rays = 256
+    config.signal.num_samples = 48
+    config.field.name = "simplified_nerf"
+    config.field.hidden_layers = 5
+    config.learner.inner_steps = 4
+    config.learner.inner_lr = 0.5
+    config.learner.step_size_gain = 30.0
+    config.learner.eval_steps = 4
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.clip_norm = 1.0
+    config.validation.every = 500
+    config.validation.num_signals = 8
+    config.evaluation.num_signals = 20
+    config.evaluation.num_steps = 8
+    config.evaluation.num_match_signals = 4
+    config.evaluation.max_match_steps = 50
+    config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
+    config.evaluation.adam_rates = (3e-4, 1e-3, 3e-3)
+    return default.apply_variant(config, variant)

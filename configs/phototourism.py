@@ -1,0 +1,55 @@
+r"""Landmarks of Phototourism, as in the paper.
+
+Tancik et al. 2021 (arXiv 2012.02189), section 4.3 and the Phototourism
+notebook: Reptile with 64 inner steps of 64 fresh rays, no background.
+
+    python -m tfmetainit.train --config=configs/phototourism.py \
+        --config.signal.folder=sacre_coeur --workdir=runs/sacre_coeur
+
+The folder holds the photographs (in it, in images/ or in dense/images/) and
+either the authors' bds.npy, c2w_mats.npy and kinv_mats.npy or COLMAP's sparse
+model; Trevi Fountain, Sacre Coeur and Brandenburg Gate differ in it alone.
+Photographs are cropped to squares of 256 x 256, where the paper takes them as
+they are. --config.field.density=relu is the authors' density, which may
+collapse. Cost: 150 000 iterations; meant for a GPU, and not run by this
+project, whose machine cannot download the data. configs/landmark.py takes
+minutes.
+"""
+
+import ml_collections
+
+from tfmetainit.configs import default
+
+
+def get_config(variant=""):
+    config = default.get_config()
+    config.num_steps = 150_000
+    config.batch_size = 1
+    config.signal.name = "phototourism"
+    config.signal.folder = ml_collections.config_dict.placeholder(str)
+    config.signal.resolution = 256
+    config.signal.points_per_step = 0
+    config.signal.scale = 0.05
+    config.signal.train_on = "photographs"
+    config.signal.rays_per_step = 64
+    config.signal.num_samples = 128
+    config.field.name = "simplified_nerf"
+    config.field.hidden_layers = 5
+    config.field.density = "softplus"
+    config.learner.name = "reptile"
+    config.learner.inner_steps = 64
+    config.learner.inner_lr = 1.0
+    config.learner.step_sizes = "scalar"
+    config.learner.learn_step_sizes = False
+    config.learner.eval_steps = 64
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.warmup_steps = 0
+    config.optimizer.final_fraction = 1.0
+    config.optimizer.clip_norm = 0.0
+    config.validation.every = 1_000
+    config.validation.num_signals = 5
+    config.evaluation.num_signals = 20
+    config.evaluation.num_steps = 64
+    config.evaluation.sgd_rates = (0.3, 1.0, 3.0)
+    config.evaluation.adam_rates = (1e-4, 3e-4, 1e-3)
+    return default.apply_variant(config, variant)

@@ -1,0 +1,269 @@
+"""One landmark, photographed in many lights.
+
+A signal is one photograph: the initial weights hold the place, and the inner
+loop its appearance in that photograph, the light, the weather, the camera's
+colours. Photographs are fitted by the rays of their left half and scored on
+their right one (Tancik et al. 2021, section 4.3).
+
+Of a collection in a folder (`photo_collections`) the first 20 photographs in
+alphabetic order are for testing, the next 5 for validation (paper). They are
+cropped to their central squares and resized to one resolution, where the paper
+takes them as they are. The embedded landmark is drawn by `landmark_model`.
+"""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from tfmetainit import landmark_model
+from tfmetainit.errors import InputError, check_range
+from tfmetainit.generated_images import (
+    SOURCE_OPTIONS,
+    GeneratedConfig,
+    GeneratedSignals,
+)
+from tfmetainit.kinds import LandmarkKind
+from tfmetainit.photo_collections import read_collection
+from tfmetainit.view_signals import Region, Views, ViewSignal, ViewSource
+
+_NUM_TEST = 20
+_NUM_VALIDATION = 5
+# What no sample bounds is opaque: there is no background (paper).
+_LAST_INTERVAL = 1e10
+_FRAMES = 24  # of a film
+TRAIN_ON = ("photographs", "halves")
+
+
+class Landmark(GeneratedSignals):
+    """Photographs of one building on a square, in many lights."""
+
+    def features(self, resolution):
+        picture = tfds.features.Image(
+            shape=(resolution, resolution, 3), encoding_format="png"
+        )
+        return {
+            "image": picture,
+            "pose": tfds.features.Tensor(shape=(4, 4), dtype=np.float32),
+            "focal": tfds.features.Scalar(dtype=np.float32),
+        }
+
+    def example(self, rng, resolution):
+        photograph = landmark_model.draw_photograph(rng, resolution)
+        return {
+            "image": photograph.image,
+            "pose": photograph.pose,
+            "focal": np.float32(photograph.focal),
+        }
+
+
+def embedded_source(resolution, of_source) -> ViewSource:
+    """Photographs of `Landmark`, generated unless they are there."""
+    config = GeneratedConfig(
+        resolution,
+        of_source.get("num_train", 400),
+        of_source.get("num_eval", 20),
+        of_source.get("data_seed", 0),
+    )
+    builder = Landmark.prepare(config, of_source.get("data_dir"))
+
+    def load(split):
+        return builder.as_dataset(split=split, shuffle_files=False)
+
+    def decode(example):
+        return Views(
+            tf.cast(example["image"], tf.float32)[None] / 255.0,
+            example["pose"][None],
+            tf.fill([2], example["focal"]),
+            tf.constant([0.5 * resolution] * 2, tf.float32),
+            tf.constant([landmark_model.NEAR, landmark_model.FAR], tf.float32),
+        )
+
+    return ViewSource(load, decode)
+
+
+def folder_source(folder: str, kind: LandmarkKind) -> ViewSource:
+    """The photographs of a collection in a folder.
+
+    Raises:
+        InputError: if they cannot be read, or are too few.
+    """
+    collection = read_collection(folder, kind.scale)
+    if len(collection) <= _NUM_TEST + _NUM_VALIDATION:
+        raise InputError(
+            f"A collection must have more than {_NUM_TEST + _NUM_VALIDATION} "
+            f"photographs: {_NUM_TEST} for testing, {_NUM_VALIDATION} for "
+            f"validation, the others to train on. Received: {folder} with "
+            f"{len(collection)}"
+        )
+    paths = list(collection)
+    first = _NUM_TEST + _NUM_VALIDATION
+    ranges = {
+        "train": (first, len(paths)),
+        "validation": (_NUM_TEST, first),
+        "test": (0, _NUM_TEST),
+    }
+
+    def load(split):
+        return tf.data.Dataset.range(*ranges[split])
+
+    def read(index):
+        path = paths[index]
+        image, camera = kind.square(path, collection[path])
+        return (
+            np.float32(image),
+            np.float32(camera.pose),
+            np.float32(camera.focal),
+            np.float32(camera.principal_point),
+            np.float32(camera.bounds),
+        )
+
+    def decode(index):
+        image, pose, focal, principal_point, bounds = tf.numpy_function(
+            read, [index], (tf.float32,) * 5, stateful=False
+        )
+        side = kind.resolution
+        return Views(
+            tf.ensure_shape(image, [side, side, 3])[None],
+            tf.ensure_shape(pose, [4, 4])[None],
+            tf.ensure_shape(focal, [2]),
+            tf.ensure_shape(principal_point, [2]),
+            tf.ensure_shape(bounds, [2]),
+        )
+
+    return ViewSource(load, decode)
+
+
+class Photographs(ViewSignal):
+    """Photographs of one landmark.
+
+    Args:
+        folder: of a collection, or None for the embedded landmark.
+        resolution: R, the side of the photographs in pixels.
+        scale: what the lengths of a collection's cameras are multiplied by;
+            the embedded landmark's are as they are.
+        train_on: "photographs" to observe and score the whole of them (paper,
+            Reptile), or "halves" to observe the left half and to score the
+            whole, which is what MAML can learn from.
+        rays_per_step: number of rays drawn for each inner step.
+        query_rays: number of rays scored in training.
+        num_samples: number of depths along a ray.
+        inner_steps: number of inner steps for which training draws rays.
+        eval_batches: number of batches of rays that a validation or test task
+            has; a longer fit goes through them again.
+        shuffle_buffer: number of encoded photographs shuffled at a time.
+        of_source: `num_train`, `num_eval`, `data_seed` and `data_dir` of the
+            embedded landmark.
+    """
+
+    def __init__(
+        self,
+        folder: str | None,
+        *,
+        resolution: int,
+        scale: float,
+        train_on: str,
+        rays_per_step: int,
+        query_rays: int,
+        num_samples: int,
+        inner_steps: int,
+        eval_batches: int,
+        shuffle_buffer: int,
+        of_source: dict,
+    ):
+        check_range("config.signal.scale", scale, 1e-6, 1e6)
+        if train_on not in TRAIN_ON:
+            raise InputError(
+                f"config.signal.train_on must be one of {TRAIN_ON}. Received: "
+                f"{train_on!r}"
+            )
+        kind = LandmarkKind(resolution, scale, num_samples, rays_per_step)
+        super().__init__(
+            functools.partial(folder_source, folder, kind)
+            if folder
+            else functools.partial(embedded_source, resolution, of_source),
+            resolution=resolution,
+            rays_per_step=rays_per_step,
+            query_rays=query_rays,
+            num_samples=num_samples,
+            inner_steps=inner_steps,
+            eval_batches=eval_batches,
+            shuffle_buffer=shuffle_buffer,
+            white_background=False,
+            last_interval=_LAST_INTERVAL,
+            convention="opencv",
+        )
+        self.kind = kind
+        self.train_on = train_on
+
+    def regions(self, split):
+        side, middle = self.resolution, self.resolution // 2
+        left = Region(0, 1, 0, middle)
+        whole = Region(0, 1, 0, side)
+        if split != "train":
+            return left, Region(0, 1, middle, side)
+        return (whole if self.train_on == "photographs" else left), whole
+
+    def films(self, loss, adapted):
+        """From the light of one photograph to that of the next, and depths.
+
+        The weights between two adapted fields are linear in both (paper).
+        """
+        of_signals = self.first_views("test", len(adapted))
+        rays = self.view_rays(of_signals[0].poses[0], of_signals[0])
+        stops = [*adapted, adapted[0]]
+        each = _FRAMES // len(adapted)
+        frames = []
+        for index in tqdm(
+            range(each * len(adapted)),
+            desc="Interpolation",
+            leave=False,
+            disable=None,
+        ):
+            share = index % each / each
+            params = [
+                (1.0 - share) * a + share * b
+                for a, b in zip(stops[index // each], stops[index // each + 1])
+            ]
+            frames.append(self.draw_view(loss, params, rays))
+        return {"interpolation": frames}
+
+
+def make_signal_class(
+    *,
+    folder: str | None = None,
+    resolution: int = 64,
+    scale: float = 0.05,
+    train_on: str = "photographs",
+    rays_per_step: int = 64,
+    query_rays: int = 256,
+    num_samples: int = 128,
+    inner_steps: int = 64,
+    eval_batches: int = 128,
+    shuffle_buffer: int = 1_000,
+    points_per_step: int = 0,
+    **of_source,
+) -> Photographs:
+    """The photographs of a collection, or of the embedded landmark.
+
+    The arguments are those of `Photographs`.
+    """
+    del points_per_step  # of images
+    unknown = sorted(set(of_source) - set(SOURCE_OPTIONS))
+    if unknown:
+        raise TypeError(f"unknown options: {', '.join(unknown)}")
+    return Photographs(
+        folder,
+        resolution=resolution,
+        scale=scale,
+        train_on=train_on,
+        rays_per_step=rays_per_step,
+        query_rays=query_rays,
+        num_samples=num_samples,
+        inner_steps=inner_steps,
+        eval_batches=eval_batches,
+        shuffle_buffer=shuffle_buffer,
+        of_source=of_source,
+    )

@@ -16,7 +16,7 @@ from tfmetainit.configs import default
 
 def get_config(variant=""):
     config = default.get_config()
-    config.num_steps = 1_500
+    config.num_steps = 5_000
     config.batch_size = 1
     config.signal.name = "objects"
     config.signal.kind = "chairs"
@@ -29,19 +29,27 @@ def get_config(variant=""):
     config.signal.eval_views = (1,)
     config.signal.rays_per_step = 128
     config.signal.query_rays = 256
-    config.signal.num_samples = 48
+    config.signal.num_samples = 32
+    config.signal.scored_views = 1
+    # The objects lie in a ball of radius 1.2, 4 before the cameras.
+    config.signal.near = 2.8
+    config.signal.far = 5.2
     config.field.name = "simplified_nerf"
     config.field.hidden_layers = 5
+    # The finest wave is as long as 4 pixels are wide.
+    config.field.max_exponent = 5.0
     config.learner.inner_steps = 4
-    config.learner.inner_lr = 0.5
+    config.learner.inner_lr = 1.0
     config.learner.step_size_gain = 30.0
     config.learner.eval_steps = 8
-    config.optimizer.learning_rate = 5e-4
-    config.optimizer.clip_norm = 1.0
-    config.validation.every = 250
-    config.validation.num_signals = 8
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.clip_norm = 0.1
+    config.validation.every = 500
+    config.validation.num_signals = 20
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 8
+    config.evaluation.num_match_signals = 4
+    config.evaluation.max_match_steps = 50
     config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
     config.evaluation.adam_rates = (1e-4, 3e-4, 1e-3)
     return default.apply_variant(config, variant)

@@ -236,44 +236,46 @@ def test_a_diverging_inner_loop_stops_the_run(data_dir, tmp_path):
     assert "lower config.learner.inner_lr (now 1e+06)" in str(error.value)
 
 
-def test_what_counts_as_diverging(data_dir):
-    callback = train.StopOnDivergence(0.1)
+def test_what_counts_as_diverging(data_dir, tmp_path):
+    checkpoints = train.Checkpoints(Workdir(tmp_path), "val_psnr_2")
+    checkpoints.best = 15.0
+    callback = train.StopOnDivergence(0.1, checkpoints, floor=14.2)
     learner = experiment.build_learner(
         _config(data_dir), experiment.build_signal(_config(data_dir))
     )
     learner.compile(keras.optimizers.Adam(0.1))
     callback.set_model(learner)
-    callback.on_epoch_end(
-        0, {"loss": 0.02, "loss_before": 0.06, "gradient_norm": 1.0}
-    )
-    callback.on_epoch_end(
-        1, {"loss": 0.07, "loss_before": 0.06, "gradient_norm": 1.0}
-    )
+
+    def logs(loss, **others):
+        return {
+            "loss": loss,
+            "loss_before": 0.06,
+            "gradient_norm": 1.0,
+            "val_psnr_2": 14.3,
+            **others,
+        }
+
+    callback.on_epoch_end(0, logs(0.02))
+    callback.on_epoch_end(1, logs(0.07))
     assert float(learner.best_loss.numpy()) == pytest.approx(0.02)
-    with pytest.raises(TrainingDivergedError, match="validation's psnr_1 was"):
-        callback.on_epoch_end(
-            1,
-            {
-                "loss": 0.02,
-                "loss_before": 0.06,
-                "gradient_norm": 1.0,
-                "val_psnr_1": np.nan,
-            },
-        )
-    noisy = {"loss": 0.2, "loss_before": 0.06, "gradient_norm": 1.0}
-    callback.on_train_batch_end(3, noisy)
+    callback.on_train_batch_end(3, logs(0.2))
     with pytest.raises(TrainingDivergedError, match="raised the mean loss"):
-        callback.on_train_batch_end(80, noisy)
-    with pytest.raises(
-        TrainingDivergedError, match=r"risen from 0\.02 to 0\.09"
+        callback.on_train_batch_end(80, logs(0.2))
+    for values, message in (
+        ({"val_psnr_1": np.nan}, "validation's psnr_1 was"),
+        ({"loss": 0.09}, r"risen from 0\.02 to 0\.09"),
+        (
+            {"val_psnr_2": 14.1},
+            r"collapsed: its validation PSNR, 15\.00 dB before, was 14\.10",
+        ),
     ):
-        callback.on_epoch_end(
-            2, {"loss": 0.09, "loss_before": 0.06, "gradient_norm": 1.0}
-        )
+        with pytest.raises(TrainingDivergedError, match=message):
+            callback.on_epoch_end(2, {**logs(0.02), **values})
     with pytest.raises(TrainingDivergedError, match=r"optimizer.learning_rate"):
-        callback.on_train_batch_end(
-            0, {"loss": np.nan, "loss_before": np.nan, "gradient_norm": 1.0}
-        )
+        callback.on_train_batch_end(0, logs(np.nan, loss_before=np.nan))
+    # What was never better than one colour has not collapsed.
+    checkpoints.best = 14.3
+    callback.on_epoch_end(3, logs(0.02, val_psnr_2=14.1))
 
 
 def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path):

@@ -32,7 +32,12 @@ from tfmetainit.experiment import Workdir
 from tfmetainit.functional import Params, get_params
 from tfmetainit.initial_weights import AdamFit
 from tfmetainit.learners import MetaLearner
-from tfmetainit.tasks import Observations, Task, psnr_from_mse
+from tfmetainit.tasks import (
+    Observations,
+    Task,
+    constant_floor,
+    psnr_from_mse,
+)
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -368,18 +373,6 @@ def _mean_values(signal):
 def _first_reaching(curve, target):
     reached = np.flatnonzero(np.asarray(curve) >= target)
     return int(reached[0]) if len(reached) else None
-
-
-def constant_floor(tasks) -> float:
-    """Mean PSNR in dB of each signal's own mean value, the best constant."""
-    return float(
-        np.mean(
-            [
-                psnr_from_mse(np.mean(np.var(task.query.values, axis=0)))
-                for task in tasks
-            ]
-        )
-    )
 
 
 def mean_floor(signal, tasks) -> float:

@@ -73,6 +73,18 @@ def psnr_from_mse(mse):
     return pixels.psnr_from_mse(mse)
 
 
+def constant_floor(tasks) -> float:
+    """Mean PSNR in dB of each signal's own mean value, the best constant."""
+    return float(
+        np.mean(
+            [
+                psnr_from_mse(np.mean(np.var(task.query.values, axis=0)))
+                for task in tasks
+            ]
+        )
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldLoss:
     """The loss of a field's parameters on some observations.

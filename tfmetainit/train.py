@@ -33,12 +33,14 @@ from tfmetainit.errors import (
     check_range,
 )
 from tfmetainit.experiment import Workdir
+from tfmetainit.tasks import constant_floor
 
 _LOGGER = logging.getLogger("tfmetainit")
 
 # An epoch's mean loss this many times above the best one so far, or above the
 # loss before the inner loop, is no fluctuation.
 _OUTER_DIVERGENCE = 4.0
+_COLLAPSE = 0.5  # dB above the floor once, and at the floor now
 _INNER_DIVERGENCE = 2.0
 # Of the running mean over an epoch's batches, the first few are noise.
 _NUM_TRUSTED_BATCHES = 50
@@ -52,16 +54,23 @@ class StopOnDivergence(keras.callbacks.Callback):
     loop that makes the loss larger instead of smaller, and a field that is
     dead: a NeRF whose ReLU densities are all zero has a gradient of exactly
     zero, and would stay white for ever. After every epoch:
-    a validation score that is not finite, and an outer loss far above its
-    best. Checkpoints are left as they are.
+    a validation score that is not finite, an outer loss far above its best,
+    and a field that has collapsed: adapted, it is no better than one constant
+    colour, and was before. Checkpoints are left as they are.
 
     Args:
         learning_rate: the optimizer's peak rate, to be named in the message.
+        checkpoints: of the run; they know the best score.
+        floor: the PSNR in dB of the validation signals' best constants.
     """
 
-    def __init__(self, learning_rate: float):
+    def __init__(
+        self, learning_rate: float, checkpoints: "Checkpoints", floor: float
+    ):
         super().__init__()
         self._learning_rate = learning_rate
+        self._checkpoints = checkpoints
+        self._floor = floor
 
     def _stop(self, problem, setting, value):
         step = int(self.model.optimizer.iterations.numpy())
@@ -111,6 +120,12 @@ class StopOnDivergence(keras.callbacks.Callback):
         for name, value in logs.items():
             if name.startswith("val_") and not math.isfinite(value):
                 self._stop_inner(f"the validation's {name[4:]} was not finite")
+        psnr, best = logs[self._checkpoints.monitor], self._checkpoints.best
+        if psnr <= self._floor and best >= self._floor + _COLLAPSE:
+            self._stop_outer(
+                f"the field had collapsed: its validation PSNR, {best:.2f} dB "
+                f"before, was {psnr:.2f} dB, no more than one constant colour's"
+            )
         loss, best = logs["loss"], float(self.model.best_loss.numpy())
         if loss > _OUTER_DIVERGENCE * best:
             self._stop_outer(
@@ -130,7 +145,7 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, workdir: Workdir, monitor: str):
         super().__init__()
         self._workdir = workdir
-        self._monitor = monitor
+        self.monitor = monitor
         self.best = -math.inf
         # Without a last checkpoint the run starts afresh, and so does its best.
         if workdir.last.is_file() and workdir.best_record.is_file():
@@ -141,14 +156,14 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.save_weights(temporary, overwrite=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        psnr = float(logs[self._monitor])
+        psnr = float(logs[self.monitor])
         if psnr >= self.best:
             self.best = psnr
             self._save(self._workdir.best)
             step = int(self.model.optimizer.iterations.numpy())
             files.write_json(
                 self._workdir.best_record,
-                {"step": step, "metric": self._monitor, "psnr": psnr},
+                {"step": step, "metric": self.monitor, "psnr": psnr},
             )
         self._save(self._workdir.last)
 
@@ -299,11 +314,11 @@ def train(config, workdir) -> dict:
         .take(config.validation.num_signals)
         .cache()
     )
-    shown = [
-        tf.nest.map_structure(lambda leaf: leaf[0], tasks)
-        for tasks in validation.take(_NUM_PICTURES)
+    tasks = [
+        tf.nest.map_structure(lambda leaf: leaf[0], batch)
+        for batch in validation
     ]
-    monitor = f"psnr_{config.learner.inner_steps}"
+    floor, shown = constant_floor(tasks), tasks[:_NUM_PICTURES]
     training = signal.make_dataset(
         "train", config.batch_size, seed=config.seed, start=step
     )
@@ -314,6 +329,8 @@ def train(config, workdir) -> dict:
         learner.field.count_params(),
         workdir.root,
     )
+    monitor = f"val_psnr_{config.learner.inner_steps}"
+    checkpoints = Checkpoints(workdir, monitor)
     learner.fit(
         training,
         initial_epoch=step // every,
@@ -323,8 +340,10 @@ def train(config, workdir) -> dict:
         shuffle=False,  # the data set is shuffled already
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
-            StopOnDivergence(config.optimizer.learning_rate),
-            Checkpoints(workdir, f"val_{monitor}"),
+            StopOnDivergence(
+                config.optimizer.learning_rate, checkpoints, floor
+            ),
+            checkpoints,
             keras.callbacks.TensorBoard(
                 str(workdir.tensorboard), write_graph=False
             ),

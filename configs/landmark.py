@@ -18,7 +18,7 @@ from tfmetainit.configs import default
 
 def get_config(variant=""):
     config = default.get_config()
-    config.num_steps = 3_000
+    config.num_steps = 4_000
     config.batch_size = 1
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
@@ -33,18 +33,20 @@ def get_config(variant=""):
     config.signal.num_samples = 48
     config.field.name = "simplified_nerf"
     config.field.hidden_layers = 5
+    # The finest wave is as long as 3 pixels are wide.
+    config.field.max_exponent = 5.0
     config.learner.inner_steps = 4
-    config.learner.inner_lr = 0.5
+    config.learner.inner_lr = 1.0
     config.learner.step_size_gain = 30.0
-    config.learner.eval_steps = 4
-    config.optimizer.learning_rate = 5e-4
-    config.optimizer.clip_norm = 1.0
+    config.learner.eval_steps = 8
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.clip_norm = 0.1
     config.validation.every = 500
-    config.validation.num_signals = 8
+    config.validation.num_signals = 20
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 8
     config.evaluation.num_match_signals = 4
-    config.evaluation.max_match_steps = 50
+    config.evaluation.max_match_steps = 30
     config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
     config.evaluation.adam_rates = (3e-4, 1e-3, 3e-3)
     return default.apply_variant(config, variant)

@@ -26,7 +26,7 @@ def get_config(variant=""):
     config.signal.data_seed = 0
     config.signal.data_dir = ml_collections.config_dict.placeholder(str)
     config.signal.train_views = 1
-    config.signal.eval_views = (1,)
+    config.signal.eval_views = (1, 25)
     config.signal.rays_per_step = 128
     config.signal.query_rays = 256
     config.signal.num_samples = 32
@@ -49,7 +49,7 @@ def get_config(variant=""):
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 8
     config.evaluation.num_match_signals = 4
-    config.evaluation.max_match_steps = 50
+    config.evaluation.max_match_steps = 30
     config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
     config.evaluation.adam_rates = (1e-4, 3e-4, 1e-3)
     return default.apply_variant(config, variant)

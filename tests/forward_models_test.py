@@ -280,6 +280,25 @@ def test_volume_rendering_against_tensorflow_graphics():
     np.testing.assert_allclose(opacity[:, 0], alpha[..., 0], atol=1e-5)
 
 
+def test_depths_of_a_wall_and_of_nothing():
+    """An opaque wall at z = -3.2, seen along -z, and rays that miss it."""
+
+    def field(points):
+        behind = tf.cast(points[:, 2:] < -3.2, tf.float32)
+        met = behind * tf.cast(points[:, :1] < 0.5, tf.float32)
+        return tf.concat([tf.ones([len(points), 3]), 1e4 * met], axis=-1)
+
+    depths = np.linspace(2.0, 6.0, 41, dtype=np.float32)
+    rays = [[x, 0, 0, 0, 0, -1, *depths] for x in (0.0, 1.0)]
+    result = VolumeRendering(True).with_depths(field, tf.constant(rays))
+    np.testing.assert_allclose(result[:, 3], [3.3, 6.0], rtol=1e-5)
+    np.testing.assert_allclose(
+        result[:, :3],
+        VolumeRendering(True)(field, tf.constant(rays)),
+        rtol=1e-6,
+    )
+
+
 def test_many_rays_are_rendered_some_at_a_time(monkeypatch):
     rays = tf.constant(_rays(count=23))
     rendering = VolumeRendering(True)

@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import cameras, object_models, ray_casting, views
+from tfmetainit import cameras, fields, object_models, ray_casting, views
 from tfmetainit.errors import InputError
+from tfmetainit.functional import get_params
 from tfmetainit.signals import objects
+from tfmetainit.tasks import FieldLoss
 
 pytest.importorskip("tensorflow_graphics")
 
@@ -142,6 +144,35 @@ def test_without_tensorflow_graphics(data_dir, monkeypatch):
     monkeypatch.setattr(cameras.importlib, "import_module", missing)
     with pytest.raises(InputError, match="on Python 3.10 and 3.11 only"):
         _signal(data_dir).make_dataset("test", 1)
+
+
+def test_a_turntable_shows_the_object_from_all_sides(data_dir):
+    """A red ball on the x axis is near, at the right, far, at the left."""
+
+    class Ball(fields.SimplifiedNeRF):
+        def call(self, points):
+            inside = tf.reduce_sum((points - [0.8, 0.0, 0.0]) ** 2, axis=-1)
+            density = 1e3 * tf.cast(inside < 0.3, tf.float32)
+            color = tf.ones_like(points) * [1.0, 0.0, 0.0]
+            return tf.concat([color, density[..., None]], axis=-1)
+
+    signal = _signal(data_dir, num_samples=40, near=2.8, far=5.2)
+    ball = Ball(hidden_layers=1, hidden_units=4)
+    loss = FieldLoss(ball, signal.query_model)
+    params = get_params(ball)
+    frames = signal.films(loss, [params])["turntable"]
+    assert len(frames) == 24
+    assert frames[0].shape == (12, 24, 3)
+    middles, depths = [], []
+    for frame in frames[::6]:
+        view, depth = frame[:, :12], frame[:, 12:, 0]
+        red = view[..., 1] < 0.5
+        assert red.any()
+        middles.append(np.flatnonzero(red.any(axis=0)).mean())
+        depths.append(depth[red].mean())
+    # From +x, +y, -x and -y: the nearer, the whiter.
+    assert depths[0] > depths[1] > depths[2]
+    assert middles[1] < middles[0] < middles[3]
 
 
 # ---- Folders in the authors' layout -----------------------------------------

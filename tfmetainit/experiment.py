@@ -19,6 +19,7 @@ import pathlib
 
 import keras
 import ml_collections
+import tensorflow as tf
 
 from tfmetainit import fields, files, functional, initial_weights, learners
 from tfmetainit.errors import InputError, check_range
@@ -110,7 +111,8 @@ def build_optimizer(
     """Adam with linear warm-up, cosine decay and clipping of the global norm.
 
     The rate rises from 0 over `warmup_steps`, then falls along a cosine to
-    `final_fraction` of its peak at `config.num_steps`.
+    `final_fraction` of its peak at `config.num_steps`. To be called in the
+    scope of the strategy that trains with it, if there is one.
     """
     options = config.optimizer
     if not options.learning_rate > 0:
@@ -129,8 +131,10 @@ def build_optimizer(
         warmup_target=peak,
         warmup_steps=options.warmup_steps,
     )
+    # Each replica clips its share of the gradient, of which all are alike.
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     return keras.optimizers.Adam(
-        schedule, global_clipnorm=options.clip_norm or None
+        schedule, global_clipnorm=options.clip_norm / replicas or None
     )
 
 

@@ -181,13 +181,26 @@ class MetaLearner(keras.Model, abc.ABC):
             *(self.outer_gradients(task) for task in _unstack(tasks))
         )
         gradients = functional.mean(gradients)
+        # Under a tf.distribute strategy every replica has a share of the
+        # tasks. All see the mean here: what follows is then the same on each.
+        replica = tf.distribute.get_replica_context()
+        replicas = replica.num_replicas_in_sync
+        total = tf.add_n(losses)
+        if replicas > 1:
+            total, *gradients = replica.all_reduce(
+                tf.distribute.ReduceOp.MEAN, [total, *gradients]
+            )
         # A gradient that is not finite must not reach the weights. It is
         # reported as a loss that is not, on which a callback can end the run.
         norm = tf.linalg.global_norm(gradients)
-        finite = tf.math.is_finite(norm + tf.add_n(losses))
+        finite = tf.math.is_finite(norm + total)
         self._gradient_norm.update_state(norm)
+        # Keras's optimizers sum over the replicas what they are given.
         self.optimizer.apply(
-            [tf.where(finite, g, tf.zeros_like(g)) for g in gradients],
+            [
+                tf.where(finite, g / replicas, tf.zeros_like(g))
+                for g in gradients
+            ],
             self.trainable_variables,
         )
         for loss, loss_before in zip(losses, losses_before):

@@ -109,16 +109,21 @@ def draw_curves(axis, curves, levels):
     axis.grid(alpha=0.3)
 
 
-def save_film(path, frames, milliseconds=80):
+def save_film(path, frames, milliseconds=80, scale=3):
     """Saves a film as a GIF that repeats itself.
 
     Args:
         path: the file, replaced atomically.
         frames: images `[height, width, 3]` of one size, in [0, 1].
         milliseconds: how long one is shown.
+        scale: side of the square that a pixel is drawn as.
     """
     first, *others = (
-        Image.fromarray(np.uint8(np.round(255.0 * np.clip(frame, 0.0, 1.0))))
+        Image.fromarray(
+            np.uint8(np.round(255.0 * np.clip(frame, 0.0, 1.0)))
+            .repeat(scale, axis=0)
+            .repeat(scale, axis=1)
+        )
         for frame in frames
     )
     with files.atomic_path(path) as temporary:

@@ -148,7 +148,7 @@ def folder_source(
     """
     root = pathlib.Path(folder)
     content = files.read_json(root / splits)
-    names = {}
+    paths, ranges = [], {}
     for split, key in zip(SPLITS, ("train", "val", "test")):
         of_split = content.get(key) if isinstance(content, dict) else None
         if (
@@ -160,16 +160,18 @@ def folder_source(
                 "A file of splits must map train, val and test to lists of "
                 f"names. Received: {root / splits}, whose {key} is not one"
             )
+        first = len(paths)
         for name in of_split:
-            if not (root / name / _TRANSFORMS).is_file():
+            paths.append(root / name / _TRANSFORMS)
+            if not paths[-1].is_file():
                 raise InputError(
                     f"{root / splits} names the object {name}, but there is no "
-                    f"file {root / name / _TRANSFORMS}."
+                    f"file {paths[-1]}."
                 )
-        names[split] = of_split
+        ranges[split] = (first, len(paths))
 
-    def read(name):
-        path = root / name.decode() / _TRANSFORMS
+    def read(index):
+        path = paths[index]
         pictures, poses, angle = read_transforms(path, resolution, NUM_VIEWS)
         if len(pictures) < NUM_VIEWS:
             raise InputError(
@@ -183,11 +185,11 @@ def folder_source(
         )
 
     def load(split):
-        return tf.data.Dataset.from_tensor_slices(names[split])
+        return tf.data.Dataset.range(*ranges[split])
 
-    def decode(name):
+    def decode(index):
         pictures, poses, focal = tf.numpy_function(
-            read, [name], (tf.float32, tf.float32, tf.float32), stateful=False
+            read, [index], (tf.float32,) * 3, stateful=False
         )
         return _centred(
             tf.ensure_shape(pictures, [NUM_VIEWS, resolution, resolution, 3]),

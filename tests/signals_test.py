@@ -14,7 +14,8 @@ from PIL import Image
 from tfmetainit import folder_images, image_signals, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.generated_images import GeneratedConfig
-from tfmetainit.image_signals import ImageSignal, ImageSource
+from tfmetainit.image_signals import ImageSignal
+from tfmetainit.pipelines import SPLITS, Source
 from tfmetainit.signals import image_folder, images, sdf, text
 from tfmetainit.tasks import psnr_from_mse
 
@@ -184,7 +185,7 @@ def _toy_signal(points_per_step=7, count=5):
             for i in range(count)
         ]
     ).astype(np.float32)
-    source = ImageSource(
+    source = Source(
         lambda split: tf.data.Dataset.from_tensor_slices(stack),
         lambda image: image,
     )
@@ -230,6 +231,27 @@ def test_start_goes_on_where_a_run_was_stopped():
     rest = _take(signal.make_dataset("train", 2, seed=3, start=4), 3)
     for a, b in zip(tf.nest.flatten(whole[4:]), tf.nest.flatten(rest)):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_shards_are_together_the_whole(start):
+    """Of each batch of four, two workers make two tasks each."""
+    signal = _toy_signal()
+    whole = _take(signal.make_dataset("train", 4, seed=3, start=start), 5)
+    shares = [
+        _take(
+            signal.make_dataset(
+                "train", 2, seed=3, start=start, shard=(index, 2)
+            ),
+            5,
+        )
+        for index in (0, 1)
+    ]
+    for batch, even, odd in zip(whole, *shares):
+        leaves = zip(*map(tf.nest.flatten, (batch, even, odd)))
+        for all_four, one, other in leaves:
+            np.testing.assert_array_equal(all_four[::2], one)
+            np.testing.assert_array_equal(all_four[1::2], other)
 
 
 def test_evaluation_uses_all_pixels_in_order():
@@ -384,10 +406,10 @@ def test_a_file_keeps_its_split():
     names = [f"photo_{i}.jpg" for i in range(2000)]
     share = {
         split: sum(folder_images.split_of(n) == split for n in names) / 2000
-        for split in image_signals.SPLITS
+        for split in SPLITS
     }
     np.testing.assert_allclose(
-        [share[s] for s in image_signals.SPLITS], [0.8, 0.1, 0.1], atol=0.03
+        [share[s] for s in SPLITS], [0.8, 0.1, 0.1], atol=0.03
     )
 
 

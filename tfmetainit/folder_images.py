@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tfmetainit import pixels
 from tfmetainit.errors import InputError
-from tfmetainit.image_signals import SPLITS, ImageSource
+from tfmetainit.pipelines import SPLITS, Source
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -38,7 +38,7 @@ def read_folder(
     suffixes: Collection[str],
     read: Callable[[pathlib.Path], np.ndarray],
     channels: int,
-) -> ImageSource:
+) -> Source:
     """Reads all images of a folder and the folders below it.
 
     Args:
@@ -101,7 +101,7 @@ def read_folder(
     )
 
 
-def array_source(images: dict[str, np.ndarray]) -> ImageSource:
+def array_source(images: dict[str, np.ndarray]) -> Source:
     """A source of images in memory.
 
     Args:
@@ -116,4 +116,4 @@ def array_source(images: dict[str, np.ndarray]) -> ImageSource:
         largest = 1.0 if image.dtype.is_floating else _MAX_16_BIT
         return tf.cast(image, tf.float32) / largest
 
-    return ImageSource(load, decode)
+    return Source(load, decode)

@@ -14,12 +14,9 @@ import tensorflow_datasets as tfds
 
 from tfmetainit import files
 from tfmetainit.errors import InputError, check_range
-from tfmetainit.image_signals import (
-    ImageSignal,
-    ImageSource,
-    tfds_images,
-)
+from tfmetainit.image_signals import ImageSignal, tfds_images
 from tfmetainit.kinds import MAX_RESOLUTION
+from tfmetainit.pipelines import Source
 
 _MAX_SIGNALS = 10_000_000
 
@@ -157,7 +154,7 @@ def generated_source(
     num_eval=500,
     data_seed=0,
     data_dir=None,
-) -> Callable[[], ImageSource]:
+) -> Callable[[], Source]:
     """What opens the images of a builder, generating them if need be.
 
     Args:

@@ -3,18 +3,15 @@
 `tfmetainit.pixels` states the convention of the coordinates.
 """
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfmetainit import pixels
-from tfmetainit.errors import InputError, check_range
+from tfmetainit.errors import check_range
 from tfmetainit.kinds import MAX_RESOLUTION, ImageKind
-from tfmetainit.tasks import Observations, SignalClass, Task
-
-SPLITS = ("train", "validation", "test")
+from tfmetainit.pipelines import Source, SourcedSignal
+from tfmetainit.tasks import Observations, Task
 
 
 def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
@@ -38,26 +35,11 @@ def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
     return tf.ensure_shape(resized, [resolution, resolution, image.shape[-1]])
 
 
-class ImageSource(NamedTuple):
-    """Where images come from.
-
-    Attributes:
-        load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
-            takes, in a fixed order. It is shuffled as it comes, so encoded
-            images keep shuffling and skipping cheap.
-        decode: maps an element to floats in [0, 1], `[height, width, 3]`.
-    """
-
-    load: Callable[[str], tf.data.Dataset]
-    decode: Callable[[tf.Tensor], tf.Tensor]
-
-
-class ImageSignal(SignalClass):
+class ImageSignal(SourcedSignal):
     """A class of square RGB images.
 
     Args:
-        open_source: returns the `ImageSource`. It is called when a data set is
-            first asked for: fitting one file needs none of the class's images.
+        open_source: returns the `Source` of images `[height, width, 3]`.
         resolution: side of the images in pixels; others are centre-cropped
             and resized.
         inner_steps: number of inner steps for which training draws points.
@@ -72,7 +54,7 @@ class ImageSignal(SignalClass):
 
     def __init__(
         self,
-        open_source: Callable[[], ImageSource],
+        open_source: Callable[[], Source],
         *,
         resolution: int,
         inner_steps: int = 2,
@@ -81,46 +63,20 @@ class ImageSignal(SignalClass):
     ):
         check_range("config.signal.resolution", resolution, 2, MAX_RESOLUTION)
         check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
-        self._open_source = open_source
+        super().__init__(open_source, shuffle_buffer)
         self.resolution = resolution
         self.inner_steps = inner_steps
         self.points_per_step = points_per_step
-        self.shuffle_buffer = shuffle_buffer
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.kind = ImageKind(resolution)
 
-    @functools.cached_property
-    def _source(self):
-        return self._open_source()
-
-    def make_dataset(self, split, batch_size, seed=0, start=0):
-        if split not in SPLITS:
-            raise InputError(
-                f"`split` must be one of {SPLITS}. Received: split={split!r}"
-            )
-        dataset = self._source.load(split)
-        random_points = split == "train" and self.points_per_step > 0
-        if split == "train":
-            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
-        dataset = dataset.skip(start * batch_size)
-        # The running index makes the points a function of seed and position,
-        # whatever runs in parallel and wherever a run was resumed.
-        dataset = tf.data.Dataset.zip(
-            tf.data.Dataset.counter(start * batch_size), dataset
-        )
-
-        def element(index, raw):
-            image = crop_and_resize(self._source.decode(raw), self.resolution)
-            values = tf.reshape(image, [-1, self.value_dims])
-            if random_points:
-                return self._random_task(values, tf.stack([seed, index]))
-            return self.whole_task(values)
-
-        return (
-            dataset.map(element, num_parallel_calls=2)
-            .batch(batch_size, drop_remainder=True)
-            .prefetch(2)
-        )
+    def make_task(self, split, signal, index, seed):
+        del index
+        image = crop_and_resize(signal, self.resolution)
+        values = tf.reshape(image, [-1, self.value_dims])
+        if split == "train" and self.points_per_step:
+            return self._random_task(values, seed)
+        return self.whole_task(values)
 
     def whole_task(self, values) -> Task:
         """The task with all pixels `[R * R, 3]` as support and query."""
@@ -144,7 +100,7 @@ class ImageSignal(SignalClass):
         )
 
 
-def tfds_images(builder, splits: dict[str, str]) -> ImageSource:
+def tfds_images(builder, splits: dict[str, str]) -> Source:
     """The images of a TFDS builder.
 
     Args:
@@ -166,4 +122,4 @@ def tfds_images(builder, splits: dict[str, str]) -> ImageSource:
         image = feature.decode_example(encoded)
         return tf.image.convert_image_dtype(image, tf.float32)
 
-    return ImageSource(load, decode)
+    return Source(load, decode)

@@ -149,7 +149,12 @@ class SignalClass(abc.ABC):
 
     @abc.abstractmethod
     def make_dataset(
-        self, split: str, batch_size: int, seed: int = 0, start: int = 0
+        self,
+        split: str,
+        batch_size: int,
+        seed: int = 0,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Batches of `Task`, every random number drawn from `seed`.
 
@@ -160,6 +165,10 @@ class SignalClass(abc.ABC):
             seed: integer.
             start: number of batches to skip, at less cost than making them:
                 where a resumed run goes on.
+            shard: (index, number) of a share: of the tasks, in their order,
+                every `number`-th. Batches of all shares of one `start` and
+                `batch_size` are together the tasks of batches `number` times
+                as large.
         """
 
     def conditions(self) -> dict[str, "SignalClass"]:

@@ -7,7 +7,6 @@ step, and those of others are scored. Inputs are rays as
 """
 
 import abc
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,9 +17,8 @@ from tfmetainit import cameras, functional
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.forward_models import VolumeRendering
 from tfmetainit.kinds import MAX_RESOLUTION
-from tfmetainit.tasks import FieldLoss, Observations, SignalClass, Task
-
-SPLITS = ("train", "validation", "test")
+from tfmetainit.pipelines import Source, SourcedSignal
+from tfmetainit.tasks import FieldLoss, Observations, Task
 
 
 class Views(NamedTuple):
@@ -42,19 +40,6 @@ class Views(NamedTuple):
     bounds: tf.Tensor
 
 
-class ViewSource(NamedTuple):
-    """Where signals come from.
-
-    Attributes:
-        load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
-            takes, in a fixed order.
-        decode: maps an element to its `Views`.
-    """
-
-    load: Callable[[str], tf.data.Dataset]
-    decode: Callable[..., Views]
-
-
 class Region(NamedTuple):
     """Which pixels of a signal's views: ends are exclusive."""
 
@@ -64,11 +49,11 @@ class Region(NamedTuple):
     last_column: int
 
 
-class ViewSignal(SignalClass):
+class ViewSignal(SourcedSignal):
     """Base of the classes that are observed through rays.
 
     Args:
-        open_source: returns the `ViewSource`.
+        open_source: returns the `Source` of `Views`.
         resolution: R, the side of the views in pixels.
         rays_per_step: number of rays drawn for each inner step.
         query_rays: number of rays scored in training.
@@ -89,7 +74,7 @@ class ViewSignal(SignalClass):
 
     def __init__(
         self,
-        open_source: Callable[[], ViewSource],
+        open_source: Callable[[], Source],
         *,
         resolution: int,
         rays_per_step: int,
@@ -111,14 +96,18 @@ class ViewSignal(SignalClass):
             ("eval_batches", eval_batches, 1, 2**16),
         ):
             check_range(f"config.signal.{name}", value, low, high)
-        self._open_source = open_source
+
+        def open_after_check():
+            cameras.perspective()  # known to be missing before data are made
+            return open_source()
+
+        super().__init__(open_after_check, shuffle_buffer)
         self.resolution = resolution
         self.rays_per_step = rays_per_step
         self.query_rays = query_rays
         self.num_samples = num_samples
         self.inner_steps = inner_steps
         self.eval_batches = eval_batches
-        self.shuffle_buffer = shuffle_buffer
         self.convention = convention
         self.observations_per_chunk = rays_per_step
         self.support_model = VolumeRendering(white_background, last_interval)
@@ -128,51 +117,24 @@ class ViewSignal(SignalClass):
     def regions(self, split: str) -> tuple[Region, Region]:
         """What is observed and what is scored, in tasks of a split."""
 
-    @functools.cached_property
-    def _source(self) -> ViewSource:
-        return self._open_source()
-
-    def make_dataset(self, split, batch_size, seed=0, start=0):
-        if split not in SPLITS:
-            raise InputError(
-                f"`split` must be one of {SPLITS}. Received: split={split!r}"
-            )
-        cameras.perspective()  # known to be missing before data are made
-        dataset = self._source.load(split)
-        training = split == "train"
-        if training:
-            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
-        dataset = dataset.skip(start * batch_size)
-        # The running index makes the rays a function of seed and position.
-        dataset = tf.data.Dataset.zip(
-            tf.data.Dataset.counter(start * batch_size), dataset
-        )
+    def make_task(self, split, signal, index, seed):
+        del index
         observed, scored = self.regions(split)
+        training = split == "train"
+        seeds = tf.random.split(seed, 2)
         batches = self.inner_steps if training else self.eval_batches
-
-        def element(index, raw):
-            of_signal = self._source.decode(raw)
-            seeds = tf.random.split(tf.stack([seed, index]), 2)
-            support = self._random_rays(
-                of_signal, observed, batches, self.rays_per_step, seeds[0]
-            )
-            if not training:
-                return Task(support, self._all_rays(of_signal, scored))
-            query = self._random_rays(
-                of_signal, scored, 1, self.query_rays, seeds[1]
-            )
-            return Task(support, Observations(query.inputs[0], query.values[0]))
-
-        return (
-            dataset.map(element, num_parallel_calls=2)
-            .batch(batch_size, drop_remainder=True)
-            .prefetch(2)
+        support = self._random_rays(
+            signal, observed, batches, self.rays_per_step, seeds[0]
         )
+        if not training:
+            return Task(support, self._all_rays(signal, scored))
+        query = self._random_rays(signal, scored, 1, self.query_rays, seeds[1])
+        return Task(support, Observations(query.inputs[0], query.values[0]))
 
     def first_views(self, split: str, count: int) -> list[Views]:
         """The views of up to `count` signals of a split."""
-        dataset = self._source.load(split).take(count)
-        return [self._source.decode(raw) for raw in dataset]
+        dataset = self.source.load(split).take(count)
+        return [self.source.decode(raw) for raw in dataset]
 
     def rays(self, pixels, pose, of_signal: Views, depths) -> tf.Tensor:
         """Rays `[n, 6 + S]` of pixels (row, column) `[n, 2]`.

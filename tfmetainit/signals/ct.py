@@ -31,13 +31,10 @@ from tfmetainit.generated_images import (
     GeneratedImages,
     generated_source,
 )
-from tfmetainit.image_signals import (
-    SPLITS,
-    ImageSource,
-    crop_and_resize,
-)
+from tfmetainit.image_signals import crop_and_resize
 from tfmetainit.kinds import MAX_RESOLUTION, SliceKind
-from tfmetainit.tasks import Observations, SignalClass, Task
+from tfmetainit.pipelines import Source, SourcedSignal
+from tfmetainit.tasks import Observations, Task
 from tfmetainit.tomography import MAX_VIEWS, even_angles, slice_coords
 
 _LOGGER = logging.getLogger("tfmetainit")
@@ -124,11 +121,11 @@ class Phantoms(GeneratedImages):
         return np.uint16(np.round(_MAX_16_BIT * image))[..., None]
 
 
-class CT(SignalClass):
+class CT(SourcedSignal):
     """Slices observed through parallel-beam projections.
 
     Args:
-        open_source: returns the `ImageSource` of images `[R, R, 1]`.
+        open_source: returns the `Source` of images `[R, R, 1]`.
         resolution: R, the side of the slices in pixels.
         train_views: numbers of views of training tasks: one of them is drawn
             for each task, with as many random angles in [0, pi).
@@ -169,47 +166,21 @@ class CT(SignalClass):
                 raise ValueError(f"`{name}` must name at least one number")
             for views in counts:
                 check_range(f"config.signal.{name}", views, 1, MAX_VIEWS)
-        self._open_source = open_source
+        super().__init__(open_source, shuffle_buffer)
         self.resolution = resolution
         self.train_views = tuple(train_views)
         self.eval_views = tuple(eval_views)
         self.points_per_step = points_per_step
-        self.shuffle_buffer = shuffle_buffer
         self.support_model = ParallelBeam(resolution, interpolation)
         self.coords = slice_coords(resolution)
         self.kind = SliceKind(resolution, interpolation, max(eval_views))
 
-    @functools.cached_property
-    def _source(self) -> ImageSource:
-        return self._open_source()
-
-    def make_dataset(self, split, batch_size, seed=0, start=0):
-        if split not in SPLITS:
-            raise InputError(
-                f"`split` must be one of {SPLITS}. Received: split={split!r}"
-            )
-        dataset = self._source.load(split)
-        training = split == "train"
-        if training:
-            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
-        dataset = dataset.skip(start * batch_size)
-        # The running index makes the angles a function of seed and position.
-        dataset = tf.data.Dataset.zip(
-            tf.data.Dataset.counter(start * batch_size), dataset
-        )
-
-        def element(index, raw):
-            image = crop_and_resize(self._source.decode(raw), self.resolution)
-            values = tf.reshape(image, [-1, 1])
-            if training:
-                return self._random_task(values, tf.stack([seed, index]))
-            return self.task(values, self._even_angles(index))
-
-        return (
-            dataset.map(element, num_parallel_calls=2)
-            .batch(batch_size, drop_remainder=True)
-            .prefetch(2)
-        )
+    def make_task(self, split, signal, index, seed):
+        image = crop_and_resize(signal, self.resolution)
+        values = tf.reshape(image, [-1, 1])
+        if split == "train":
+            return self._random_task(values, seed)
+        return self.task(values, self._even_angles(index))
 
     def task(self, values, angles) -> Task:
         """The task of one slice `[R * R, 1]` seen at some angles `[views]`."""
@@ -273,7 +244,7 @@ class CT(SignalClass):
         return {"Filtered back-projection": image.reshape(-1, 1)}
 
 
-def read_pickle(path: str) -> ImageSource:
+def read_pickle(path: str) -> Source:
     """Reads the data set of the paper's authors, `ct_256.pkl`.
 
     A mapping with "data_train" and "data_test", arrays `[n, height, width]` in

@@ -30,12 +30,11 @@ from tfmetainit.generated_images import (
     GeneratedSignals,
 )
 from tfmetainit.kinds import ViewsKind
+from tfmetainit.pipelines import SPLITS, Source
 from tfmetainit.view_signals import (
-    SPLITS,
     Region,
     Views,
     ViewSignal,
-    ViewSource,
     check_bounds,
 )
 from tfmetainit.views import focal_length, orbit, read_transforms
@@ -97,7 +96,7 @@ EMBEDDED = {builder.KIND: builder for builder in (Chairs, Lamps, Cars)}
 
 def embedded_source(
     kind, resolution, of_source, near: float, far: float
-) -> ViewSource:
+) -> Source:
     """The objects of one of `EMBEDDED`, generated unless they are there."""
     config = GeneratedConfig(
         resolution,
@@ -125,12 +124,12 @@ def embedded_source(
         focal = focal_length(resolution, object_models.CAMERA_ANGLE)
         return _centred(on_white(views), example["poses"], focal, near, far)
 
-    return ViewSource(load, decode)
+    return Source(load, decode)
 
 
 def folder_source(
     folder: str, splits: str, resolution: int, near: float, far: float
-) -> ViewSource:
+) -> Source:
     """Objects in the layout of the paper's authors.
 
     `{class}_splits.json` maps "train", "val" and "test" to names; each names a
@@ -199,7 +198,7 @@ def folder_source(
             far,
         )
 
-    return ViewSource(load, decode)
+    return Source(load, decode)
 
 
 def _centred(images, poses, focal, near, far) -> Views:
@@ -225,7 +224,7 @@ class Objects(ViewSignal):
     """Objects observed through the rays of some of their views.
 
     Args:
-        open_source: maps `near` and `far` to the `ViewSource`.
+        open_source: maps `near` and `far` to the `Source` of `Views`.
         resolution: R, the side of the views in pixels.
         train_views: number of views that a training task is observed through.
         eval_views: numbers of views that validation and test objects are
@@ -245,7 +244,7 @@ class Objects(ViewSignal):
 
     def __init__(
         self,
-        open_source: Callable[[float, float], ViewSource],
+        open_source: Callable[[float, float], Source],
         *,
         resolution: int,
         train_views: int = 25,

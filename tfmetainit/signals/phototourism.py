@@ -27,7 +27,8 @@ from tfmetainit.generated_images import (
 )
 from tfmetainit.kinds import LandmarkKind
 from tfmetainit.photo_collections import read_collection
-from tfmetainit.view_signals import Region, Views, ViewSignal, ViewSource
+from tfmetainit.pipelines import Source
+from tfmetainit.view_signals import Region, Views, ViewSignal
 
 _NUM_TEST = 20
 _NUM_VALIDATION = 5
@@ -59,7 +60,7 @@ class Landmark(GeneratedSignals):
         }
 
 
-def embedded_source(resolution, of_source) -> ViewSource:
+def embedded_source(resolution, of_source) -> Source:
     """Photographs of `Landmark`, generated unless they are there."""
     config = GeneratedConfig(
         resolution,
@@ -81,10 +82,10 @@ def embedded_source(resolution, of_source) -> ViewSource:
             tf.constant([landmark_model.NEAR, landmark_model.FAR], tf.float32),
         )
 
-    return ViewSource(load, decode)
+    return Source(load, decode)
 
 
-def folder_source(folder: str, kind: LandmarkKind) -> ViewSource:
+def folder_source(folder: str, kind: LandmarkKind) -> Source:
     """The photographs of a collection in a folder.
 
     Raises:
@@ -133,7 +134,7 @@ def folder_source(folder: str, kind: LandmarkKind) -> ViewSource:
             tf.ensure_shape(bounds, [2]),
         )
 
-    return ViewSource(load, decode)
+    return Source(load, decode)
 
 
 class Photographs(ViewSignal):

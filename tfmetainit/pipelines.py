@@ -1,0 +1,87 @@
+"""From a source of signals to batches of tasks.
+
+What all classes of signals share: an order that depends on the seed alone, a
+running index from which each task draws its random numbers, whatever runs in
+parallel and wherever a run was resumed, and the shares of several workers.
+"""
+
+import abc
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfmetainit.errors import InputError
+from tfmetainit.tasks import SignalClass, Task
+
+SPLITS = ("train", "validation", "test")
+
+
+class Source(NamedTuple):
+    """Where signals come from.
+
+    Attributes:
+        load: maps a split to a finite `tf.data.Dataset` of whatever `decode`
+            takes, in a fixed order. It is shuffled as it comes, so encoded
+            signals keep shuffling and skipping cheap.
+        decode: maps an element to a signal: for image classes floats in
+            [0, 1], `[height, width, channels]`; for those that are observed
+            through rays `view_signals.Views`.
+    """
+
+    load: Callable[[str], tf.data.Dataset]
+    decode: Callable[[Any], Any]
+
+
+class SourcedSignal(SignalClass):
+    """A class whose tasks are made of a source's signals, one of each.
+
+    Args:
+        open_source: returns the `Source`. It is called when a data set is
+            first asked for: fitting one file needs none of the class's data.
+        shuffle_buffer: number of encoded signals shuffled at a time.
+    """
+
+    def __init__(self, open_source: Callable[[], Source], shuffle_buffer: int):
+        self._open_source = open_source
+        self.shuffle_buffer = shuffle_buffer
+
+    @functools.cached_property
+    def source(self) -> Source:
+        return self._open_source()
+
+    @abc.abstractmethod
+    def make_task(self, split: str, signal, index, seed) -> Task:
+        """The task of one signal, without a batch axis; runs in a pipeline.
+
+        Args:
+            split: one of `SPLITS`.
+            signal: what the source's `decode` gives.
+            index: int64 scalar, the running index of the task.
+            seed: int64 `[2]`, of the task's random numbers.
+        """
+
+    def make_dataset(self, split, batch_size, seed=0, start=0, shard=(0, 1)):
+        if split not in SPLITS:
+            raise InputError(
+                f"`split` must be one of {SPLITS}. Received: split={split!r}"
+            )
+        dataset = self.source.load(split)
+        if split == "train":
+            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
+        index, number = shard
+        first = start * batch_size * number
+        dataset = tf.data.Dataset.zip(
+            tf.data.Dataset.counter(first), dataset.skip(first)
+        ).shard(number, index)
+
+        def element(index, raw):
+            signal = self.source.decode(raw)
+            return self.make_task(split, signal, index, tf.stack([seed, index]))
+
+        return (
+            dataset.map(element, num_parallel_calls=2)
+            .batch(batch_size, drop_remainder=True)
+            .prefetch(2)
+        )

@@ -16,7 +16,7 @@ from tfmetainit.configs import default
 
 def get_config(variant=""):
     config = default.get_config()
-    config.num_steps = 5_000
+    config.num_steps = 3_000
     config.batch_size = 1
     config.signal.name = "objects"
     config.signal.kind = "chairs"

@@ -237,7 +237,9 @@ def test_a_diverging_inner_loop_stops_the_run(data_dir, tmp_path):
 
 
 def test_what_counts_as_diverging(data_dir, tmp_path):
-    checkpoints = train.Checkpoints(Workdir(tmp_path), "val_psnr_2")
+    checkpoints = train.Checkpoints(
+        Workdir(tmp_path), Workdir(tmp_path), "val_psnr_2"
+    )
     checkpoints.best = 15.0
     callback = train.StopOnDivergence(0.1, checkpoints, floor=14.2)
     learner = experiment.build_learner(

@@ -34,8 +34,8 @@ from tfmetainit.initial_weights import AdamFit
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import (
     Observations,
-    Task,
     constant_floor,
+    first_tasks,
     psnr_from_mse,
 )
 
@@ -343,22 +343,6 @@ def baselines(learner: MetaLearner, signal, options, seed) -> dict[str, Params]:
     starts["Matched"] = fit_to(tf.stack(outputs))
     starts["Shuffled"] = initial_weights.shuffled(learned, seed)
     return starts
-
-
-def first_tasks(signal, split, count) -> list[Task]:
-    """Up to `count` tasks of a split, without a batch axis."""
-    dataset = signal.make_dataset(split, 1).take(count)
-    tasks = [
-        tf.nest.map_structure(lambda leaf: leaf[0], batch) for batch in dataset
-    ]
-    if not tasks:
-        raise InputError(f"The {split} split of the class holds no signal.")
-    if len(tasks) < count:
-        _LOGGER.info(
-            "The %s split holds %d of the %d signals asked for",
-            *(split, len(tasks), count),
-        )
-    return tasks
 
 
 def _mean_values(signal):

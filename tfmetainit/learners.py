@@ -176,6 +176,13 @@ class MetaLearner(keras.Model, abc.ABC):
         # Of a projection, the support's loss is no measure of the query's.
         return self.query_loss(functional.get_params(self.field), task.query)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing: all is built.
+
+        Under a strategy, Keras would take a batch of the data to build with,
+        and what is shuffled would come in another order after that.
+        """
+
     def train_step(self, tasks: Task):
         gradients, losses, losses_before = zip(
             *(self.outer_gradients(task) for task in _unstack(tasks))
@@ -208,15 +215,9 @@ class MetaLearner(keras.Model, abc.ABC):
             self._loss.update_state(loss)
             self._loss_before.update_state(loss_before)
             self._psnr.update_state(psnr_from_mse(loss))
-        return {
-            m.name: m.result()
-            for m in (
-                self._loss,
-                self._loss_before,
-                self._psnr,
-                self._gradient_norm,
-            )
-        }
+        return self._results(
+            self._loss, self._loss_before, self._psnr, self._gradient_norm
+        )
 
     def test_step(self, tasks: Task):
         params = functional.get_params(self.field)
@@ -226,7 +227,18 @@ class MetaLearner(keras.Model, abc.ABC):
             for psnr, adapted in zip(self._psnr_at, trajectory):
                 loss = self.query_loss(adapted, task.query)
                 psnr.update_state(psnr_from_mse(loss))
-        return {m.name: m.result() for m in self._psnr_at}
+        return self._results(*self._psnr_at)
+
+    def _results(self, *metrics):
+        """What a step reports: the values of some metrics, by their names."""
+        results = {metric.name: metric.result() for metric in metrics}
+        strategy = self.distribute_strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            here = len(strategy.extended.worker_devices)
+            if here < strategy.num_replicas_in_sync:
+                # Of several workers' results, Keras reduces the first axis too.
+                results = {name: r[None] for name, r in results.items()}
+        return results
 
     def predict_step(self, tasks: Task):
         """Query predictions `[batch, m, c]` after the inner loop."""

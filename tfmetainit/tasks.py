@@ -14,6 +14,7 @@ user's that holds observations only, the query's values are None.
 
 import abc
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from tfmetainit.errors import InputError
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
 from tfmetainit.kinds import Kind
+
+_LOGGER = logging.getLogger("tfmetainit")
 
 
 class Observations(NamedTuple):
@@ -255,3 +258,23 @@ class SignalClass(abc.ABC):
             width,
             view,
         )
+
+
+def first_tasks(signal: SignalClass, split: str, count: int) -> list[Task]:
+    """Up to `count` tasks of a split, without a batch axis.
+
+    Raises:
+        InputError: if there is none.
+    """
+    dataset = signal.make_dataset(split, 1).take(count)
+    tasks = [
+        tf.nest.map_structure(lambda leaf: leaf[0], batch) for batch in dataset
+    ]
+    if not tasks:
+        raise InputError(f"The {split} split of the class holds no signal.")
+    if len(tasks) < count:
+        _LOGGER.info(
+            "The %s split holds %d of the %d signals asked for",
+            *(split, len(tasks), count),
+        )
+    return tasks

@@ -10,10 +10,12 @@ Any field of the config can be set on the command line:
 again resumes a run that was stopped; `tensorboard --logdir=runs` shows it.
 """
 
+import contextlib
 import json
 import logging
 import math
 import sys
+import tempfile
 import time
 
 from absl import flags
@@ -26,14 +28,14 @@ cli.quiet_tensorflow()
 import keras
 import tensorflow as tf
 
-from tfmetainit import experiment, files, functional, pictures
+from tfmetainit import distribution, experiment, files, functional, pictures
 from tfmetainit.errors import (
     InputError,
     TrainingDivergedError,
     check_range,
 )
 from tfmetainit.experiment import Workdir
-from tfmetainit.tasks import constant_floor
+from tfmetainit.tasks import constant_floor, first_tasks
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -140,16 +142,23 @@ class Checkpoints(keras.callbacks.Callback):
     The best is by the validation PSNR after the trained number of inner
     steps. It is written before the last: a run that is killed between the two
     repeats the epoch and writes the same best again.
+
+    Args:
+        workdir: of the run, whose best score so far is read.
+        output: where checkpoints are written; of all but one worker of
+            several, another.
+        monitor: name of the score.
     """
 
-    def __init__(self, workdir: Workdir, monitor: str):
+    def __init__(self, workdir: Workdir, output: Workdir, monitor: str):
         super().__init__()
-        self._workdir = workdir
+        self._output = output
         self.monitor = monitor
-        self.best = -math.inf
+        self.best, self.best_step = -math.inf, None
         # Without a last checkpoint the run starts afresh, and so does its best.
         if workdir.last.is_file() and workdir.best_record.is_file():
-            self.best = files.read_json(workdir.best_record)["psnr"]
+            record = files.read_json(workdir.best_record)
+            self.best, self.best_step = record["psnr"], record["step"]
 
     def _save(self, path):
         with files.atomic_path(path) as temporary:
@@ -158,14 +167,14 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         psnr = float(logs[self.monitor])
         if psnr >= self.best:
-            self.best = psnr
-            self._save(self._workdir.best)
             step = int(self.model.optimizer.iterations.numpy())
+            self.best, self.best_step = psnr, step
+            self._save(self._output.best)
             files.write_json(
-                self._workdir.best_record,
+                self._output.best_record,
                 {"step": step, "metric": self.monitor, "psnr": psnr},
             )
-        self._save(self._workdir.last)
+        self._save(self._output.last)
 
 
 class Reconstructions(keras.callbacks.Callback):
@@ -271,13 +280,15 @@ def _flatten(tree, prefix=""):
     return flat
 
 
-def train(config, workdir) -> dict:
+def train(config, workdir, strategy: str = "one_device") -> dict:
     """Meta-trains the initial weights of a config.
 
     Args:
         config: `ml_collections.ConfigDict` as in configs/default.py.
         workdir: path of the run's folder; one that holds an unfinished run of
             the same config is resumed.
+        strategy: one of `distribution.STRATEGIES`. Several workers call this
+            with the same arguments, and see one workdir.
 
     Returns:
         A summary: "step", "seconds" and "cpu_seconds" (of this call),
@@ -290,10 +301,95 @@ def train(config, workdir) -> dict:
     """
     started, cpu_started = time.monotonic(), time.process_time()
     _check(config)
+    strategy = distribution.make_strategy(strategy)
+    replicas = strategy.num_replicas_in_sync
+    for name, count in (
+        ("batch_size", config.batch_size),
+        ("validation.num_signals", config.validation.num_signals),
+    ):
+        distribution.check_divisible(strategy, name, count)
     keras.utils.set_random_seed(config.seed)
     workdir = Workdir(workdir)
     _check_same_run(config, workdir)
     signal = experiment.build_signal(config)
+    with strategy.scope():
+        learner = _build_learner(config, workdir, signal)
+    step = int(learner.optimizer.iterations.numpy())
+    if step:
+        _LOGGER.info("Resuming %s at outer step %d", workdir.root, step)
+
+    every = config.validation.every
+    num_validated = config.validation.num_signals
+    tasks = first_tasks(signal, "validation", num_validated)
+    distribution.check_divisible(strategy, "validation.num_signals", len(tasks))
+    # Only now, when all that can be wrong with a config has been built.
+    chief = distribution.is_chief(strategy)
+    if chief:
+        _create_workdir(config, workdir)
+    _LOGGER.info(
+        "Training %d parameters on %d device%s; output goes to %s",
+        learner.field.count_params(),
+        replicas,
+        "s" if replicas > 1 else "",
+        workdir.root,
+    )
+    monitor = f"val_psnr_{config.learner.inner_steps}"
+    with contextlib.ExitStack() as stack:
+        # Every worker takes part in reading what is distributed; what those
+        # write who are not the chief is thrown away.
+        output = workdir
+        if not chief:
+            folder = tempfile.TemporaryDirectory()
+            output = Workdir(stack.enter_context(folder))
+            output.last.parent.mkdir()
+        checkpoints = Checkpoints(workdir, output, monitor)
+        learner.fit(
+            distribution.distribute(
+                strategy,
+                signal,
+                "train",
+                config.batch_size,
+                seed=config.seed,
+                start=step,
+            ),
+            initial_epoch=step // every,
+            epochs=config.num_steps // every,
+            steps_per_epoch=every,
+            validation_data=distribution.distribute(
+                strategy, signal, "validation", replicas, count=len(tasks)
+            ),
+            validation_steps=len(tasks) // replicas,
+            shuffle=False,  # the data set is shuffled already
+            verbose=_verbosity(chief),
+            callbacks=[
+                StopOnDivergence(
+                    config.optimizer.learning_rate,
+                    checkpoints,
+                    constant_floor(tasks),
+                ),
+                checkpoints,
+                keras.callbacks.TensorBoard(
+                    str(output.tensorboard), write_graph=False
+                ),
+                Reconstructions(
+                    output,
+                    signal,
+                    tasks[:_NUM_PICTURES],
+                    config.learner.inner_steps,
+                ),
+            ],
+        )
+    return {
+        "step": int(learner.optimizer.iterations.numpy()),
+        "seconds": time.monotonic() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
+        "best_psnr": checkpoints.best,
+        "best_step": checkpoints.best_step,
+    }
+
+
+def _build_learner(config, workdir, signal):
+    """The learner with its optimizer, as the run left it."""
     learner = experiment.build_learner(config, signal)
     if config.get("warm_start") and not workdir.last.is_file():
         experiment.warm_start(learner, config.warm_start)
@@ -304,67 +400,21 @@ def train(config, workdir) -> dict:
     learner.optimizer.build(learner.trainable_variables)
     if workdir.last.is_file():
         experiment.load_weights(learner, workdir.last)
-    step = int(learner.optimizer.iterations.numpy())
-    if step:
-        _LOGGER.info("Resuming %s at outer step %d", workdir.root, step)
+    return learner
 
-    every = config.validation.every
-    validation = (
-        signal.make_dataset("validation", 1)
-        .take(config.validation.num_signals)
-        .cache()
-    )
-    tasks = [
-        tf.nest.map_structure(lambda leaf: leaf[0], batch)
-        for batch in validation
-    ]
-    floor, shown = constant_floor(tasks), tasks[:_NUM_PICTURES]
-    training = signal.make_dataset(
-        "train", config.batch_size, seed=config.seed, start=step
-    )
-    # Only now, when all that can be wrong with a config has been built.
-    _create_workdir(config, workdir)
-    _LOGGER.info(
-        "Training %d parameters; output goes to %s",
-        learner.field.count_params(),
-        workdir.root,
-    )
-    monitor = f"val_psnr_{config.learner.inner_steps}"
-    checkpoints = Checkpoints(workdir, monitor)
-    learner.fit(
-        training,
-        initial_epoch=step // every,
-        epochs=config.num_steps // every,
-        steps_per_epoch=every,
-        validation_data=validation,
-        shuffle=False,  # the data set is shuffled already
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            StopOnDivergence(
-                config.optimizer.learning_rate, checkpoints, floor
-            ),
-            checkpoints,
-            keras.callbacks.TensorBoard(
-                str(workdir.tensorboard), write_graph=False
-            ),
-            Reconstructions(workdir, signal, shown, config.learner.inner_steps),
-        ],
-    )
-    best = files.read_json(workdir.best_record)
-    return {
-        "step": int(learner.optimizer.iterations.numpy()),
-        "seconds": time.monotonic() - started,
-        "cpu_seconds": time.process_time() - cpu_started,
-        "best_psnr": best["psnr"],
-        "best_step": best["step"],
-    }
+
+def _verbosity(chief):
+    """Keras's: a bar on a terminal, a line an epoch elsewhere."""
+    if not chief:
+        return 0
+    return 1 if sys.stdout.isatty() else 2
 
 
 def main(argv):
     """Runs `train` with the command's flags."""
     del argv
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
-    summary = train(config, workdir)
+    summary = train(config, workdir, flags.FLAGS.strategy)
     print(
         f"\nDone: outer step {summary['step']}, "
         f"{summary['seconds'] / 60:.1f} minutes "
@@ -384,6 +434,12 @@ def run():
     )
     flags.DEFINE_string(
         "workdir", None, "Folder of the run: config, checkpoints, TensorBoard."
+    )
+    flags.DEFINE_enum(
+        "strategy",
+        "one_device",
+        distribution.STRATEGIES,
+        "Devices that share the tasks of a batch (docs/scale.md).",
     )
     flags.mark_flags_as_required(["config", "workdir"])
     cli.run(main, __doc__)

@@ -42,8 +42,6 @@ TOLERANCE = 1e-4
 TFLITE = "model.tflite"
 METADATA = "metadata.json"
 _FORMAT_NAME = "tfmetainit export"
-# Of the config: where somebody's files are is nobody else's concern.
-_PRIVATE_FIELDS = ("folder", "file", "data_dir", "manual_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,9 +221,8 @@ def _held_out(signal, input_path) -> Task:
 def _metadata(
     name, workdir, config, signal, adapter, learner, license_name
 ) -> dict:
-    config = config.to_dict()
-    for field in _PRIVATE_FIELDS:
-        config["signal"].pop(field, None)
+    settings = experiment.public_settings(config.signal)
+    config = {**config.to_dict(), "signal": settings}
     config.pop("warm_start", None)
     best = files.read_json(workdir.best_record)
     params = [

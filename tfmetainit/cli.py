@@ -20,9 +20,9 @@ except ModuleNotFoundError:
     app = flags = absl_logging = None
 
 # Flags that name a config file, and one that sets a field of it.
-_CONFIG_NAMES = ("config", "on")
-_CONFIG_FILE = re.compile(r"^--?(config|on)=(.+)$")
-_CONFIG_FIELD = re.compile(r"^--?(config|on)\.([^=]+)(?:=.*)?$")
+_CONFIG_NAMES = ("config", "on", "signal")
+_CONFIG_FILE = re.compile(r"^--?(config|on|signal)=(.+)$")
+_CONFIG_FIELD = re.compile(r"^--?(config|on|signal)\.([^=]+)(?:=.*)?$")
 
 
 def quiet_tensorflow():

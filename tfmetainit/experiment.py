@@ -14,6 +14,7 @@ never runs code.
 
 import dataclasses
 import importlib
+import json
 import math
 import pathlib
 
@@ -33,6 +34,8 @@ FIELDS = {
 }
 LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
 MAX_STEPS = 10_000_000
+# Where somebody's files are is nobody else's concern.
+_PRIVATE_FIELDS = ("folder", "file", "data_dir", "manual_dir")
 
 
 def _choose(table, options, where):
@@ -76,6 +79,12 @@ def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
             f"`make_signal_class`. Received: {name!r} ({error})"
         ) from error
     return _construct("signal", make, **options)
+
+
+def public_settings(options: ml_collections.ConfigDict) -> dict:
+    """The options of `config.signal` without paths, as JSON has them."""
+    settings = json.loads(options.to_json())
+    return {k: v for k, v in settings.items() if k not in _PRIVATE_FIELDS}
 
 
 def build_learner(

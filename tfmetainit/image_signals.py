@@ -70,11 +70,11 @@ class ImageSignal(SourcedSignal):
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.kind = ImageKind(resolution)
 
-    def make_task(self, split, signal, index, seed):
+    def make_task(self, signal, index, seed, *, training):
         del index
         image = crop_and_resize(signal, self.resolution)
         values = tf.reshape(image, [-1, self.value_dims])
-        if split == "train" and self.points_per_step:
+        if training and self.points_per_step:
             return self._random_task(values, seed)
         return self.whole_task(values)
 

@@ -52,36 +52,50 @@ class SourcedSignal(SignalClass):
         return self._open_source()
 
     @abc.abstractmethod
-    def make_task(self, split: str, signal, index, seed) -> Task:
+    def make_task(self, signal, index, seed, *, training: bool) -> Task:
         """The task of one signal, without a batch axis; runs in a pipeline.
 
         Args:
-            split: one of `SPLITS`.
             signal: what the source's `decode` gives.
             index: int64 scalar, the running index of the task.
             seed: int64 `[2]`, of the task's random numbers.
+            training: whether the task is one to learn from, or to evaluate.
         """
 
     def make_dataset(self, split, batch_size, seed=0, start=0, shard=(0, 1)):
+        dataset = self._load(split)
+        training = split == "train"
+        if training:
+            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
+        index, number = shard
+        first = start * batch_size * number
+        tasks = self._tasks(
+            tf.data.Dataset.zip(
+                tf.data.Dataset.counter(first), dataset.skip(first)
+            ).shard(number, index),
+            seed,
+            training,
+        )
+        return tasks.batch(batch_size, drop_remainder=True).prefetch(2)
+
+    def all_tasks(self, split, start=0):
+        numbered = self._load(split).skip(start).enumerate(start)
+        return self._tasks(numbered, 0, False)
+
+    def _load(self, split):
         if split not in SPLITS:
             raise InputError(
                 f"`split` must be one of {SPLITS}. Received: split={split!r}"
             )
-        dataset = self.source.load(split)
-        if split == "train":
-            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
-        index, number = shard
-        first = start * batch_size * number
-        dataset = tf.data.Dataset.zip(
-            tf.data.Dataset.counter(first), dataset.skip(first)
-        ).shard(number, index)
+        return self.source.load(split)
 
+    def _tasks(self, numbered, seed, training):
         def element(index, raw):
-            signal = self.source.decode(raw)
-            return self.make_task(split, signal, index, tf.stack([seed, index]))
+            return self.make_task(
+                self.source.decode(raw),
+                index,
+                tf.stack([seed, index]),
+                training=training,
+            )
 
-        return (
-            dataset.map(element, num_parallel_calls=2)
-            .batch(batch_size, drop_remainder=True)
-            .prefetch(2)
-        )
+        return numbered.map(element, num_parallel_calls=2)

@@ -174,6 +174,23 @@ class SignalClass(abc.ABC):
                 as large.
         """
 
+    def all_tasks(self, split: str, start: int = 0) -> tf.data.Dataset:
+        """The signals of a split as tasks for evaluation, one by one.
+
+        Args:
+            split: "validation", "test", or for classes that offer it "train".
+            start: number of signals to skip, at less cost than making tasks.
+
+        Returns:
+            `Task`s without a batch axis, in a fixed order, once.
+        """
+        if split == "train":
+            raise InputError(
+                "This class of signals has its training split for training "
+                "only: choose --split=validation or test."
+            )
+        return self.make_dataset(split, 1, start=start).unbatch()
+
     def conditions(self) -> dict[str, "SignalClass"]:
         """What `evaluate` tells apart, for example numbers of views.
 

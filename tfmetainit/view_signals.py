@@ -114,13 +114,12 @@ class ViewSignal(SourcedSignal):
         self.query_model = self.support_model
 
     @abc.abstractmethod
-    def regions(self, split: str) -> tuple[Region, Region]:
-        """What is observed and what is scored, in tasks of a split."""
+    def regions(self, training: bool) -> tuple[Region, Region]:
+        """What is observed and what is scored, in training or else."""
 
-    def make_task(self, split, signal, index, seed):
+    def make_task(self, signal, index, seed, *, training):
         del index
-        observed, scored = self.regions(split)
-        training = split == "train"
+        observed, scored = self.regions(training)
         seeds = tf.random.split(seed, 2)
         batches = self.inner_steps if training else self.eval_batches
         support = self._random_rays(

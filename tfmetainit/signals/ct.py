@@ -175,10 +175,10 @@ class CT(SourcedSignal):
         self.coords = slice_coords(resolution)
         self.kind = SliceKind(resolution, interpolation, max(eval_views))
 
-    def make_task(self, split, signal, index, seed):
+    def make_task(self, signal, index, seed, *, training):
         image = crop_and_resize(signal, self.resolution)
         values = tf.reshape(image, [-1, 1])
-        if split == "train":
+        if training:
             return self._random_task(values, seed)
         return self.task(values, self._even_angles(index))
 

@@ -294,8 +294,7 @@ class Objects(ViewSignal):
             rays_per_step,
         )
 
-    def regions(self, split):
-        training = split == "train"
+    def regions(self, training):
         observed = self.train_views if training else self.eval_views[0]
         last = NUM_VIEWS if training else FIRST_HELD_OUT + self.scored_views
         return (

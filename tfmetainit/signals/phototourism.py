@@ -199,11 +199,11 @@ class Photographs(ViewSignal):
         self.kind = kind
         self.train_on = train_on
 
-    def regions(self, split):
+    def regions(self, training):
         side, middle = self.resolution, self.resolution // 2
         left = Region(0, 1, 0, middle)
         whole = Region(0, 1, 0, side)
-        if split != "train":
+        if not training:
             return left, Region(0, 1, middle, side)
         return (whole if self.train_on == "photographs" else left), whole
 

@@ -1,0 +1,224 @@
+"""Fitting all signals of a split, and the data set that comes of it."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfmetainit import experiment, fit_dataset, functional, train
+from tfmetainit.configs import ct_maml, objects, text
+from tfmetainit.errors import InputError, UserError
+from tfmetainit.export import exporter
+from tfmetainit.tasks import SignalClass, psnr_from_mse
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a smoke run and its export."""
+    folder = tmp_path_factory.mktemp("bulk")
+    config = text.get_config("smoke")
+    config.signal.data_dir = str(folder / "data")
+    train.train(config, folder / "run")
+    exporter.export(folder / "run", folder / "exported", formats=["tflite"])
+    return folder
+
+
+def _examples(path, split="test"):
+    builder = tfds.builder_from_directory(str(path))
+    return list(tfds.as_numpy(builder.as_dataset(split=split)))
+
+
+def _files(path):
+    """All files with their bytes, but for the metadata's own."""
+    return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def test_weights_are_those_of_the_inner_loop(folder, tmp_path):
+    summary = fit_dataset.fit_dataset(
+        tmp_path / "out", workdir=folder / "run", steps=3, batch_size=3
+    )
+    examples = _examples(tmp_path / "out")
+    assert [e["index"] for e in examples] == list(range(8))
+    assert (summary.fitted, summary.num_signals) == (8, 8)
+    learner = experiment.load(folder / "run")
+    config = experiment.Workdir(folder / "run").read_config()
+    tasks = experiment.build_signal(config).make_dataset("test", 1)
+    for example, batch in zip(examples, tasks):
+        task = tf.nest.map_structure(lambda leaf: leaf[0], batch)
+        adapted, _ = learner.adapt(task.support, 3)
+        np.testing.assert_allclose(
+            example["theta"], functional.flatten(adapted), atol=1e-6
+        )
+        for name, params in (
+            ("psnr_before", functional.get_params(learner.field)),
+            ("psnr", adapted),
+        ):
+            psnr = psnr_from_mse(learner.query_loss(params, task.query))
+            np.testing.assert_allclose(example[name], psnr, atol=1e-3)
+    mean = np.mean([e["psnr"] for e in examples])
+    assert abs(summary.psnr - mean) < 1e-3
+    plan = json.loads((tmp_path / "out" / "functaset.json").read_text())
+    assert plan["steps"] == 3
+    assert str(folder) not in json.dumps(plan)
+
+
+def test_shares_of_workers_are_together_the_whole(folder, tmp_path):
+    def fit(name, **options):
+        return fit_dataset.fit_dataset(
+            tmp_path / name,
+            workdir=folder / "run",
+            split="train",
+            num_signals=10,
+            signals_per_file=3,
+            batch_size=2,
+            **options,
+        )
+
+    assert fit("whole").files_written == 4
+    first = fit("shared", shard=(0, 2))
+    assert (first.fitted, first.files_missing, first.psnr) == (6, 2, None)
+    last = fit("shared", shard=(1, 2))
+    assert (last.fitted, last.files_missing) == (4, 0)
+    assert _files(tmp_path / "whole") == _files(tmp_path / "shared")
+    # Of a file that is missing, nothing but that is made again.
+    lost = sorted((tmp_path / "shared").glob("*.tfrecord-00001*"))
+    lost[0].unlink()
+    assert fit("shared").fitted == 3
+    assert _files(tmp_path / "whole") == _files(tmp_path / "shared")
+    assert fit("shared").fitted == 0
+    examples = _examples(tmp_path / "shared", "train")
+    assert [e["index"] for e in examples] == list(range(10))
+
+
+def test_training_signals_come_in_order_and_whole(folder):
+    config = experiment.Workdir(folder / "run").read_config()
+    signal = experiment.build_signal(config)
+    tasks = list(signal.all_tasks("train", 30))
+    assert len(tasks) == 2  # of 32
+    assert tasks[0].support.values.shape == (1, 16 * 16, 3)
+    again = next(iter(signal.all_tasks("train", 31)))
+    np.testing.assert_array_equal(tasks[1].query.values, again.query.values)
+
+
+def test_an_artifact_fits_as_python_does(folder, tmp_path):
+    common = {"steps": 2, "num_signals": 3}
+    fit_dataset.fit_dataset(
+        tmp_path / "python", workdir=folder / "run", **common
+    )
+    config = experiment.Workdir(folder / "run").read_config()
+    fit_dataset.fit_dataset(
+        tmp_path / "lite",
+        artifact=folder / "exported" / "model.tflite",
+        signal=config,
+        **common,
+    )
+    for a, b in zip(
+        _examples(tmp_path / "python"), _examples(tmp_path / "lite")
+    ):
+        np.testing.assert_allclose(a["theta"], b["theta"], atol=1e-4)
+        np.testing.assert_allclose(a["psnr"], b["psnr"], atol=1e-2)
+
+
+@pytest.mark.parametrize("module", [ct_maml, objects])
+def test_other_kinds_of_signals(module, tmp_path):
+    """Sinograms, and rays of which every step sees others."""
+    if module is objects:
+        pytest.importorskip("tensorflow_graphics")
+    config = module.get_config("smoke")
+    config.signal.data_dir = str(tmp_path / "data")
+    if module is objects:
+        config.signal.num_train, config.signal.num_eval = 2, 2
+        config.validation.num_signals = 2
+    train.train(config, tmp_path / "run")
+    exporter.export(tmp_path / "run", tmp_path / "exported", formats=["tflite"])
+    arguments = {"steps": 3, "num_signals": 2}
+    fit_dataset.fit_dataset(
+        tmp_path / "python", workdir=tmp_path / "run", **arguments
+    )
+    fit_dataset.fit_dataset(
+        tmp_path / "lite",
+        artifact=tmp_path / "exported" / "model.tflite",
+        signal=config,
+        **arguments,
+    )
+    for a, b in zip(
+        _examples(tmp_path / "python"), _examples(tmp_path / "lite")
+    ):
+        np.testing.assert_allclose(a["theta"], b["theta"], atol=1e-3)
+        assert np.isfinite(a["psnr"])
+
+
+def test_a_folder_of_another_data_set_is_left_alone(folder, tmp_path):
+    def fit(**options):
+        fit_dataset.fit_dataset(
+            tmp_path / "out", workdir=folder / "run", num_signals=2, **options
+        )
+
+    fit(steps=1)
+    before = _files(tmp_path / "out")
+    with pytest.raises(InputError, match="differs in 'steps'"):
+        fit(steps=2)
+    with pytest.raises(InputError, match="differs in 'split'"):
+        fit(steps=1, split="validation")
+    assert _files(tmp_path / "out") == before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("")
+    with pytest.raises(InputError, match="which holds other files"):
+        fit_dataset.fit_dataset(tmp_path / "photos", workdir=folder / "run")
+
+
+def test_a_fit_that_diverges_leaves_no_half_file(folder, tmp_path, monkeypatch):
+    real = fit_dataset._Run.fit
+
+    def diverge(self, tasks, steps):
+        results = real(self, tasks, steps)
+        return [(theta, before, np.nan) for theta, before, _ in results]
+
+    monkeypatch.setattr(fit_dataset._Run, "fit", diverge)
+    with pytest.raises(UserError, match="The fit of signal 0 diverged"):
+        fit_dataset.fit_dataset(tmp_path / "out", workdir=folder / "run")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["functaset.json"]
+
+
+def test_classes_of_the_users_have_no_training_signals():
+    class Mine(SignalClass):
+        def make_dataset(self, split, batch_size, seed=0, start=0):
+            del split, seed
+            return tf.data.Dataset.range(9).skip(start).batch(batch_size)
+
+    assert list(Mine().all_tasks("test", 7).as_numpy_iterator()) == [7, 8]
+    with pytest.raises(InputError, match="for training only"):
+        Mine().all_tasks("train")
+
+
+def test_the_command(folder, tmp_path, run_command, assert_one_sentence):
+    arguments = [
+        f"--artifact={folder / 'exported' / 'model.tflite'}",
+        f"--output_dir={tmp_path / 'out'}",
+        "--signal=configs/text.py:smoke",
+        f"--signal.signal.data_dir={folder / 'data'}",
+        "--num_signals=3",
+    ]
+    result = run_command("fit_dataset", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "Fitted 3 signals into 1 files" in result.stdout
+    assert "tfds.builder_from_directory" in result.stdout
+    result = run_command("fit_dataset", *arguments, "--steps=9")
+    assert_one_sentence(result, "differs in 'steps'")
+    for flag, part in (
+        ("--shard=2/2", "--shard must be <index>/<number>"),
+        ("--num_signals=99", "--num_signals must lie in [1, 8]"),
+        ("--steps=-1", "--steps must lie in"),
+    ):
+        result = run_command("fit_dataset", *arguments[:4], flag)
+        assert_one_sentence(result, part)
+    result = run_command(
+        "fit_dataset", *arguments[:2], "--signal=configs/ct.py:smoke"
+    )
+    assert_one_sentence(result, "fits signals of the kind 'image'")
+    result = run_command(
+        "fit_dataset", f"--output_dir={tmp_path}", "--artifact=none.tflite"
+    )
+    assert_one_sentence(result, "none.tflite")

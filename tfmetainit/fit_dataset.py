@@ -1,0 +1,396 @@
+r"""Fits every signal of a split, and keeps the weights as a data set.
+
+    python -m tfmetainit.fit_dataset --workdir=runs/text --split=train \
+        --steps=8 --output_dir=fitted/text
+
+One flat vector of adapted weights for each signal, with its PSNR before and
+after (`functaset`). TFDS reads it: tfds.builder_from_directory("fitted/text").
+
+With --artifact=exported/text/model.tflite, LiteRT fits them; the class of the
+signals is then named by --signal=configs/text.py. --shard=0/4 is the first of
+four workers' share of one --output_dir. The same command again goes on where
+it was stopped.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import logging
+import math
+import os
+import pathlib
+import re
+import time
+from collections.abc import Iterator
+
+from absl import flags
+from ml_collections import config_flags
+
+from tfmetainit import cli
+
+cli.quiet_tensorflow()
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfmetainit import adaptation, experiment, functional, pixels
+from tfmetainit.errors import InputError, UserError, check_range
+from tfmetainit.experiment import Workdir
+from tfmetainit.functaset import Example, Functaset
+from tfmetainit.lite_artifact import LiteArtifact
+from tfmetainit.pipelines import SPLITS
+from tfmetainit.tasks import SignalClass, Task, psnr_from_mse
+
+_LOGGER = logging.getLogger("tfmetainit")
+
+MAX_STEPS = 10_000
+MAX_BATCH = 4096
+MAX_SIGNALS = 10**7
+
+# Adapted weights `[P]`, and PSNR in dB before and after.
+Fitted = tuple[np.ndarray, float, float]
+
+
+class _Run:
+    """Fits with the weights of a training run, in TensorFlow."""
+
+    def __init__(self, workdir):
+        self._workdir = Workdir(workdir)
+        self.config = self._workdir.read_config()
+        self.default_steps = self.config.learner.inner_steps
+        self.digest = _digest(self._workdir.best)
+
+    def prepare(self, signal: SignalClass):
+        learner = experiment.load_learner(self._workdir, self.config, signal)
+        self._params = functional.get_params(learner.field)
+        self._query_loss = learner.query_loss
+        self.shapes = [tuple(p.shape) for p in self._params]
+        sizes = learner.step_sizes.as_params()
+
+        def take_step(batch, supports):
+            return [
+                adaptation.adapt(
+                    learner.support_loss,
+                    params,
+                    support,
+                    num_steps=1,
+                    step_sizes=sizes,
+                )[0]
+                for params, support in zip(batch, supports)
+            ]
+
+        def score(batch, queries):
+            return [
+                psnr_from_mse(self._query_loss(params, query))
+                for params, query in zip(batch, queries)
+            ]
+
+        # One graph for all signals of a batch: its operations run side by side.
+        self._take_step, self._score = map(tf.function, (take_step, score))
+
+    def fit(self, tasks: list[Task], steps: int) -> list[Fitted]:
+        queries = [task.query for task in tasks]
+        batch = [self._params] * len(tasks)
+        before = self._score(batch, queries)
+        for step in range(steps):
+            observed = [
+                tf.nest.map_structure(
+                    lambda leaf: leaf[None],
+                    adaptation.at_step(task.support, step),
+                )
+                for task in tasks
+            ]
+            batch = self._take_step(batch, observed)
+        after = self._score(batch, queries)
+        return [
+            (functional.flatten(params).numpy(), float(first), float(last))
+            for params, first, last in zip(batch, before, after)
+        ]
+
+
+class _Artifact:
+    """Fits with an exported .tflite file, in LiteRT."""
+
+    config = None
+
+    def __init__(self, path):
+        self._path = path
+        self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
+        metadata = self._artifact.metadata
+        try:
+            self.default_steps = int(metadata["inner_steps"])
+            self.shapes = [tuple(p["shape"]) for p in metadata["params"]]
+            self._kind = metadata["signal"]["kind"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"The metadata of {path} are incomplete: {error!r}"
+            ) from error
+        self.digest = _digest(path)
+
+    def prepare(self, signal: SignalClass):
+        received = signal.describe()["kind"]
+        if received != self._kind:
+            raise InputError(
+                f"{self._path} fits signals of the kind {self._kind!r}. "
+                f"Received: --signal of the kind {received!r}"
+            )
+
+    def fit(self, tasks: list[Task], steps: int) -> list[Fitted]:
+        return [self._fit(task, steps) for task in tasks]
+
+    def _fit(self, task, steps):
+        theta = self._artifact.init()
+        before = self._score(theta, task)
+        inputs, values = (leaf.numpy() for leaf in task.support)
+        # One call where every step sees the same, else one for each step.
+        calls = [steps] if len(inputs) == 1 else [1] * steps
+        for index, count in enumerate(calls):
+            batch = index % len(inputs)
+            theta, losses = self._artifact.adapt(
+                theta, inputs[batch], values[batch], count
+            )
+            if len(losses) < count:
+                return theta, before, math.nan
+        return theta, before, self._score(theta, task)
+
+    def _score(self, theta, task):
+        values = self._artifact.predict(theta, task.query.inputs.numpy())
+        error = np.mean((values - task.query.values.numpy()) ** 2)
+        return pixels.psnr_from_mse(float(error))
+
+
+def _digest(path):
+    """What tells the weights of one file from those of another."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}; train first.")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What was done.
+
+    Attributes:
+        fitted: number of signals fitted by this call.
+        files_written: number of files written by this call.
+        files_missing: number of files that other workers have not yet written.
+        num_signals: of the whole data set.
+        psnr_before: in dB, mean over all signals, once all are there.
+        psnr: the same after the steps.
+        seconds: duration.
+    """
+
+    fitted: int
+    files_written: int
+    files_missing: int
+    num_signals: int
+    psnr_before: float | None
+    psnr: float | None
+    seconds: float
+
+
+def fit_dataset(
+    output_dir,
+    *,
+    workdir=None,
+    artifact=None,
+    signal=None,
+    split: str = "test",
+    steps: int | None = None,
+    batch_size: int = 8,
+    num_signals: int | None = None,
+    signals_per_file: int = 64,
+    shard: tuple[int, int] = (0, 1),
+) -> Summary:
+    """Fits every signal of a split and writes the weights.
+
+    Args:
+        output_dir: folder of the data set; of an unfinished one, what is
+            missing is made.
+        workdir: the folder of a training run, or None with
+        artifact: the path of an exported .tflite file.
+        signal: config of the signals' class; by default that of the run.
+        split: "train", "validation" or "test".
+        steps: number of gradient steps; by default as many as in training.
+        batch_size: number of signals that TensorFlow fits at a time.
+        num_signals: how many to fit, from the first; by default all.
+        signals_per_file: what is lost at most when it is stopped.
+        shard: (index, number) of this worker: it makes every `number`-th file.
+
+    Raises:
+        InputError: if an argument is not valid, or the folder holds another
+            data set.
+        UserError: if the fit of a signal diverges; files that are complete
+            stay.
+    """
+    started = time.monotonic()
+    if (workdir is None) == (artifact is None):
+        raise InputError(
+            "One of --workdir (a training run) and --artifact (an exported "
+            f".tflite file) must be given. Received: --workdir={workdir}, "
+            f"--artifact={artifact}"
+        )
+    if split not in SPLITS:
+        raise InputError(
+            f"--split must be one of {', '.join(SPLITS)}. Received: {split!r}"
+        )
+    check_range("--batch_size", batch_size, 1, MAX_BATCH)
+    check_range("--signals_per_file", signals_per_file, 1, 10**6)
+    source = _Run(workdir) if artifact is None else _Artifact(artifact)
+    config = source.config if signal is None else signal
+    if config is None:
+        raise InputError(
+            "--artifact needs --signal, the config of the signals' class, for "
+            "example configs/text.py. Received: none"
+        )
+    steps = source.default_steps if steps is None else steps
+    check_range("--steps", steps, 0, MAX_STEPS)
+    signals = experiment.build_signal(config)
+    source.prepare(signals)
+    dataset = Functaset(
+        output_dir,
+        split=split,
+        num_signals=_count(signals, split, num_signals),
+        signals_per_file=signals_per_file,
+        shapes=source.shapes,
+        made_from={
+            "weights": source.digest,
+            "signal": experiment.public_settings(config.signal),
+            "steps": steps,
+        },
+    )
+    index, number = shard
+    mine = [i for i in dataset.missing() if i % number == index]
+    fitted = sum(dataset.lengths[i] for i in mine)
+    _LOGGER.info(
+        "Fitting %d of %d signals; output goes to %s",
+        *(fitted, sum(dataset.lengths), output_dir),
+    )
+    with tqdm(total=fitted, unit="signal", disable=None) as bar:
+        for i in mine:
+            first = dataset.first_signal(i)
+            tasks = signals.all_tasks(split, first).take(dataset.lengths[i])
+            dataset.write(i, _fit(source, tasks, steps, batch_size, first, bar))
+    missing, psnr = len(dataset.missing()), (None, None)
+    if not missing:
+        dataset.finish()
+        psnr = dataset.mean_psnr()
+    return Summary(
+        fitted=fitted,
+        files_written=len(mine),
+        files_missing=missing,
+        num_signals=sum(dataset.lengths),
+        psnr_before=psnr[0],
+        psnr=psnr[1],
+        seconds=time.monotonic() - started,
+    )
+
+
+def _count(signals, split, num_signals):
+    """How many signals are to be fitted."""
+    available = int(signals.all_tasks(split).cardinality())
+    if num_signals is None:
+        if available < 0:
+            raise InputError(
+                "The number of signals of this class is not known beforehand: "
+                "--num_signals must be given."
+            )
+        num_signals = available
+    most = available if available >= 0 else MAX_SIGNALS
+    check_range("--num_signals", num_signals, 1, most)
+    return num_signals
+
+
+def _fit(source, tasks, steps, batch_size, first, bar) -> Iterator[Example]:
+    """The examples of some tasks, the first of which has the index `first`."""
+    tasks, index = iter(tasks), first
+    while batch := list(itertools.islice(tasks, batch_size)):
+        for theta, before, after in source.fit(batch, steps):
+            if not math.isfinite(after):
+                raise UserError(
+                    f"The fit of signal {index} diverged within {steps} steps; "
+                    f"lower --steps (now {steps}). Files that are complete "
+                    "were kept."
+                )
+            yield Example(index, theta, before, after)
+            index += 1
+            bar.update()
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(index, number) of a string like "0/4".
+
+    Raises:
+        InputError: unless 0 <= index < number.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+    index, number = map(int, match.groups()) if match else (0, 0)
+    if index >= number:
+        raise InputError(
+            "--shard must be <index>/<number>, the index from 0 to below the "
+            f"number, for example 0/4. Received: {text!r}"
+        )
+    return index, number
+
+
+def main(argv):
+    """Runs `fit_dataset` with the command's flags."""
+    del argv
+    values = flags.FLAGS
+    summary = fit_dataset(
+        values.output_dir,
+        workdir=values.workdir,
+        artifact=values.artifact,
+        signal=values.signal,
+        split=values.split,
+        steps=values.steps,
+        batch_size=values.batch_size,
+        num_signals=values.num_signals,
+        signals_per_file=values.signals_per_file,
+        shard=parse_shard(values.shard),
+    )
+    print(
+        f"Fitted {summary.fitted} signals into {summary.files_written} files "
+        f"in {values.output_dir} ({summary.seconds:.1f} s)."
+    )
+    if summary.files_missing:
+        print(f"{summary.files_missing} files of other workers are missing.")
+        return
+    print(
+        f"PSNR, mean over all {summary.num_signals} signals: "
+        f"{summary.psnr_before:.2f} dB before, {summary.psnr:.2f} dB after.\n"
+        f'Read it with tfds.builder_from_directory("{values.output_dir}")'
+        f'.as_dataset(split="{values.split}").'
+    )
+
+
+def run():
+    """The command `tfmetainit-fit-dataset`."""
+    flags.DEFINE_string("workdir", None, "Folder of a training run.")
+    flags.DEFINE_string(
+        "artifact", None, "Instead of --workdir: an exported .tflite file."
+    )
+    config_flags.DEFINE_config_file(
+        "signal", None, "Config of the signals' class; default: the run's."
+    )
+    flags.DEFINE_string("output_dir", None, "Folder of the data set.")
+    flags.DEFINE_enum("split", "test", SPLITS, "The signals to fit.")
+    flags.DEFINE_integer(
+        "steps", None, "Gradient steps; default: as many as in training."
+    )
+    flags.DEFINE_integer("batch_size", 8, "Signals fitted at a time.")
+    flags.DEFINE_integer("num_signals", None, "How many; default: all.")
+    flags.DEFINE_integer(
+        "signals_per_file", 64, "What is lost at most when it is stopped."
+    )
+    flags.DEFINE_string(
+        "shard", "0/1", "<index>/<number>: this worker's share of the files."
+    )
+    flags.mark_flag_as_required("output_dir")
+    cli.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,195 @@
+"""A data set of fitted fields: files that TFDS reads, and what they hold.
+
+A "functaset" (Dupont et al. 2022, arXiv 2201.12204): for each signal of a split
+the flat vector of its adapted weights, and its PSNR before and after.
+
+    <folder>/
+      functaset.json                              the plan: what will be there
+      functaset-<split>.tfrecord-00000-of-00016   each complete, or not there
+      features.json, dataset_info.json            TFDS's, once all files are
+
+Several processes may write one folder, each its share of the files.
+"""
+
+import math
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfmetainit import files
+from tfmetainit.errors import InputError, check_range
+
+_NAME = "functaset"
+_PLAN = "functaset.json"
+_MAX_FILES = 99_999
+
+
+class Example(NamedTuple):
+    """One fitted signal.
+
+    Attributes:
+        index: of the signal in its split.
+        theta: float32 `[P]`, all weights in their order, each row by row.
+        psnr_before: in dB, of the weights that the fit started from.
+        psnr: in dB, of theta.
+    """
+
+    index: int
+    theta: np.ndarray
+    psnr_before: float
+    psnr: float
+
+
+class Functaset:
+    """The folder of a data set.
+
+    Args:
+        folder: it is made, or, if it holds the same plan, gone on with.
+        split: name of the split that was fitted.
+        num_signals: number of its signals.
+        signals_per_file: number of signals of each file but the last.
+        shapes: of the parameters that theta is made of, in their order.
+        made_from: what else tells this data set from others, a
+            JSON-serializable dict; it becomes part of the plan.
+
+    Attributes:
+        lengths: number of signals of each file.
+
+    Raises:
+        InputError: if the folder cannot be written, or holds anything else.
+    """
+
+    def __init__(
+        self,
+        folder,
+        *,
+        split: str,
+        num_signals: int,
+        signals_per_file: int,
+        shapes: list[tuple[int, ...]],
+        made_from: dict,
+    ):
+        number = math.ceil(num_signals / signals_per_file)
+        check_range("The number of files", number, 1, _MAX_FILES)
+        self.folder = pathlib.Path(folder)
+        self.split = split
+        self.lengths = [
+            min(signals_per_file, num_signals - first)
+            for first in range(0, num_signals, signals_per_file)
+        ]
+        self._features = tfds.features.FeaturesDict(
+            {
+                "index": tfds.features.Scalar(np.int64),
+                "theta": tfds.features.Tensor(
+                    shape=(sum(map(math.prod, shapes)),), dtype=np.float32
+                ),
+                "psnr_before": tfds.features.Scalar(np.float32),
+                "psnr": tfds.features.Scalar(np.float32),
+            }
+        )
+        self._template = tfds.core.ShardedFileTemplate(
+            data_dir=self.folder,
+            dataset_name=_NAME,
+            split=split,
+            filetype_suffix="tfrecord",
+        )
+        self._paths = [
+            pathlib.Path(
+                self._template.sharded_filepath(
+                    shard_index=index, num_shards=number
+                )
+            )
+            for index in range(number)
+        ]
+        names = files.weight_names(len(shapes))
+        self._claim(
+            {
+                **made_from,
+                "split": split,
+                "num_signals": num_signals,
+                "signals_per_file": signals_per_file,
+                "params": [
+                    {"name": name, "shape": list(shape)}
+                    for name, shape in zip(names, shapes)
+                ],
+            }
+        )
+
+    def _claim(self, plan):
+        """Writes the plan, or compares it with the one that is there."""
+        path = self.folder / _PLAN
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            foreign = not path.exists() and any(self.folder.iterdir())
+        except OSError as error:
+            raise InputError(
+                f"Cannot make the folder {self.folder}: {error.strerror}."
+            ) from error
+        if foreign:
+            raise InputError(
+                "--output_dir must be a new folder, an empty one, or one of an "
+                f"earlier call. Received: {self.folder}, which holds other "
+                "files"
+            )
+        if not path.exists():
+            files.write_json(path, plan)
+            return
+        found = files.read_json(path)
+        for name, wanted in plan.items():
+            if not isinstance(found, dict) or found.get(name) != wanted:
+                raise InputError(
+                    f"{self.folder} holds a data set that differs in {name!r}; "
+                    "choose another --output_dir, or give the same command to "
+                    "go on."
+                )
+
+    def missing(self) -> list[int]:
+        """Which files are not there yet."""
+        return [i for i, path in enumerate(self._paths) if not path.exists()]
+
+    def first_signal(self, index: int) -> int:
+        """The index of the first signal of a file."""
+        return sum(self.lengths[:index])
+
+    def write(self, index: int, examples: Iterable[Example]) -> None:
+        """Writes a file, which appears when it is complete."""
+        with (
+            files.atomic_path(self._paths[index]) as temporary,
+            tf.io.TFRecordWriter(str(temporary)) as writer,
+        ):
+            for example in examples:
+                writer.write(
+                    self._features.serialize_example(example._asdict())
+                )
+
+    def finish(self) -> None:
+        """Writes what TFDS needs to read the files, all of which are there."""
+        size = sum(path.stat().st_size for path in self._paths)
+        tfds.folder_dataset.write_metadata(
+            data_dir=str(self.folder),
+            features=self._features,
+            split_infos=[
+                tfds.core.SplitInfo(
+                    name=self.split,
+                    shard_lengths=self.lengths,
+                    num_bytes=size,
+                    filename_template=self._template,
+                )
+            ],
+            description="Adapted weights of a learned initialization.",
+            check_data=False,
+        )
+
+    def mean_psnr(self) -> tuple[float, float]:
+        """In dB before and after, over all signals, as TFDS reads them."""
+        builder = tfds.builder_from_directory(str(self.folder))
+        psnr = [
+            (example["psnr_before"], example["psnr"])
+            for example in tfds.as_numpy(builder.as_dataset(split=self.split))
+        ]
+        before, after = np.mean(psnr, axis=0, dtype=np.float64)
+        return float(before), float(after)

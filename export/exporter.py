@@ -36,6 +36,7 @@ from tfmetainit.tasks import Observations, Task
 FORMATS = ("saved_model", "tflite")
 MAX_POINTS = 2**22
 MAX_STEPS = 10_000
+_GRAPH_BYTES = 2**23  # of both formats, beside the weights
 # Largest difference of any predicted value after the training's number of
 # steps, artifact against Python, that an export may have.
 TOLERANCE = 1e-4
@@ -145,6 +146,10 @@ def export(
     signatures, differences, operations = {}, {}, {}
     psnr = {"Python": case.psnr()}
     with files.atomic_folder(output_dir) as staging:
+        files.check_space(
+            output_dir.parent,
+            len(formats) * 8 * adapter.num_params + _GRAPH_BYTES,
+        )
         files.write_json(staging / METADATA, metadata)
         if "saved_model" in formats:
             folder = staging / "saved_model" / "1"

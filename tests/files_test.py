@@ -210,3 +210,16 @@ def test_damaged_images_never_raise_anything_else(tmp_path):
                 continue
             assert image.min() >= 0.0
             assert image.max() <= 1.0
+
+
+def test_a_disk_without_space(tmp_path):
+    files.check_space(tmp_path, 1)
+    with pytest.raises(InputError, match="must have .* bytes left"):
+        files.check_space(tmp_path, 2**62)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    assert files.make_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Cannot write to the folder"):
+        files.make_folder(tmp_path / "file" / "below")

@@ -184,6 +184,30 @@ def test_another_config_is_refused(data_dir, tmp_path):
     assert "0.5" in str(error.value)
 
 
+def test_a_full_disk_keeps_the_last_good_state(data_dir, tmp_path, monkeypatch):
+    real, asked = files.check_space, []
+
+    def full_at_the_third(folder, size):
+        asked.append(size)
+        real(folder, size if len(asked) < 3 else 2**62)
+
+    monkeypatch.setattr(files, "check_space", full_at_the_third)
+    config = _config(data_dir)
+    with pytest.raises(InputError, match="The disk of .* must have"):
+        train.train(config, tmp_path / "run")
+    last = Workdir(tmp_path / "run").last
+    assert last.stat().st_size <= asked[0]
+    assert sorted(p.name for p in last.parent.iterdir()) == [
+        "best.json",
+        "best.weights.h5",
+        "last.weights.h5",
+    ]
+    monkeypatch.undo()
+    assert train.train(config, tmp_path / "run")["step"] == 8
+    train.train(config, tmp_path / "whole")
+    _assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
 def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
     config = _config(data_dir)
     train.train(config, tmp_path)
@@ -304,7 +328,7 @@ def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_workdir_is_named(data_dir, tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="Cannot make the workdir"):
+    with pytest.raises(InputError, match="Cannot write to the folder"):
         train.train(_config(data_dir), tmp_path / "run")
 
 

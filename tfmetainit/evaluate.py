@@ -11,7 +11,6 @@ are tuned on validation signals alone.
 
 import dataclasses
 import logging
-import pathlib
 import time
 
 from absl import flags
@@ -409,13 +408,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
     conditions = signal.conditions()
     # Before a folder is made: this is where a class's files may be missing.
     first_tasks(signal, "test", 1)
-    output_dir = pathlib.Path(output_dir)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"Cannot make the folder {output_dir}: {error.strerror}."
-        ) from error
+    output_dir = files.make_folder(output_dir)
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
     starts = baselines(learner, signal, settings, config.seed)

@@ -82,7 +82,9 @@ def atomic_path(path):
     except OSError as error:
         if error.errno is None:  # a decoder's or encoder's, not the system's
             raise
-        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+        raise InputError(
+            f"Cannot write {path}: {os.strerror(error.errno)}."
+        ) from error
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
 
@@ -130,10 +132,43 @@ def atomic_folder(path):
     except OSError as error:
         if error.errno is None:  # a decoder's or encoder's, not the system's
             raise
-        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+        raise InputError(
+            f"Cannot write {path}: {os.strerror(error.errno)}."
+        ) from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def make_folder(path) -> pathlib.Path:
+    """Makes a folder for outputs, unless it is there.
+
+    Raises:
+        InputError: if it cannot be made, or nothing can be written to it.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the folder {path}: {error.strerror}."
+        ) from error
+    return path
+
+
+def check_space(folder, size: int) -> None:
+    """Raises InputError unless the disk of a folder has `size` bytes left.
+
+    For what libraries write whose errors for a full disk are pages long.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise InputError(
+            f"The disk of {folder} must have {size} bytes left for what is "
+            f"written next. Received: a disk with {free}"
+        )
 
 
 @contextlib.contextmanager

@@ -91,6 +91,7 @@ class Functaset:
                 "psnr": tfds.features.Scalar(np.float32),
             }
         )
+        self._bytes_per_signal = 4 * self._features["theta"].shape[0] + 1024
         self._template = tfds.core.ShardedFileTemplate(
             data_dir=self.folder,
             dataset_name=_NAME,
@@ -122,14 +123,8 @@ class Functaset:
     def _claim(self, plan):
         """Writes the plan, or compares it with the one that is there."""
         path = self.folder / _PLAN
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            foreign = not path.exists() and any(self.folder.iterdir())
-        except OSError as error:
-            raise InputError(
-                f"Cannot make the folder {self.folder}: {error.strerror}."
-            ) from error
-        if foreign:
+        files.make_folder(self.folder)
+        if not path.exists() and any(self.folder.iterdir()):
             raise InputError(
                 "--output_dir must be a new folder, an empty one, or one of an "
                 f"earlier call. Received: {self.folder}, which holds other "
@@ -157,6 +152,9 @@ class Functaset:
 
     def write(self, index: int, examples: Iterable[Example]) -> None:
         """Writes a file, which appears when it is complete."""
+        files.check_space(
+            self.folder, self.lengths[index] * self._bytes_per_signal
+        )
         with (
             files.atomic_path(self._paths[index]) as temporary,
             tf.io.TFRecordWriter(str(temporary)) as writer,

@@ -47,6 +47,7 @@ _INNER_DIVERGENCE = 2.0
 # Of the running mean over an epoch's batches, the first few are noise.
 _NUM_TRUSTED_BATCHES = 50
 _NUM_PICTURES = 4
+_VARIABLE_BYTES = 4096  # what HDF5 stores beside each variable, at most
 
 
 class StopOnDivergence(keras.callbacks.Callback):
@@ -161,6 +162,11 @@ class Checkpoints(keras.callbacks.Callback):
             self.best, self.best_step = record["psnr"], record["step"]
 
     def _save(self, path):
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        files.check_space(
+            path.parent,
+            sum(4 * math.prod(v.shape) + _VARIABLE_BYTES for v in variables),
+        )
         with files.atomic_path(path) as temporary:
             self.model.save_weights(temporary, overwrite=True)
 
@@ -256,12 +262,7 @@ def _check_same_run(config, workdir):
 
 def _create_workdir(config, workdir):
     """Makes the folders of a run and writes its config."""
-    try:
-        workdir.last.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"Cannot make the workdir {workdir.root}: {error.strerror}."
-        ) from error
+    files.make_folder(workdir.last.parent)
     files.write_json(workdir.config, _as_json(config))
 
 

@@ -4,13 +4,15 @@ PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13 3.10,\
 	$(shell command -v python$(v))) python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
+SECONDS_EACH ?= 60
 
-.PHONY: help setup demo test test-slow lint format bench web c clean
+.PHONY: help setup demo test test-slow fuzz lint format bench web c clean
 
 help:
 	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
 	@echo "make test        set up and run the tests"
 	@echo "make test-slow   the checks that train for minutes"
+	@echo "make fuzz        damaged files for every reader: minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
 	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
 	@echo "make web         the page that fits pictures in the browser"
@@ -33,6 +35,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --editable ".[test,fuzz]"
+	$(BIN)/python tests/fuzz.py --seconds=$(SECONDS_EACH)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -222,6 +222,28 @@ def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("learner", "eval_steps", None, "a number for config.learner.eval_s"),
+        ("learner", "inner_lr", "1e-2", "a number for config.learner.inner_lr"),
+        ("learner", "name", 3, "a string for config.learner.name"),
+        ("learner", "learn_step_sizes", 1, "true or false for config.learner"),
+        ("evaluation", "sgd_rates", [], "a list of numbers for config.evalua"),
+        ("evaluation", "sgd_rates", ["a"], "a list of numbers for config"),
+        (None, "optimizer", [], "the section config.optimizer"),
+        (None, "num_steps", True, "a number for config.num_steps"),
+        (None, "warm_start", 1, "config.warm_start"),
+    ],
+)
+def test_a_config_file_that_is_none(tmp_path, section, field, value, message):
+    config = json.loads(text.get_config("smoke").to_json())
+    (config[section] if section else config)[field] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        Workdir(tmp_path).read_config()
+
+
+@pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("num_steps", 7, "must be a multiple of config.validation.every"),

@@ -23,6 +23,7 @@ import ml_collections
 import tensorflow as tf
 
 from tfmetainit import fields, files, functional, initial_weights, learners
+from tfmetainit.configs import default
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import SignalClass
@@ -189,15 +190,56 @@ class Workdir:
                 "config.json"
             )
         config = files.read_json(self.config)
-        sections = ("signal", "field", "learner", "optimizer", "evaluation")
-        if not isinstance(config, dict) or not all(
-            isinstance(config.get(section), dict) for section in sections
-        ):
+        expected = json.loads(
+            default.get_config().copy_and_resolve_references().to_json()
+        )
+        # What the others are is up to the class of signals.
+        expected["signal"] = {"name": ""}
+        problem = _difference(config, expected, "config")
+        if problem:
             raise InputError(
-                f"A config must have the sections {', '.join(sections)}. "
-                f"Received: {self.config}, which has not"
+                f"A run's config must have {problem}. Received: {self.config}, "
+                "where it is missing or something else"
             )
-        return ml_collections.ConfigDict(config)
+        try:
+            return ml_collections.ConfigDict(config)
+        except (TypeError, ValueError) as error:  # names that it reserves
+            raise InputError(
+                f"{self.config} is not a config: {error}."
+            ) from error
+
+
+def _difference(found, expected, name):
+    """The first field that is not of the kind expected, in words; or None.
+
+    Args:
+        found: what was read from JSON.
+        expected: what it must have at least, values standing for their kinds.
+        name: of the two.
+    """
+    if isinstance(expected, dict):
+        if not isinstance(found, dict):
+            return f"the section {name}"
+        for key, value in expected.items():
+            problem = _difference(found.get(key), value, f"{name}.{key}")
+            if problem:
+                return problem
+        return None
+    if isinstance(expected, bool):
+        return None if isinstance(found, bool) else f"true or false for {name}"
+    if isinstance(expected, (int, float)):
+        # For Python, true is a number.
+        valid = type(found) in (int, float) and math.isfinite(found)
+        return None if valid else f"a number for {name}"
+    if isinstance(expected, list):
+        valid = isinstance(found, list) and found
+        valid = valid and not any(
+            _difference(item, expected[0], name) for item in found
+        )
+        return None if valid else f"a list of numbers for {name}"
+    if expected is None:  # a path, or nothing
+        return None if found is None or isinstance(found, str) else name
+    return None if isinstance(found, str) else f"a string for {name}"
 
 
 def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from tfmetainit.configs import default
 
 def get_config(variant=""):
     config = default.get_config()
-    config.num_steps = 4_000
+    config.num_steps = 2_000
     config.batch_size = 1
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
@@ -46,7 +46,7 @@ def get_config(variant=""):
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 8
     config.evaluation.num_match_signals = 4
-    config.evaluation.max_match_steps = 30
+    config.evaluation.max_match_steps = 16
     config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
     config.evaluation.adam_rates = (3e-4, 1e-3, 3e-3)
     return default.apply_variant(config, variant)

@@ -6,6 +6,7 @@ parallel and wherever a run was resumed, and the shares of several workers.
 """
 
 import abc
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -99,3 +100,13 @@ class SourcedSignal(SignalClass):
             )
 
         return numbered.map(element, num_parallel_calls=2)
+
+
+def by_views(signal: SourcedSignal) -> dict[str, SourcedSignal]:
+    """The class under each of its `eval_views` alone, for `conditions`."""
+    classes = {}
+    for views in signal.eval_views:
+        alone = copy.copy(signal)
+        alone.eval_views = (views,)
+        classes[f"{views} view{'s' if views > 1 else ''}"] = alone
+    return classes

@@ -55,6 +55,9 @@ class ViewSignal(SourcedSignal):
     Args:
         open_source: returns the `Source` of `Views`.
         resolution: R, the side of the views in pixels.
+        white_background: of `VolumeRendering`.
+        last_interval: of the same.
+        convention: of the poses (`cameras`).
         rays_per_step: number of rays drawn for each inner step.
         query_rays: number of rays scored in training.
         num_samples: number of depths along a ray.
@@ -62,9 +65,7 @@ class ViewSignal(SourcedSignal):
         eval_batches: number of batches of rays that a validation or test task
             has; a longer fit goes through them again.
         shuffle_buffer: number of encoded signals shuffled at a time.
-        white_background: of `VolumeRendering`.
-        last_interval: of the same.
-        convention: of the poses (`cameras`).
+        points_per_step: unused; images have it.
     """
 
     coord_dims = 3
@@ -77,16 +78,18 @@ class ViewSignal(SourcedSignal):
         open_source: Callable[[], Source],
         *,
         resolution: int,
-        rays_per_step: int,
-        query_rays: int,
-        num_samples: int,
-        inner_steps: int,
-        eval_batches: int,
-        shuffle_buffer: int,
         white_background: bool,
         last_interval: float,
         convention: str,
+        rays_per_step: int = 128,
+        query_rays: int = 256,
+        num_samples: int = 128,
+        inner_steps: int = 32,
+        eval_batches: int = 128,
+        shuffle_buffer: int = 1_000,
+        points_per_step: int = 0,
     ):
+        del points_per_step  # of images
         for name, value, low, high in (
             ("resolution", resolution, 8, MAX_RESOLUTION),
             ("rays_per_step", rays_per_step, 1, 2**20),

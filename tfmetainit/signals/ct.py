@@ -15,7 +15,6 @@ Tancik et al. 2021 randomised theirs is not published. Over 300 phantoms at
 dB (tests/signals_test.py).
 """
 
-import copy
 import functools
 import logging
 
@@ -33,7 +32,7 @@ from tfmetainit.generated_images import (
 )
 from tfmetainit.image_signals import crop_and_resize
 from tfmetainit.kinds import MAX_RESOLUTION, SliceKind
-from tfmetainit.pipelines import Source, SourcedSignal
+from tfmetainit.pipelines import Source, SourcedSignal, by_views
 from tfmetainit.tasks import Observations, Task
 from tfmetainit.tomography import MAX_VIEWS, even_angles, slice_coords
 
@@ -223,12 +222,7 @@ class CT(SourcedSignal):
         )
 
     def conditions(self):
-        classes = {}
-        for views in self.eval_views:
-            alone = copy.copy(self)
-            alone.eval_views = (views,)
-            classes[f"{views} view{'s' if views > 1 else ''}"] = alone
-        return classes
+        return by_views(self)
 
     def classical(self, task):
         """Filtered back-projection, where scikit-image is installed."""

@@ -11,7 +11,6 @@ The embedded classes, chairs, lamps and cars, are drawn from a seed by
 ShapeNet renderings, and others in the same layout, are read from a folder.
 """
 
-import copy
 import functools
 import math
 import pathlib
@@ -30,7 +29,7 @@ from tfmetainit.generated_images import (
     GeneratedSignals,
 )
 from tfmetainit.kinds import ViewsKind
-from tfmetainit.pipelines import SPLITS, Source
+from tfmetainit.pipelines import SPLITS, Source, by_views
 from tfmetainit.view_signals import (
     Region,
     Views,
@@ -225,42 +224,27 @@ class Objects(ViewSignal):
 
     Args:
         open_source: maps `near` and `far` to the `Source` of `Views`.
-        resolution: R, the side of the views in pixels.
         train_views: number of views that a training task is observed through.
         eval_views: numbers of views that validation and test objects are
             observed through. The first is validated; `conditions` gives each
             alone.
         scored_views: number of held-out views that are scored.
-        rays_per_step: number of rays drawn for each inner step.
-        query_rays: number of rays of held-out views scored in training.
-        num_samples: number of depths along a ray.
         near: depth of the first sample's interval,
         far: end of the last one's.
-        inner_steps: number of inner steps for which training draws rays.
-        eval_batches: number of batches of rays that a validation or test task
-            has; a longer fit goes through them again.
-        shuffle_buffer: number of encoded objects shuffled at a time.
+        **options: further arguments of `ViewSignal`.
     """
 
     def __init__(
         self,
         open_source: Callable[[float, float], Source],
         *,
-        resolution: int,
         train_views: int = 25,
         eval_views=(1,),
         scored_views: int = 4,
-        rays_per_step: int = 128,
-        query_rays: int = 256,
-        num_samples: int = 128,
         near: float = 2.0,
         far: float = 6.0,
-        inner_steps: int = 32,
-        eval_batches: int = 128,
-        shuffle_buffer: int = 1_000,
-        points_per_step: int = 0,
+        **options,
     ):
-        del points_per_step  # of images
         held_out = NUM_VIEWS - FIRST_HELD_OUT
         check_range("config.signal.train_views", train_views, 1, FIRST_HELD_OUT)
         check_range("config.signal.scored_views", scored_views, 1, held_out)
@@ -271,27 +255,21 @@ class Objects(ViewSignal):
             check_range("config.signal.eval_views", views, 1, FIRST_HELD_OUT)
         super().__init__(
             functools.partial(open_source, near, far),
-            resolution=resolution,
-            rays_per_step=rays_per_step,
-            query_rays=query_rays,
-            num_samples=num_samples,
-            inner_steps=inner_steps,
-            eval_batches=eval_batches,
-            shuffle_buffer=shuffle_buffer,
             white_background=True,
             last_interval=1e-3,
             convention="opengl",
+            **options,
         )
         self.train_views = train_views
         self.eval_views = tuple(eval_views)
         self.scored_views = scored_views
         self.kind = ViewsKind(
-            resolution,
+            self.resolution,
             object_models.CAMERA_ANGLE,
             near,
             far,
-            num_samples,
-            rays_per_step,
+            self.num_samples,
+            self.rays_per_step,
         )
 
     def regions(self, training):
@@ -303,12 +281,7 @@ class Objects(ViewSignal):
         )
 
     def conditions(self):
-        classes = {}
-        for views in self.eval_views:
-            alone = copy.copy(self)
-            alone.eval_views = (views,)
-            classes[f"{views} view{'s' if views > 1 else ''}"] = alone
-        return classes
+        return by_views(self)
 
     def films(self, loss, adapted):
         """Turntables: the object on the left, its depths on the right."""

@@ -11,8 +11,6 @@ cropped to their central squares and resized to one resolution, where the paper
 takes them as they are. The embedded landmark is drawn by `landmark_model`.
 """
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -142,37 +140,24 @@ class Photographs(ViewSignal):
 
     Args:
         folder: of a collection, or None for the embedded landmark.
-        resolution: R, the side of the photographs in pixels.
+        of_source: `num_train`, `num_eval`, `data_seed` and `data_dir` of the
+            embedded landmark.
         scale: what the lengths of a collection's cameras are multiplied by;
             the embedded landmark's are as they are.
         train_on: "photographs" to observe and score the whole of them (paper,
             Reptile), or "halves" to observe the left half and to score the
             whole, which is what MAML can learn from.
-        rays_per_step: number of rays drawn for each inner step.
-        query_rays: number of rays scored in training.
-        num_samples: number of depths along a ray.
-        inner_steps: number of inner steps for which training draws rays.
-        eval_batches: number of batches of rays that a validation or test task
-            has; a longer fit goes through them again.
-        shuffle_buffer: number of encoded photographs shuffled at a time.
-        of_source: `num_train`, `num_eval`, `data_seed` and `data_dir` of the
-            embedded landmark.
+        **options: further arguments of `ViewSignal`.
     """
 
     def __init__(
         self,
         folder: str | None,
-        *,
-        resolution: int,
-        scale: float,
-        train_on: str,
-        rays_per_step: int,
-        query_rays: int,
-        num_samples: int,
-        inner_steps: int,
-        eval_batches: int,
-        shuffle_buffer: int,
         of_source: dict,
+        *,
+        scale: float = 0.05,
+        train_on: str = "photographs",
+        **options,
     ):
         check_range("config.signal.scale", scale, 1e-6, 1e6)
         if train_on not in TRAIN_ON:
@@ -180,24 +165,23 @@ class Photographs(ViewSignal):
                 f"config.signal.train_on must be one of {TRAIN_ON}. Received: "
                 f"{train_on!r}"
             )
-        kind = LandmarkKind(resolution, scale, num_samples, rays_per_step)
+
+        def open_source():
+            if folder:
+                return folder_source(folder, self.kind)
+            return embedded_source(self.resolution, of_source)
+
         super().__init__(
-            functools.partial(folder_source, folder, kind)
-            if folder
-            else functools.partial(embedded_source, resolution, of_source),
-            resolution=resolution,
-            rays_per_step=rays_per_step,
-            query_rays=query_rays,
-            num_samples=num_samples,
-            inner_steps=inner_steps,
-            eval_batches=eval_batches,
-            shuffle_buffer=shuffle_buffer,
+            open_source,
             white_background=False,
             last_interval=_LAST_INTERVAL,
             convention="opencv",
+            **options,
         )
-        self.kind = kind
         self.train_on = train_on
+        self.kind = LandmarkKind(
+            self.resolution, scale, self.num_samples, self.rays_per_step
+        )
 
     def regions(self, training):
         side, middle = self.resolution, self.resolution // 2
@@ -233,38 +217,15 @@ class Photographs(ViewSignal):
 
 
 def make_signal_class(
-    *,
-    folder: str | None = None,
-    resolution: int = 64,
-    scale: float = 0.05,
-    train_on: str = "photographs",
-    rays_per_step: int = 64,
-    query_rays: int = 256,
-    num_samples: int = 128,
-    inner_steps: int = 64,
-    eval_batches: int = 128,
-    shuffle_buffer: int = 1_000,
-    points_per_step: int = 0,
-    **of_source,
+    *, folder: str | None = None, resolution: int = 64, **options
 ) -> Photographs:
     """The photographs of a collection, or of the embedded landmark.
 
-    The arguments are those of `Photographs`.
+    Args:
+        folder: path of a collection's folder, or None.
+        resolution: side of the photographs in pixels.
+        **options: further arguments of `Photographs`, and `num_train`,
+            `num_eval`, `data_seed` and `data_dir` of the embedded landmark.
     """
-    del points_per_step  # of images
-    unknown = sorted(set(of_source) - set(SOURCE_OPTIONS))
-    if unknown:
-        raise TypeError(f"unknown options: {', '.join(unknown)}")
-    return Photographs(
-        folder,
-        resolution=resolution,
-        scale=scale,
-        train_on=train_on,
-        rays_per_step=rays_per_step,
-        query_rays=query_rays,
-        num_samples=num_samples,
-        inner_steps=inner_steps,
-        eval_batches=eval_batches,
-        shuffle_buffer=shuffle_buffer,
-        of_source=of_source,
-    )
+    of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
+    return Photographs(folder, of_source, resolution=resolution, **options)

@@ -28,6 +28,7 @@ import time
 from absl import flags
 
 from tfmetainit import cli
+from tfmetainit.errors import InputError
 
 _W0 = 200.0
 _INNER_LR = 1e-2
@@ -257,9 +258,10 @@ def main(argv):
         for name, (make, _) in RUNTIMES.items():
             try:
                 runs[name] = make(folder, size, steps, _FLAGS.threads)
-            except ImportError:
-                print(f"{name} is not installed: pip install -e .[bench]")
-                continue
+            except ImportError as error:
+                raise InputError(
+                    f"{name} is not installed: pip install -e .[bench]"
+                ) from error
             result = subprocess.run(
                 [
                     *(sys.executable, *sys.argv),

@@ -10,7 +10,7 @@ that was held out, and nothing is written if their numbers differ.
 
 from absl import flags
 
-from tfmetainit import cli, quiet
+from tfmetainit import cli, kinds, quiet
 
 cli.quiet_tensorflow()
 
@@ -31,6 +31,11 @@ def main(argv):
         precision=values.precision,
         input_path=values.input,
         license_name=values.license,
+        **{
+            name: values[name].value
+            for name in kinds.DETAILS
+            if values[name].value is not None
+        },
     )
     print(f"Exported to {values.output_dir} in {summary.seconds:.1f} s:")
     for path, size in summary.sizes.items():
@@ -82,6 +87,8 @@ def run():
         "The file to check the artifacts on; default: a signal of the test "
         "split.",
     )
+    for name, text in kinds.DETAILS.items():
+        flags.DEFINE_string(name, None, f"With --input. {text}")
     flags.DEFINE_string("license", "not stated", "Licence of the weights.")
     flags.mark_flags_as_required(["workdir", "output_dir"])
     cli.run(main, __doc__)

@@ -23,6 +23,8 @@ from tfmetainit import (
     adaptation,
     experiment,
     files,
+    functional,
+    kinds,
     lite_artifact,
     pixels,
     quiet,
@@ -79,6 +81,7 @@ def export(
     precision: str = "float32",
     input_path=None,
     license_name: str = "not stated",
+    **details,
 ) -> Summary:
     """Exports the best weights of a training run.
 
@@ -94,6 +97,8 @@ def export(
         input_path: the signal that the artifacts are checked on; by default
             the first of the class's test split.
         license_name: of the weights, recorded in the metadata.
+        **details: what signals of the run's kind take beside `input_path`
+            (`fit.fit`).
 
     Raises:
         InputError: if an argument, the run, or the output folder is not valid.
@@ -115,13 +120,13 @@ def export(
     check_range("--max_steps", max_steps, 1, MAX_STEPS)
     if num_points is not None:
         check_range("--num_points", num_points, 1, MAX_POINTS)
-    output_dir = pathlib.Path(output_dir)
+    output_dir = pathlib.Path(os.path.realpath(output_dir))
     _check_output(output_dir)
     workdir = Workdir(workdir)
     config = workdir.read_config()
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
-    task = _held_out(signal, input_path)
+    task = _held_out(signal, input_path, details)
     num_coords = int(task.query.inputs.shape[0])
     if num_points is None:
         num_points = int(task.support.inputs.shape[1])
@@ -199,6 +204,13 @@ def export(
 
 def _check_output(output_dir):
     """Raises InputError unless the folder may be made or replaced."""
+    if os.path.ismount(output_dir) or (
+        output_dir.exists() and output_dir.samefile(pathlib.Path.cwd())
+    ):
+        raise InputError(
+            "--output_dir is replaced as a whole: it must be neither a mount "
+            f"point nor the working folder. Received: {output_dir}"
+        )
     if not output_dir.exists() or (
         output_dir.is_dir() and not any(output_dir.iterdir())
     ):
@@ -214,10 +226,17 @@ def _check_output(output_dir):
         )
 
 
-def _held_out(signal, input_path) -> Task:
+def _held_out(signal, input_path, details) -> Task:
     """The signal that the artifacts are checked on."""
     if input_path is not None:
-        return signal.read_task(input_path)
+        kinds.check_details(signal.kind, details)
+        task = signal.read_task(input_path, **details)
+        if task.query.values is None:
+            raise InputError(
+                "--input must be a signal that is known itself, not by its "
+                f"observations alone. Received: {input_path}"
+            )
+        return task
     for batch in signal.make_dataset("test", 1).take(1):
         return tf.nest.map_structure(lambda leaf: leaf[0], batch)
     raise InputError("The test split of the class holds no signal.")
@@ -290,12 +309,21 @@ class _Case:
             learner.query_loss.predict(p, task.query.inputs).numpy()
             for p in (params, adapted)
         )
+        trained = functional.get_params(learner.field)
+        adapted, _ = learner.adapt(support, self._steps)
+        self._trained = tuple(
+            learner.query_loss.predict(p, task.query.inputs).numpy()
+            for p in (trained, adapted)
+        )
 
     def psnr(self, predicted=None) -> tuple[float, ...]:
-        """PSNR in dB of a pair of predictions; of Python's by default."""
+        """PSNR in dB of a pair of predictions.
+
+        By default of Python's with the trained weights, not rounded.
+        """
         return tuple(
             float(pixels.psnr_from_mse(np.mean((values - self._target) ** 2)))
-            for values in predicted or self._expected
+            for values in predicted or self._trained
         )
 
     def compare(self, name, predicted) -> float:

@@ -37,7 +37,6 @@ from tfmetainit.lite_artifact import METADATA_NAME
 _FILE_IDENTIFIER = b"TFL3"
 _NO_BIAS = -1
 _NO_DATA = 0  # by convention a model's buffer 0 is empty
-_MIN_HALF_SIZE = 1024
 _OPERATION_NAMES = {
     code: name
     for name, code in vars(schema.BuiltinOperator).items()
@@ -97,7 +96,7 @@ def convert(
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     _use_batch_matmul(model)
     if adapter.precision == "float16":
-        _store_half(model)
+        _store_half(model, adapter.num_params)
     _store_buffers_once(model)
     _add_metadata(model, metadata)
     content = _pack(model)
@@ -244,8 +243,8 @@ def _store_buffers_once(model):
             buffer.data = None
 
 
-def _store_half(model):
-    """Stores large float32 constants as float16, read through CAST.
+def _store_half(model, num_params):
+    """Stores theta, and step sizes of each weight, as float16, read by CAST.
 
     The converter's own option leaves out constants that are returned as they
     are, which the learned weights are; and XNNPACK refuses a DEQUANTIZE whose
@@ -257,7 +256,7 @@ def _store_half(model):
             if tensor.type != schema.TensorType.FLOAT32 or data is None:
                 continue
             values = np.frombuffer(bytes(data), np.float32)
-            if values.size < _MIN_HALF_SIZE:
+            if values.size != num_params:
                 continue
             half = copy.copy(tensor)
             half.name = tensor.name + b"_float16"

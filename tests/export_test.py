@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tfmetainit import fields, functional, learners
+from tfmetainit import fields, forward_models, functional, learners
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import NOT_TAKEN, Adapter
@@ -276,6 +276,65 @@ def test_the_file_is_hardly_larger_than_its_weights(precision, part):
         assert len(content) <= part * weights + 65536
 
 
+@pytest.mark.parametrize(
+    ("precision", "part"), [("float32", 1.1), ("float16", 0.55)]
+)
+def test_a_sinograms_file_is_hardly_larger(precision, part):
+    """The paper's tomography: 256 x 256 pixels, none of them stored."""
+    learner = learners.MAML(
+        fields.FourierMLP(2, 1, seed=0),
+        support_model=forward_models.ParallelBeam(256),
+    )
+    adapter = Adapter(
+        learner,
+        input_shape=(),
+        value_shape=(256,),
+        coords_shape=(2,),
+        max_steps=2,
+        precision=precision,
+        chunk=None,
+    )
+    content = lite.convert(
+        adapter, num_points=4, num_coords=256 * 256, metadata={}
+    )
+    assert len(content) <= part * 4 * adapter.num_params + 65536
+
+
+def test_half_precision_is_for_weights_alone():
+    """Frozen frequencies and a grid that float16 cannot hold stay exact."""
+    learner = learners.MAML(
+        fields.FourierMLP(
+            2, 1, hidden_layers=1, hidden_units=8, num_frequencies=600, seed=0
+        ),
+        support_model=forward_models.ParallelBeam(20),
+        inner_lr=1.0,
+    )
+    adapter = Adapter(
+        learner,
+        input_shape=(),
+        value_shape=(20,),
+        coords_shape=(2,),
+        max_steps=2,
+        precision="float16",
+        chunk=None,
+    )
+    content = lite.convert(adapter, num_points=3, num_coords=7, metadata={})
+    angles = np.float32([0.1, 0.9, 2.0])
+    sinogram = np.random.default_rng(0).random((3, 20), np.float32)
+    arguments = {
+        "theta": adapter.init().numpy(),
+        "inputs": angles,
+        "values": sinogram,
+        "n_points": np.int32(3),
+        "steps": np.int32(2),
+    }
+    result = lite.run_compiled(content, "adapt", arguments)
+    expected = adapter.adapt(*map(tf.constant, arguments.values()))
+    np.testing.assert_allclose(
+        result["theta"], expected["theta"], atol=1e-5, rtol=1e-5
+    )
+
+
 def test_no_product_falls_back_to_the_slow_kernel():
     """XNNPACK runs FULLY_CONNECTED only with constant weights."""
     for field in ("siren", "fourier_mlp"):
@@ -487,16 +546,28 @@ def test_the_c_loader_of_tensorflow_runs_it(saved, tmp_path):
     proto = saved_model_pb2.SavedModel.FromString(
         (folder / "saved_model.pb").read_bytes()
     )
-    signature = proto.meta_graphs[0].signature_def["init"]
+    signature = proto.meta_graphs[0].signature_def["fit_predict"]
+    names = ("inputs", "values", "n_points", "steps", "coords")
     result = subprocess.run(
-        [program, folder, signature.outputs["theta"].name],
+        [
+            *(program, folder),
+            *(signature.inputs[name].name for name in names),
+            signature.outputs["values"].name,
+        ],
         check=True,
         capture_output=True,
         text=True,
     )
-    dims, batch, size, first = result.stdout.split()[-4:]
-    assert (dims, batch, int(size)) == ("2", "1", adapter.num_params)
-    np.testing.assert_allclose(float(first), adapter.init()[0], rtol=1e-6)
+    fitted = np.float32(result.stdout.split()[-150:]).reshape(50, 3)
+
+    def rows(width):
+        numbers = np.arange(50 * width) * 37 % 101
+        return (np.float32(numbers) / np.float32(101)).reshape(50, width)
+
+    theta = _call(adapter, rows(2), rows(3), 50, 2)["theta"]
+    np.testing.assert_allclose(
+        fitted, adapter.predict(tf.constant(theta), rows(2)), atol=1e-5
+    )
 
 
 def test_warmup_records_are_requests_that_run(saved, tmp_path):

@@ -185,7 +185,7 @@ def test_what_is_refused(tmp_path):
         _signal(train_on="thirds")
     with pytest.raises(InputError, match="scale must lie in"):
         _signal(scale=0.0)
-    with pytest.raises(TypeError, match="unexpected keyword argument .nmu_train):
+    with pytest.raises(TypeError, match="unexpected keyword .* .nmu_train"):
         _signal(nmu_train=3)
     _collection(tmp_path, 25, np.random.default_rng(0))
     signal = _signal(folder=str(tmp_path))

@@ -105,7 +105,7 @@ def atomic_folder(path):
     Raises:
         InputError: if the folder cannot be written.
     """
-    path = pathlib.Path(os.path.abspath(path))
+    path = pathlib.Path(os.path.realpath(path))
 
     def make_temporary():
         return pathlib.Path(
@@ -122,7 +122,11 @@ def atomic_folder(path):
             os.rename(staging, path)
             return
         old = make_temporary()
-        os.rename(path, old)  # onto the empty folder
+        try:
+            os.rename(path, old)  # onto the empty folder
+        except OSError:
+            os.rmdir(old)
+            raise
         try:
             os.rename(staging, path)
         except OSError:

@@ -47,12 +47,8 @@ FLAGS = {
     "steps": (int, "Gradient steps; default: as many as in training."),
     "resolution": (str, "Height and width of the rendering: 512x512."),
     "weights": (str, "Also write the weights, as .npz."),
-    "angles": (str, "Of a sinogram's views: 0,45,90 (degrees) or a .npy file."),
-    "pose": (str, "Of an object's picture: azimuth,elevation, or a .npy file."),
-    "cameras": (str, "Of a landmark's photograph: its collection's folder."),
+    **{name: (str, text) for name, text in kinds.DETAILS.items()},
 }
-# Flags that only some kinds of signals take (`kinds.Kind.details`).
-DETAILS = ("angles", "pose", "cameras")
 
 
 class Fitted(NamedTuple):
@@ -265,12 +261,7 @@ def fit(
     steps = source.default_steps if steps is None else steps
     check_range("--steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
-    for name in details:
-        if name not in (source.kind.details if source.kind else ()):
-            raise InputError(
-                f"--{name} is not for signals of this run's kind. Received: "
-                f"--{name}={details[name]}"
-            )
+    kinds.check_details(source.kind, details)
     # Opened first: an output that cannot be written is known before the fit,
     # and both appear together at its end.
     with contextlib.ExitStack() as outputs:
@@ -300,7 +291,7 @@ def main(values):
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
-        **{name: getattr(values, name) for name in DETAILS},
+        **{name: getattr(values, name) for name in kinds.DETAILS},
     )
     psnr = fitted.psnr
     of_what = " of the observations" if fitted.of_observations else ""

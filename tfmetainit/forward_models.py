@@ -60,13 +60,18 @@ class ParallelBeam:
             )
         self.resolution = resolution
         self.interpolation = interpolation
-        self._coords = slice_coords(resolution)
+        # Column first: those of the first row are those of every axis.
+        self._axis = slice_coords(resolution)[:resolution, 0].copy()
 
     def __call__(self, field: Field, angles: tf.Tensor) -> tf.Tensor:
         # Zero, but known at run time only: else an exported file would store
-        # what the first layers make of the grid, which is larger than theta.
-        zero = tf.minimum(tf.abs(angles[0]), 0.0)
-        image = field(self._coords + zero)
+        # the grid, and what the first layers make of it.
+        axis = self._axis + tf.minimum(tf.abs(angles[0]), 0.0)
+        side = self.resolution
+        columns = tf.tile(axis[None, :], [side, 1])
+        rows = tf.tile(axis[:, None], [1, side])
+        grid = tf.stack([columns, rows], axis=-1)
+        image = field(tf.reshape(grid, [side * side, 2]))
         return self.project(tf.reshape(image, [-1]), angles)
 
     def project(self, image: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
@@ -130,12 +135,12 @@ class ParallelBeam:
 
     def _scatter(self, sinogram, samples):
         size = self.resolution**2
-        spread = sinogram[:, None, :] / self.resolution
+        spread = tf.tile(
+            sinogram[:, None, :] / self.resolution, [1, self.resolution, 1]
+        )
         image = 0.0
         for pixel, weight in samples:
-            values = spread * tf.ones_like(pixel, sinogram.dtype)
-            if weight is not None:
-                values *= weight
+            values = spread if weight is None else weight * spread
             # Not unsorted_segment_sum: LiteRT gives it a dynamic shape.
             sums = tf.scatter_nd(
                 tf.reshape(pixel, [-1, 1]),

@@ -23,6 +23,14 @@ _RAY_BATCHES = 64
 _RAYS_AT_ONCE = 2**14
 
 
+# Flags that only some kinds of signals take (`Kind.details`).
+DETAILS = {
+    "angles": "Of a sinogram's views: 0,45,90 (degrees) or a .npy file.",
+    "pose": "Of an object's picture: azimuth,elevation, or a .npy file.",
+    "cameras": "Of a landmark's photograph: its collection's folder.",
+}
+
+
 class Sample(NamedTuple):
     """One signal of the user's.
 
@@ -102,6 +110,16 @@ class Kind(abc.ABC):
         images = np.reshape(values, [-1, side, side, np.shape(values)[-1]])
         image = np.concatenate(list(images), axis=1)
         return np.broadcast_to(image, [*image.shape[:2], 3])
+
+
+def check_details(kind: Kind | None, details: dict) -> None:
+    """Raises InputError if a detail is not for signals of a kind."""
+    for name, value in details.items():
+        if name not in (kind.details if kind else ()):
+            raise InputError(
+                f"--{name} is not for signals of this run's kind. Received: "
+                f"--{name}={value}"
+            )
 
 
 class ImageKind(Kind):

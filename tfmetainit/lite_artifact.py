@@ -50,8 +50,13 @@ class LiteArtifact:
     """
 
     def __init__(self, path, num_threads: int = 1):
-        from ai_edge_litert import interpreter
-
+        try:
+            from ai_edge_litert import interpreter
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"An exported file needs {error.name.partition('.')[0]}: pip "
+                "install ai-edge-litert."
+            ) from error
         path = pathlib.Path(path)
         content = _read(path)
         self.metadata = read_metadata(content, path)

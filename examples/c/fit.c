@@ -182,16 +182,24 @@ static float* read_ppm(const char* path, int* height, int* width) {
   return values;
 }
 
+// Writes to a temporary name first: an earlier picture is replaced or kept.
 static void write_ppm(const char* path, const float* values, int height,
                       int width) {
-  FILE* file = fopen(path, "wb");
+  char* temporary = allocate(strlen(path) + 5, 1);
+  strcat(strcpy(temporary, path), ".tmp");
+  FILE* file = fopen(temporary, "wb");
   if (file == NULL) fail("cannot write the fitted picture");
   fprintf(file, "P6\n%d %d\n255\n", width, height);
   for (size_t i = 0; i < (size_t)width * height * kChannels; ++i) {
     const float value = fminf(fmaxf(values[i], 0.0f), 1.0f);
     fputc((int)(255.0f * value + 0.5f), file);
   }
-  if (fclose(file) != 0) fail("cannot write the fitted picture");
+  const int failed = ferror(file);
+  if (fclose(file) != 0 || failed || rename(temporary, path) != 0) {
+    remove(temporary);
+    fail("cannot write the fitted picture");
+  }
+  free(temporary);
 }
 
 int main(int argc, char** argv) {
@@ -263,6 +271,7 @@ int main(int argc, char** argv) {
     for (size_t i = 0; i < points * kChannels; ++i) {
       sum += (fitted[i] - values[i]) * (double)(fitted[i] - values[i]);
     }
+    if (!isfinite(sum)) fail("the fit diverged");
     printf("step %4ld  PSNR %9.5f dB\n", step,
            -10.0 * log10(fmax(sum / (points * kChannels), 1e-10)));
   }

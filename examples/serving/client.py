@@ -12,7 +12,6 @@ and gets the fitted field back: neither side trains anything beforehand.
 import json
 import math
 import pathlib
-import urllib.error
 import urllib.request
 
 from absl import flags
@@ -27,10 +26,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfmetainit import files, pixels
-from tfmetainit.errors import InputError, UserError
+from tfmetainit.errors import InputError, UserError, check_range
 
 SIGNATURE = "fit_predict"
 _TIMEOUT_SECONDS = 60.0
+_MAX_ANSWER_BYTES = 2**30
 
 
 def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
@@ -40,7 +40,9 @@ def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
     request.model_spec.signature_name = SIGNATURE
     for key, value in inputs.items():
         request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    with grpc.insecure_channel(address) as channel:
+    # A field of 592 x 592 or more is above gRPC's own limit of 4 MiB.
+    options = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
+    with grpc.insecure_channel(address, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         try:
             answer = stub.Predict(request, timeout=_TIMEOUT_SECONDS)
@@ -58,18 +60,21 @@ def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
         "signature_name": SIGNATURE,
         "inputs": {k: np.asarray(v).tolist() for k, v in inputs.items()},
     }
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/v1/models/{name}:predict",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     try:
+        request = urllib.request.Request(
+            f"{url.rstrip('/')}/v1/models/{name}:predict",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
         with urllib.request.urlopen(
             request, timeout=_TIMEOUT_SECONDS
         ) as answer:
             outputs = json.load(answer)["outputs"]
-    except (urllib.error.URLError, OSError) as error:
-        raise UserError(f"The server {url} cannot be asked: {error}") from error
+    # No address, no answer, or one that is not a model server's.
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The server {url} cannot be asked: {error!r}"
+        ) from error
     return {k: np.asarray(v) for k, v in outputs.items()}
 
 
@@ -79,12 +84,21 @@ def main(argv):
     values = flags.FLAGS
     artifact = pathlib.Path(values.artifact)
     metadata = files.read_json(artifact / "metadata.json")
-    side = metadata["signal"].get("resolution")
-    if metadata["signal"]["kind"] != "image":
+    try:
+        kind = metadata["signal"]["kind"]
+        side, name = metadata["signal"].get("resolution"), metadata["name"]
+        most = metadata["max_steps"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            "--artifact must be a folder that the exporter wrote. Received: "
+            f"{artifact}, whose metadata.json is another's"
+        ) from error
+    if kind != "image":
         raise InputError(
             f"This client fits images. Received: {artifact}, exported for "
-            f"signals of the kind {metadata['signal']['kind']!r}"
+            f"signals of the kind {kind!r}"
         )
+    check_range("--steps", values.steps, 0, most)
     picture = pixels.crop_and_resize(files.read_image(values.input), side)
     coords = pixels.pixel_coords(side, side)
     inputs = {
@@ -94,15 +108,21 @@ def main(argv):
         "steps": np.int32([values.steps]),
         "coords": coords[None],
     }
-    name = metadata["name"]
     if values.rest:
         outputs = over_rest(values.rest, name, inputs)
     else:
         outputs = over_grpc(values.grpc, name, inputs)
     taken = int(outputs["steps_taken"][0])
+    if taken < values.steps:
+        raise UserError(
+            f"The fit diverged at step {taken + 1}; lower --steps (now "
+            f"{values.steps}). Nothing was written."
+        )
     for step, loss in enumerate(outputs["losses"][0][:taken]):
         print(f"step {step:4d}  PSNR {pixels.psnr_from_mse(loss):6.2f} dB")
-    fitted = np.float32(outputs["values"][0]).reshape(side, side, 3)
+    # A server that batches pads every answer to the longest of its batch.
+    fitted = np.float32(outputs["values"][0])[: side * side]
+    fitted = fitted.reshape(side, side, 3)
     psnr = float(pixels.psnr_from_mse(np.mean((fitted - picture) ** 2)))
     print(f"step {taken:4d}  PSNR {psnr:6.2f} dB")
     if not math.isfinite(psnr):

@@ -45,6 +45,23 @@ async function run(signature, inputs) {
   return arrays;
 }
 
+// `size` of `count` rows, drawn at random: the same ones of each of some arrays,
+// which come as [array, entries of a row].
+function draw(arrays, count, size) {
+  const order = Uint32Array.from({length: count}, (_, i) => i);
+  for (let i = 0; i < size; ++i) {
+    const j = i + Math.floor(Math.random() * (count - i));
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return arrays.map(([rows, width]) => {
+    const drawn = new Float32Array(size * width);
+    for (let i = 0; i < size; ++i) {
+      drawn.set(rows.subarray(order[i] * width, (order[i] + 1) * width), i * width);
+    }
+    return drawn;
+  });
+}
+
 // The array, followed by zeros up to `length` entries.
 function pad(array, length) {
   if (array.length === length) return array;
@@ -79,10 +96,15 @@ export class LearnedField {
     return (await run(this.model.signatures.init, {})).theta;
   }
 
-  // `steps` gradient steps from `theta` on values observed at coords.
+  // `steps` gradient steps from `theta` on values observed at coords; on some
+  // of them, drawn at random, where the artifact was exported for fewer.
   async adapt(theta, coords, values, steps) {
     const {num_points: size, value_shape: [channels], input_shape: [dims]} = this.metadata;
-    const count = values.length / channels;
+    let count = values.length / channels;
+    if (count > size) {
+      [coords, values] = draw([[coords, dims], [values, channels]], count, size);
+      count = size;
+    }
     const result = await run(this.model.signatures.adapt, {
       theta,
       inputs: pad(coords, size * dims),

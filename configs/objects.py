@@ -25,6 +25,7 @@ def get_config(variant=""):
     config.signal.num_eval = 20
     config.signal.data_seed = 0
     config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    config.signal.angle = 0.69  # that a square view spans, in radians
     config.signal.train_views = 1
     config.signal.eval_views = (1, 25)
     config.signal.rays_per_step = 128

@@ -29,6 +29,7 @@ def get_config(variant=""):
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.resolution = 128
     config.signal.points_per_step = 0
+    config.signal.angle = 0.69  # that a square view spans, in radians
     config.signal.train_views = 25
     config.signal.eval_views = (1, 25)
     config.signal.rays_per_step = 128

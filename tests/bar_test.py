@@ -16,7 +16,6 @@ def _train_and_compare(config, folder):
     config.signal.data_dir = str(folder / "data")
     # Of the baselines only random weights are asked for here.
     config.evaluation.num_fit_steps = 1
-    config.evaluation.max_match_steps = 1
     train.train(config, folder / "run")
     conditions = evaluate.evaluate(folder / "run")["conditions"]
     return [
@@ -35,7 +34,9 @@ def test_text_reaches_its_bar(tmp_path):
 
 
 def test_ct_reaches_its_bar(tmp_path):
-    """3 dB above random weights, and above those with twice the views."""
+    """Against random weights: 3 dB above them after the same number of steps,
+    and above those that have twice the views and 200 Adam steps.
+    """
     conditions = _train_and_compare(ct_maml.get_config(), tmp_path)
     assert [of[1]["label"] for of in conditions][1:] == [
         "2 views",
@@ -49,7 +50,9 @@ def test_ct_reaches_its_bar(tmp_path):
     for index in (1, 2, 3):
         learned, standard = last[index]
         assert learned >= standard + 3.0
-        assert index == 3 or learned > last[index + 1][1]
+        if index < 3:
+            twice = conditions[index + 1][1]["standard_to_match"]
+            assert learned > max(twice["best_psnr"], last[index + 1][1])
 
 
 def test_objects_reach_their_bar(tmp_path):
@@ -68,9 +71,12 @@ def test_the_landmark_reaches_its_bar(tmp_path):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
-    """After 100 steps every seed is clearly better than one colour."""
+    """After 100 steps, most at the full rate, every seed is clearly better
+    than one colour.
+    """
     config = objects.get_config()
     config.seed = seed
+    config.optimizer.warmup_steps = 20
     config.signal.data_dir = str(tmp_path_factory.getbasetemp() / "objects")
     config.signal.num_train, config.signal.num_eval = 40, 4
     signal = experiment.build_signal(config)

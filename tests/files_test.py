@@ -212,6 +212,33 @@ def test_damaged_images_never_raise_anything_else(tmp_path):
             assert image.max() <= 1.0
 
 
+def test_brackets_within_brackets(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="is not a JSON file"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_a_picture_as_it_is_stored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # to be turned by half a turn
+    picture = np.zeros([4, 6, 3], np.uint8)
+    picture[0] = 255
+    Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
+    assert files.read_image(tmp_path / "a.png")[-1].min() == 1.0
+    stored = files.read_image(tmp_path / "a.png", upright=False)
+    assert stored[0].min() == 1.0
+
+
+def test_a_folder_that_is_a_link_is_replaced_where_it_lies(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with files.atomic_folder(tmp_path / "link") as staging:
+        (staging / "a").write_text("new")
+    assert (tmp_path / "real" / "a").read_text() == "new"
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
 def test_a_disk_without_space(tmp_path):
     files.check_space(tmp_path, 1)
     with pytest.raises(InputError, match="must have .* bytes left"):

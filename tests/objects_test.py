@@ -198,6 +198,27 @@ def _folder(root, count=objects.NUM_VIEWS):
     return str(root)
 
 
+def test_another_angle_is_named(tmp_path):
+    folder = _folder(tmp_path)
+    path = tmp_path / "c" / "transforms.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "camera_angle_x": 0.86}))
+    signal = _from_folder(folder)
+    with pytest.raises(Exception, match=r"config.signal.angle \(now 0.69\)"):
+        _tasks(signal, "test", 1)
+    signal = _signal(None, kind="cars", folder=folder, angle=0.86)
+    (task,) = _tasks(signal, "test", 1)
+    pose = np.array(
+        json.loads(path.read_text())["frames"][25]["transform_matrix"]
+    )
+    np.testing.assert_allclose(
+        task.query.inputs[:144, :6],
+        views.camera_rays(12, 12, pose, views.focal_length(12, 0.86)),
+        atol=1e-5,
+    )
+    assert signal.describe()["angle"] == 0.86
+
+
 def _from_folder(folder):
     return _signal(None, kind="cars", folder=folder)
 

@@ -80,9 +80,10 @@ def test_a_pose_from_a_file(tmp_path):
 
 
 def test_transforms(tmp_path):
-    pictures, poses, angle = views.read_transforms(_transforms(tmp_path), 8)
+    pictures, poses, camera = views.read_transforms(_transforms(tmp_path), 8)
     assert pictures.shape == (3, 8, 8, 3)
-    assert angle == 0.69
+    assert camera.focal == views.focal_length(8, 0.69)
+    assert camera.principal_point == (4.0, 4.0)
     np.testing.assert_allclose(poses[2], views.orbit(2, 0.3), atol=1e-9)
     rgba = np.asarray(Image.open(tmp_path / "train" / "r_1.png")) / 255.0
     white = rgba[..., :3] * rgba[..., 3:] + 1.0 - rgba[..., 3:]
@@ -114,6 +115,37 @@ def test_bad_transforms(tmp_path, changes, message):
     path = _transforms(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
         views.read_transforms(path, 8)
+
+
+def test_the_camera_of_a_square_that_was_cut_out_and_resized():
+    """A point keeps its ray: where is it in the large picture, and now?"""
+    height, width, resolution = 90, 160, 30
+    camera = views.square_camera(height, width, 0.9, resolution)
+    pose = views.orbit(0.4, 0.3)
+    large = views.camera_rays(
+        height, width, pose, views.focal_length(width, 0.9)
+    ).reshape(height, width, 6)
+    small = views.camera_rays(resolution, resolution, pose, *camera)
+    small = small.reshape(resolution, resolution, 6)
+    # Of three by three pixels, the ray through the one in the middle stays.
+    np.testing.assert_allclose(small, large[1::3, 36:-34:3], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"camera_angle_x": 10**400},
+        {"frames": [{"file_path": "a\0b", "transform_matrix": []}]},
+        {
+            "frames": [
+                {"file_path": "train/r_0", "transform_matrix": [[10**400]]}
+            ]
+        },
+    ],
+)
+def test_numbers_and_names_that_python_chokes_on(tmp_path, changes):
+    with pytest.raises(InputError):
+        views.read_transforms(_transforms(tmp_path, **changes), 8)
 
 
 def test_views_of_different_sizes(tmp_path):

@@ -32,6 +32,7 @@ from tfmetainit.functional import Params, get_params
 from tfmetainit.initial_weights import AdamFit
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tasks import (
+    FieldLoss,
     Observations,
     constant_floor,
     first_tasks,
@@ -278,7 +279,8 @@ class Comparison:
     def reconstructions(self, methods, count):
         """Pictures: rows for test signals, and the columns' titles.
 
-        A row has the target, the classical methods, the random weights with
+        A row has what was observed, where that is another picture than the
+        target; the target, the classical methods, the random weights with
         their tuned optimizer, and the learned ones step by step.
         """
         last = self.options.num_steps
@@ -293,8 +295,9 @@ class Comparison:
                 task, method.params, method.fit, last
             )
 
+        observed = self.signal.observed_pictures(count)
         rows, names = [], []
-        for task in self.test[:count]:
+        for index, task in enumerate(self.test[:count]):
             classical = self.signal.classical(task)
             names = [label.replace(" ", "\n", 1) for label in classical]
             own = fit(learned, task)
@@ -304,8 +307,12 @@ class Comparison:
                 fit(standard, task)[-1],
                 *(own[step] for step in steps),
             ]
-            rows.append([self.signal.picture(np.asarray(v)) for v in shown])
-        titles = ["target", *names, f"Standard\nstep {last}"]
+            rows.append(
+                observed[index : index + 1]
+                + [self.signal.picture(np.asarray(v)) for v in shown]
+            )
+        titles = ["observed"] if observed else []
+        titles += ["target", *names, f"Standard\nstep {last}"]
         return rows, titles + [f"Learned\nstep {step}" for step in steps]
 
 
@@ -399,15 +406,18 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         signal = experiment.build_signal(on)
         class_name = _class_name(on)
         _check_compatible(learner, signal)
+        learner.support_loss = FieldLoss(learner.field, signal.support_model)
+        learner.query_loss = FieldLoss(learner.field, signal.query_model)
     settings = (config if on is None else on).evaluation
     settings.update(options or {})
     _check(settings)
     if output_dir is None:
         suffix = "" if on is None else f"_on_{class_name}"
         output_dir = workdir.root / f"evaluation{suffix}"
-    conditions = signal.conditions()
-    # Before a folder is made: this is where a class's files may be missing.
+    # Before a folder is made: this is where a class's files may be missing. And
+    # before the conditions are: they then share what was read.
     first_tasks(signal, "test", 1)
+    conditions = signal.conditions()
     output_dir = files.make_folder(output_dir)
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 

@@ -232,7 +232,8 @@ def read_json(path):
         return json.loads(path.read_text())
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except ValueError as error:
+    # RecursionError: brackets within brackets within brackets.
+    except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a JSON file: {error}.") from error
@@ -272,7 +273,7 @@ def check_image_suffix(path):
         )
 
 
-def read_image(path) -> np.ndarray:
+def read_image(path, upright: bool = True) -> np.ndarray:
     """Reads an image file as RGB.
 
     Grey images are repeated over the channels, transparent ones composited on
@@ -282,6 +283,7 @@ def read_image(path) -> np.ndarray:
     Args:
         path: a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM file of at most 100
             megapixels; 8 bits a channel, or 16-bit grey.
+        upright: whether the orientation tag is applied.
 
     Returns:
         float32 `[height, width, 3]` in [0, 1].
@@ -311,7 +313,8 @@ def read_image(path) -> np.ndarray:
                         f"Received: {path} of {width} x {height}"
                     )
                 image.load()
-                image = ImageOps.exif_transpose(image)
+                if upright:
+                    image = ImageOps.exif_transpose(image)
                 return _to_rgb(image, path)
     except InputError:
         raise

@@ -21,6 +21,8 @@ MAX_RESOLUTION = 4096
 # Batches of random rays that a fit goes through, again and again.
 _RAY_BATCHES = 64
 _RAYS_AT_ONCE = 2**14
+# Of several views, so many are scored after every step.
+_MAX_SCORED_RAYS = 2**14
 
 
 # Flags that only some kinds of signals take (`Kind.details`).
@@ -258,18 +260,21 @@ class _RayKind(Kind):
         }
 
     def _sample(self, rays, colors, bounds) -> Sample:
-        """Batches of random rays of some pictures, and all of them."""
+        """Batches of random rays of some pictures, and all or many to score."""
         # Seeded: the same file is fitted the same way again.
         rng = np.random.default_rng(0)
         shape = (_RAY_BATCHES, self.rays_per_step)
         chosen = rng.integers(0, len(rays), shape)
         jitter = rng.random((*shape, self.num_samples), np.float32)
         depths = self._depths(bounds, jitter)
+        scored = slice(None)
+        if len(rays) > _MAX_SCORED_RAYS:
+            scored = rng.choice(len(rays), _MAX_SCORED_RAYS, replace=False)
         return Sample(
             np.concatenate([rays[chosen], depths], axis=-1),
             colors[chosen],
-            self._with_depths(rays, bounds),
-            colors,
+            self._with_depths(rays[scored], bounds),
+            colors[scored],
         )
 
     def _draw(self, predict, rays, bounds, height, width):
@@ -299,8 +304,8 @@ class ViewsKind(_RayKind):
 
     Args:
         resolution: side of the views in pixels.
-        angle: that the width of a view spans, in radians; a transforms.json
-            states its own.
+        angle: that a square view spans, in radians; a transforms.json states
+            its own.
         near: depth of the first sample of a ray.
         far: end of the last one's interval.
         num_samples: number of them.
@@ -346,7 +351,7 @@ class ViewsKind(_RayKind):
                     "A transforms.json holds its own poses. Received: "
                     f"--pose={pose} with --input={path}"
                 )
-            pictures, poses, angle = views.read_transforms(path, side)
+            pictures, poses, camera = views.read_transforms(path, side)
         else:
             if pose is None:
                 raise InputError(
@@ -354,23 +359,22 @@ class ViewsKind(_RayKind):
                     "elevation of its camera in degrees. Received: "
                     f"--input={path} without it"
                 )
-            poses, angle = views.parse_pose(pose)[None], self.angle
-            pictures = views.read_picture(path, side)[None]
-        rays = np.concatenate([self._rays(p, side, side, angle) for p in poses])
-        return self._sample(rays, pictures.reshape(-1, 3), self.bounds)
+            poses = views.parse_pose(pose)[None]
+            pictures, camera = views.read_picture(path, self.angle, side)
+        rays = [views.camera_rays(side, side, pose, *camera) for pose in poses]
+        return self._sample(
+            np.concatenate(rays), pictures.reshape(-1, 3), self.bounds
+        )
 
     def render(self, predict, height, width, view=None):
         """Novel views beside one another: a turn in quarters, from above."""
         parts = []
         for azimuth in range(0, 360, 90):
             pose = views.orbit(math.radians(azimuth), math.radians(25.0))
-            rays = self._rays(pose, height, width, self.angle)
+            focal = views.focal_length(width, self.angle)
+            rays = views.camera_rays(height, width, pose, focal)
             parts.append(self._draw(predict, rays, self.bounds, height, width))
         return np.concatenate(parts, axis=1)
-
-    def _rays(self, pose, height, width, angle):
-        focal = views.focal_length(width, angle)
-        return views.camera_rays(height, width, pose, focal)
 
 
 class LandmarkKind(_RayKind):
@@ -429,7 +433,8 @@ class LandmarkKind(_RayKind):
 
     def square(self, path, camera):
         """A photograph's central square, resized, and the camera of that."""
-        image = files.read_image(path)
+        # A camera is that of the pixels as they are stored.
+        image = files.read_image(path, upright=False)
         height, width = image.shape[:2]
         if camera.size not in (None, (height, width)):
             raise InputError(

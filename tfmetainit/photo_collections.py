@@ -227,8 +227,8 @@ def _assemble(folder, place, suffix, reader):
     for name, camera_id, rotation, translation, seen in reader(
         names[1]
     ).images():
-        path = root / name
-        if not path.resolve().is_relative_to(root.resolve()):
+        path = root / name.replace("\0", "")
+        if "\0" in name or not path.resolve().is_relative_to(root.resolve()):
             raise InputError(
                 f"A picture's name must lie below {root}. Received: "
                 f"{name!r} in {names[1]}"

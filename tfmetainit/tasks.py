@@ -208,6 +208,16 @@ class SignalClass(abc.ABC):
         del task
         return {}
 
+    def observed_pictures(self, count: int) -> list[np.ndarray]:
+        """What the first test signals are observed through, as pictures.
+
+        Returns:
+            Up to `count` images `[height, width, 3]`; by default none, where
+            the signal itself is what is observed.
+        """
+        del count
+        return []
+
     def films(
         self, loss: FieldLoss, adapted: list[Params]
     ) -> dict[str, list[np.ndarray]]:

@@ -42,6 +42,8 @@ _LOGGER = logging.getLogger("tfmetainit")
 # An epoch's mean loss this many times above the best one so far, or above the
 # loss before the inner loop, is no fluctuation.
 _OUTER_DIVERGENCE = 4.0
+# Healthy gradients are above 1e-4; a density of exp(-20) leaves 1e-9.
+_DEAD = 1e-7
 _COLLAPSE = 0.5  # dB above the floor once, and at the floor now
 _INNER_DIVERGENCE = 2.0
 # Of the running mean over an epoch's batches, the first few are noise.
@@ -55,8 +57,8 @@ class StopOnDivergence(keras.callbacks.Callback):
 
     Checked after every batch: a loss or gradient that is not finite, an inner
     loop that makes the loss larger instead of smaller, and a field that is
-    dead: a NeRF whose ReLU densities are all zero has a gradient of exactly
-    zero, and would stay white for ever. After every epoch:
+    dead: a NeRF whose densities are all zero has a gradient of zero, and would
+    stay white for ever. After every epoch:
     a validation score that is not finite, an outer loss far above its best,
     and a field that has collapsed: adapted, it is no better than one constant
     colour, and was before. Checkpoints are left as they are.
@@ -111,10 +113,10 @@ class StopOnDivergence(keras.callbacks.Callback):
             self._check_alive(logs)
 
     def _check_alive(self, logs):
-        if logs["gradient_norm"] == 0.0:
+        if logs["gradient_norm"] <= _DEAD:
             self._stop_outer(
-                "the field was dead: its outer gradient was exactly zero (for "
-                "a NeRF, try config.field.density=softplus)"
+                "the field was dead: its outer gradient was zero (for a NeRF, "
+                "try config.field.density=softplus)"
             )
 
     def on_epoch_end(self, epoch, logs=None):

@@ -138,6 +138,14 @@ class ViewSignal(SourcedSignal):
         dataset = self.source.load(split).take(count)
         return [self.source.decode(raw) for raw in dataset]
 
+    def observed_pictures(self, count):
+        region, _ = self.regions(False)
+        columns = slice(region.first_column, region.last_column)
+        return [
+            np.clip(of_signal.images[region.first_view, :, columns], 0.0, 1.0)
+            for of_signal in self.first_views("test", count)
+        ]
+
     def rays(self, pixels, pose, of_signal: Views, depths) -> tf.Tensor:
         """Rays `[n, 6 + S]` of pixels (row, column) `[n, 2]`.
 

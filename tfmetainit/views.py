@@ -7,6 +7,7 @@ makes the same rays in training's pipelines (tests/views_test.py).
 
 import math
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,17 +58,61 @@ def focal_length(width: int, angle: float) -> float:
     return 0.5 * width / math.tan(0.5 * angle)
 
 
-def camera_rays(height: int, width: int, pose, focal: float) -> np.ndarray:
+class Square(NamedTuple):
+    """The camera of a picture that was cropped to its central square.
+
+    Attributes:
+        focal: in pixels of the resized square.
+        principal_point: (column, row) in the same.
+    """
+
+    focal: float
+    principal_point: tuple[float, float]
+
+
+def square_camera(
+    height: int, width: int, angle: float, resolution: int
+) -> Square:
+    """The camera of a picture's central square, resized.
+
+    Args:
+        height: rows of the picture,
+        width: its columns; its axis is at (width / 2, height / 2).
+        angle: in radians, that the whole width spans.
+        resolution: side of the resized square.
+    """
+    side = min(height, width)
+    scale = side / resolution
+    # Pixels are squares, and number k has its centre at k: so has the first
+    # its outer edge at -0.5, whatever the size.
+    middle = [
+        (0.5 * size + 0.5 - (size - side) // 2) / scale - 0.5
+        for size in (width, height)
+    ]
+    return Square(focal_length(width, angle) / scale, tuple(middle))
+
+
+def camera_rays(
+    height: int, width: int, pose, focal: float, principal_point=None
+) -> np.ndarray:
     """Origins and directions of all pixels of an "opengl" camera.
+
+    Args:
+        height: rows of the picture.
+        width: its columns.
+        pose: `[3 or 4, 4]`, from camera to world.
+        focal: focal length in pixels.
+        principal_point: (column, row); by default half the width and height.
 
     Returns:
         float32 `[height * width, 6]`, row by row.
     """
+    column, row = principal_point or (0.5 * width, 0.5 * height)
     rows, columns = np.mgrid[:height, :width].reshape(2, -1)
     directions = np.stack(
         [
-            (columns - 0.5 * width) / focal,
-            -(rows - 0.5 * height) / focal,
+            (columns - column) / focal,
+            -(rows - row) / focal,
             -np.ones(height * width),
         ],
         axis=-1,
@@ -107,7 +152,7 @@ def check_pose(pose, name) -> np.ndarray:
     """
     try:
         pose = np.array(pose, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pose = np.zeros([0])
     if pose.shape == (3, 4):
         pose = np.concatenate([pose, [[0.0, 0.0, 0.0, 1.0]]])
@@ -124,9 +169,23 @@ def check_pose(pose, name) -> np.ndarray:
     return pose
 
 
-def read_picture(path, resolution: int) -> np.ndarray:
-    """Reads a picture on white, float32 `[resolution, resolution, 3]`."""
-    return pixels.crop_and_resize(files.read_image(path), resolution)
+def read_picture(
+    path, angle: float, resolution: int
+) -> tuple[np.ndarray, Square]:
+    """Reads a picture on white, cropped to its central square and resized.
+
+    Args:
+        path: of the picture.
+        angle: in radians, that the square spans.
+        resolution: of the result.
+
+    Returns:
+        float32 `[resolution, resolution, 3]`, and its camera.
+    """
+    image = files.read_image(path)
+    side = min(image.shape[:2])
+    camera = square_camera(side, side, angle, resolution)
+    return pixels.crop_and_resize(image, resolution), camera
 
 
 def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
@@ -142,8 +201,8 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
         limit: number of frames that are read at most.
 
     Returns:
-        Views `[v, resolution, resolution, 3]`, poses `[v, 4, 4]`, and the
-        angle that the width of a view spans.
+        Views `[v, resolution, resolution, 3]`, poses `[v, 4, 4]`, and their
+        `Square`.
 
     Raises:
         InputError: naming the file that is missing, damaged, or contradicts.
@@ -154,7 +213,7 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
         angle = float(content["camera_angle_x"])
         frames = list(content["frames"])[:limit]
         entries = [(f["file_path"], f["transform_matrix"]) for f in frames]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             "A transforms.json must have camera_angle_x and frames, each with "
             f"file_path and transform_matrix. Received: {path}, which has not "
@@ -180,16 +239,19 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
             )
         views.append(pixels.crop_and_resize(image, resolution))
         poses.append(check_pose(pose, f"the transform_matrix of {file}"))
-    return np.stack(views), np.stack(poses), angle
+    ((height, width),) = shapes
+    camera = square_camera(height, width, angle, resolution)
+    return np.stack(views), np.stack(poses), camera
 
 
 def _inside(path, name):
     """The file of a frame; it may not lead out of the folder."""
     root = path.parent.resolve()
-    file = root / str(name)
+    name = str(name)
+    file = root / name.replace("\0", "")
     if not file.suffix:
         file = file.with_suffix(".png")
-    if not file.resolve().is_relative_to(root):
+    if "\0" in name or not file.resolve().is_relative_to(root):
         raise InputError(
             f"A frame's file_path must lie below the folder of {path}. "
             f"Received: {name!r}"

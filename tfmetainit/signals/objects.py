@@ -121,13 +121,24 @@ def embedded_source(
         )
         views = tf.ensure_shape(views, [NUM_VIEWS, resolution, resolution, 4])
         focal = focal_length(resolution, object_models.CAMERA_ANGLE)
-        return _centred(on_white(views), example["poses"], focal, near, far)
+        return Views(
+            on_white(views),
+            example["poses"],
+            tf.fill([2], focal),
+            tf.fill([2], 0.5 * resolution),
+            tf.constant([near, far], tf.float32),
+        )
 
     return Source(load, decode)
 
 
 def folder_source(
-    folder: str, splits: str, resolution: int, near: float, far: float
+    folder: str,
+    splits: str,
+    resolution: int,
+    angle: float,
+    near: float,
+    far: float,
 ) -> Source:
     """Objects in the layout of the paper's authors.
 
@@ -138,6 +149,7 @@ def folder_source(
         folder: where the objects' folders are.
         splits: path of the splits' file, from there.
         resolution: of the views, which are cropped and resized to it.
+        angle: in radians, that a square view spans.
         near: depth of the first sample's interval,
         far: end of the last one's.
 
@@ -170,7 +182,14 @@ def folder_source(
 
     def read(index):
         path = paths[index]
-        pictures, poses, angle = read_transforms(path, resolution, NUM_VIEWS)
+        pictures, poses, camera = read_transforms(path, resolution, NUM_VIEWS)
+        spanned = 2.0 * math.atan(0.5 * resolution / camera.focal)
+        if abs(spanned - angle) > 0.01 * angle:
+            raise InputError(
+                "The square views of a class must span one angle, "
+                f"config.signal.angle (now {angle:g}), at which pictures with "
+                f"a pose are fitted later. Received: {path} with {spanned:.4f}"
+            )
         if len(pictures) < NUM_VIEWS:
             raise InputError(
                 f"An object must have {NUM_VIEWS} views. Received: {path} with "
@@ -179,37 +198,26 @@ def folder_source(
         return (
             np.float32(pictures),
             np.float32(poses),
-            np.float32(focal_length(resolution, angle)),
+            np.float32([camera.focal, camera.focal]),
+            np.float32(camera.principal_point),
         )
 
     def load(split):
         return tf.data.Dataset.range(*ranges[split])
 
     def decode(index):
-        pictures, poses, focal = tf.numpy_function(
-            read, [index], (tf.float32,) * 3, stateful=False
+        pictures, poses, focal, principal_point = tf.numpy_function(
+            read, [index], (tf.float32,) * 4, stateful=False
         )
-        return _centred(
+        return Views(
             tf.ensure_shape(pictures, [NUM_VIEWS, resolution, resolution, 3]),
             tf.ensure_shape(poses, [NUM_VIEWS, 4, 4]),
-            tf.ensure_shape(focal, []),
-            near,
-            far,
+            tf.ensure_shape(focal, [2]),
+            tf.ensure_shape(principal_point, [2]),
+            tf.constant([near, far], tf.float32),
         )
 
     return Source(load, decode)
-
-
-def _centred(images, poses, focal, near, far) -> Views:
-    """Views of a camera with one focal length, whose axis meets the middle."""
-    middle = 0.5 * images.shape[1]
-    return Views(
-        images,
-        poses,
-        tf.fill([2], tf.cast(focal, tf.float32)),
-        tf.constant([middle, middle], tf.float32),
-        tf.constant([near, far], tf.float32),
-    )
 
 
 def on_white(rgba: tf.Tensor) -> tf.Tensor:
@@ -231,6 +239,7 @@ class Objects(ViewSignal):
         scored_views: number of held-out views that are scored.
         near: depth of the first sample's interval,
         far: end of the last one's.
+        angle: in radians, that a square view spans.
         **options: further arguments of `ViewSignal`.
     """
 
@@ -243,6 +252,7 @@ class Objects(ViewSignal):
         scored_views: int = 4,
         near: float = 2.0,
         far: float = 6.0,
+        angle: float = object_models.CAMERA_ANGLE,
         **options,
     ):
         held_out = NUM_VIEWS - FIRST_HELD_OUT
@@ -265,7 +275,7 @@ class Objects(ViewSignal):
         self.scored_views = scored_views
         self.kind = ViewsKind(
             self.resolution,
-            object_models.CAMERA_ANGLE,
+            angle,
             near,
             far,
             self.num_samples,
@@ -316,13 +326,15 @@ def make_signal_class(
             `{kind}_splits.json` is read.
         folder: path of a folder in the authors' layout, or None.
         resolution: side of the views in pixels.
-        **options: further arguments of `Objects`, and `num_train`,
+        **options: further arguments of `Objects` (`angle` is a folder's; the
+            embedded objects have their own), and `num_train`,
             `num_eval`, `data_seed` and `data_dir` of the generated objects.
     """
     of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
     if folder:
+        angle = options.get("angle", object_models.CAMERA_ANGLE)
         open_source = functools.partial(
-            folder_source, folder, f"{kind}_splits.json", resolution
+            folder_source, folder, f"{kind}_splits.json", resolution, angle
         )
     elif kind in EMBEDDED:
         open_source = functools.partial(

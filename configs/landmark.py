@@ -18,7 +18,7 @@ from tfmetainit.configs import default
 
 def get_config(variant=""):
     config = default.get_config()
-    config.num_steps = 2_000
+    config.num_steps = 1_500
     config.batch_size = 1
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)

@@ -1,4 +1,4 @@
-r"""ShapeNet objects from the paper's renderings, exactly as in the paper.
+r"""ShapeNet objects from the paper's renderings, trained as in the paper.
 
 Tancik et al. 2021 (arXiv 2012.02189), section 4.3 and the ShapeNet notebook:
 50 views of 128 x 128 of each object, Reptile with 32 inner steps of 128 fresh
@@ -9,7 +9,9 @@ rays.
 
 The folder holds chairs_splits.json and one folder for each object, with its
 transforms.json; --config.signal.kind=cars and lamps are the other two classes.
-That is "MV meta"; --config.signal.train_views=1 is "SV meta".
+That is "MV meta"; --config.signal.train_views=1 is "SV meta". Their pictures
+must span --config.signal.angle. Evaluation takes 1 000 steps as in the paper,
+of 128 rays each in 128 batches that come again, where that takes 64 fresh ones.
 --config.field.density=relu is the authors' density, which may collapse. Cost:
 100 000 iterations; meant for a GPU, and not run by this project, whose machine
 cannot download the data. configs/objects.py takes minutes.

@@ -10,8 +10,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tfmetainit import evaluate, files, fit, pictures, pixels
+from tfmetainit import evaluate, files, fit, pictures, pixels, train
 from tfmetainit.adaptation import SgdFit
+from tfmetainit.configs import text
 from tfmetainit.errors import InputError, UserError
 
 
@@ -119,12 +120,24 @@ def test_evaluate(folder, run_command):
 
 
 def test_evaluate_leaves_the_learned_weights(folder):
-    """Learned scores the same alone as after all the baselines."""
-    first, again = (
-        evaluate.evaluate(folder / "run", folder / name)["conditions"][0]
-        for name in "ab"
-    )
+    """Learned scores the same alone as after all the baselines, and as
+    another run's.
+    """
+    first = evaluate.evaluate(folder / "run", folder / "a")["conditions"][0]
+    again = evaluate.evaluate(
+        folder / "run", folder / "b", against=[folder / "run"]
+    )["conditions"][0]
     assert first["rows"][0] == again["rows"][0]
+    other = again["rows"][1]
+    assert other["method"] == "Learned: run"
+    assert other["psnr"] == first["rows"][0]["psnr"]
+    assert len(again["rows"]) == len(first["rows"]) + 1
+    config = text.get_config("smoke")
+    config.signal.data_dir = str(folder / "data")
+    config.field.hidden_units = 8
+    train.train(config, folder / "narrow")
+    with pytest.raises(InputError, match="must have the same network"):
+        evaluate.evaluate(folder / "run", against=[folder / "narrow"])
 
 
 def test_evaluate_takes_the_signals_there_are(folder):

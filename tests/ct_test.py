@@ -321,3 +321,38 @@ def test_evaluation_by_views(folder):
         assert np.isfinite([row["psnr"], row["ssim"]]).all()
     table = (folder / "evaluation" / "results.md").read_text()
     assert "| | 1 view | 2 views | 4 views | 8 views |" in table
+
+
+def test_evaluation_on_slices_of_another_size(folder):
+    """Sinograms of 12 detectors are fitted through their own projection."""
+    other = ct_maml.get_config("smoke")
+    other.signal.resolution = 12
+    other.signal.data_dir = str(folder / "data")
+    results = evaluate.evaluate(
+        folder / "run", folder / "other", other, {"num_steps": 1}
+    )
+    for condition in results["conditions"]:
+        assert np.isfinite([r["psnr"] for r in condition["rows"]]).all()
+
+
+def test_an_export_is_checked_on_a_known_slice(folder, tmp_path):
+    summary = exporter.export(
+        folder / "run",
+        tmp_path / "out",
+        formats=["tflite"],
+        input_path=folder / "slice.png",
+        angles="0,30,90",
+    )
+    assert summary.differences["tflite"] <= exporter.TOLERANCE
+    for details, message in (
+        ({"angles": "0,30,90"}, "--input must be a signal that is known"),
+        ({"angles": "0", "pose": "1,2"}, "--pose is not for signals"),
+    ):
+        with pytest.raises(InputError, match=message):
+            exporter.export(
+                folder / "run",
+                tmp_path / "none",
+                input_path=folder / "sinogram.npy",
+                **details,
+            )
+    assert not (tmp_path / "none").exists()

@@ -5,8 +5,9 @@ r"""Compares a learned initialization with the paper's baselines.
 Writes results.json, results.md, curves.png and reconstructions.png into
 runs/text/evaluation, and films of what can be seen from several sides. With
 `--on=configs/sdf.py` the learned weights meet the test signals of another
-class. Every figure is a mean over held-out test signals; the baselines' rates
-are tuned on validation signals alone.
+class; `--against=runs/a,runs/b` compares those of other runs too. Every figure
+is a mean over held-out test signals; the baselines' rates are tuned on
+validation signals alone.
 """
 
 import dataclasses
@@ -96,13 +97,17 @@ class Comparison:
         starts: baselines' initial weights by their name, as `baselines` makes
             them.
         options: `config.evaluation` of configs/default.py.
+        others: learners of the same network, by their rows' names.
     """
 
-    def __init__(self, learner: MetaLearner, signal, starts, options):
+    def __init__(
+        self, learner: MetaLearner, signal, starts, options, others=None
+    ):
         self.learner = learner
         self.signal = signal
         self.starts = starts
         self.options = options
+        self.others = others or {}
         self.tuning = first_tasks(
             signal, "validation", options.num_tuning_signals
         )
@@ -141,14 +146,15 @@ class Comparison:
         window = min(_SSIM_WINDOW, *pictures[0].shape[:2])
         return float(tf.image.ssim(*pictures, 1.0, filter_size=window))
 
-    def learned(self) -> Method:
-        """The learned weights with the learned step sizes."""
-        sizes = self.learner.step_sizes
+    def learned(self, label=LEARNED) -> Method:
+        """The learned weights with the learned step sizes; or others' own."""
+        learner = self.others.get(label, self.learner)
+        sizes = learner.step_sizes
         kind = "learned" if sizes.learned else f"{sizes.initial:g}"
         return Method(
-            LEARNED,
-            get_params(self.learner.field),
-            self.learner.sgd_fit(),
+            label,
+            get_params(learner.field),
+            learner.sgd_fit(),
             f"SGD, {kind} step sizes",
         )
 
@@ -219,6 +225,7 @@ class Comparison:
         adam = {**self.starts, f"{LEARNED} (Adam)": learned.params}
         return [
             learned,
+            *map(self.learned, self.others),
             self.tune(self.with_sgd, *sgd),
             *(
                 self.tune(self.with_adam, label, params, options.adam_rates)
@@ -378,7 +385,33 @@ def mean_floor(signal, tasks) -> float:
     )
 
 
-def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
+def _others(paths, learner, signal):
+    """The learners of other runs, made for a signal class, by their rows."""
+    others = {}
+    for path in paths:
+        workdir = Workdir(path)
+        config = workdir.read_config()
+        other = experiment.load_learner(
+            workdir, config, experiment.build_signal(config)
+        )
+        shapes = [
+            [tuple(p.shape) for p in get_params(one.field)]
+            for one in (learner, other)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                "A run given by --against must have the same network as that "
+                f"of --workdir. Received: {path} with parameters of the shapes "
+                f"{shapes[1]}, for {shapes[0]}"
+            )
+        other.support_loss = FieldLoss(other.field, signal.support_model)
+        others[f"{LEARNED}: {workdir.root.name}"] = other
+    return others
+
+
+def evaluate(
+    workdir, output_dir=None, on=None, options=None, against=()
+) -> dict:
     """Compares the learned init of a run with the baselines.
 
     Args:
@@ -388,6 +421,8 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         on: config of another class whose signals to use, or None.
         options: overrides of the `evaluation` settings of `on`, or else of the
             run's config; a mapping, or None.
+        against: workdirs of other runs of the same network, whose learned
+            weights and step sizes get a row each.
 
     Returns:
         What is written to results.json: under "conditions", a dict for each
@@ -408,6 +443,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
         _check_compatible(learner, signal)
         learner.support_loss = FieldLoss(learner.field, signal.support_model)
         learner.query_loss = FieldLoss(learner.field, signal.query_model)
+    others = _others(against, learner, signal)
     settings = (config if on is None else on).evaluation
     settings.update(options or {})
     _check(settings)
@@ -431,7 +467,7 @@ def evaluate(workdir, output_dir=None, on=None, options=None) -> dict:
     for label, condition in conditions.items():
         if label:
             _LOGGER.info("%s:", label)
-        comparison = Comparison(learner, condition, starts, settings)
+        comparison = Comparison(learner, condition, starts, settings, others)
         of_condition, methods = comparison.run()
         results["conditions"].append({"label": label, **of_condition})
         curves = {row["method"]: row["psnr"] for row in of_condition["rows"]}
@@ -609,7 +645,13 @@ def main(argv):
         for name in ("num_signals", "num_steps")
         if values[name].value is not None
     }
-    results = evaluate(values.workdir, values.output_dir, values.on, options)
+    results = evaluate(
+        values.workdir,
+        values.output_dir,
+        values.on,
+        options,
+        values.against,
+    )
     print(f"\n{to_markdown(results)}")
     print(f"{results['seconds'] / 60:.1f} minutes.")
 
@@ -622,6 +664,9 @@ def run():
     )
     config_flags.DEFINE_config_file(
         "on", None, "Config of another signal class to be fitted."
+    )
+    flags.DEFINE_list(
+        "against", [], "Other runs of the same network, compared as well."
     )
     flags.DEFINE_integer(
         "num_signals", None, "Overrides config.evaluation.num_signals."

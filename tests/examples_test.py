@@ -26,7 +26,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import files, fit, train
+from tfmetainit import files, fit, lite_artifact, pixels, train
 from tfmetainit.configs import text
 from tfmetainit.export import exporter
 
@@ -208,6 +208,40 @@ def test_the_page_fits_as_python_does(folder, page, tmp_path):
         colours = np.asarray(screenshot.convert("RGB")).reshape(-1, 3)
     orange = (colours[:, 0] > 200) & (colours[:, 2] < 80)
     assert orange.sum() > 1000
+
+
+def test_the_page_fits_a_picture_of_more_pixels_than_points(
+    folder, page, tmp_path
+):
+    exporter.export(
+        folder / "run", tmp_path / "few", formats=["tflite"], num_points=100
+    )
+    url, root = page
+    shutil.copytree(tmp_path / "few", root / "few")
+    seen = _browse(
+        (f"{url}/?artifact=few", root),
+        "fit",
+        folder / "photo.png",
+        tmp_path / "w.npy",
+        tmp_path / "s.png",
+    )
+    assert not seen["errors"]
+    shown = [float(re.search(r"([\d.]+) dB", c)[1]) for c in seen["captions"]]
+    # Other pixels than Python's are drawn.
+    np.testing.assert_allclose(shown, _psnr(folder), atol=2.0)
+    assert shown[-1] > shown[0]
+
+
+def test_the_sample_artifact_fits():
+    artifact = lite_artifact.LiteArtifact(
+        _EXAMPLES / "web" / "artifact" / "model.tflite"
+    )
+    side = artifact.metadata["signal"]["resolution"]
+    image = Image.fromarray(skimage.data.astronaut()).resize((side, side))
+    values = np.float32(np.asarray(image).reshape(-1, 3) / 255.0)
+    coords = pixels.pixel_coords(side, side)
+    _, losses = artifact.adapt(artifact.init(), coords, values, 4)
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_the_page_says_what_is_wrong(page, tmp_path):

@@ -72,7 +72,7 @@ def _write_objects(folder, rng):
             frames.append(
                 {"file_path": str(index), "transform_matrix": pose.tolist()}
             )
-        content = {"camera_angle_x": 0.7, "frames": frames}
+        content = {"camera_angle_x": 0.69, "frames": frames}
         (folder / name / "transforms.json").write_text(json.dumps(content))
     splits = json.dumps({"train": ["a"], "val": ["b"], "test": ["c"]})
     for kind in object_models.MODELS:

@@ -6,7 +6,18 @@ ShapeNet's; signals/objects.py draws these.
     python -m tfmetainit.train --config=configs/objects.py --workdir=runs/chairs
     python -m tfmetainit.evaluate --workdir=runs/chairs
 
---config.signal.kind=lamps or cars for the other two. Cost: TODO
+--config.signal.kind=lamps or cars for the other two. Cost: 5 minutes once to
+draw the objects, 50 minutes of training (72 of CPU time, with other work beside
+it; about 55 without), 23 of evaluation, on two CPU cores. Reached there on 20
+unseen chairs, from one picture and after 8 steps: 18.5 dB in a view held out,
+where random weights have 11.5 dB, and the class's mean view 13.8.
+
+`train_views` is what the inner loop sees. The outer loop of MAML learns from
+held-out views of the training objects whatever it is: the paper's "SV meta" is
+Reptile's alone (configs/shapenet.py).
+
+On validation chairs, PSNR after 8 steps was 17.0 dB at outer steps 500 and 1000,
+17.7 at 1500, 18.1 at 2500.
 """
 
 import ml_collections

@@ -16,8 +16,8 @@ where random weights have 11.5 dB, and the class's mean view 13.8.
 held-out views of the training objects whatever it is: the paper's "SV meta" is
 Reptile's alone (configs/shapenet.py).
 
-On validation chairs, PSNR after 8 steps was 17.0 dB at outer steps 500 and 1000,
-17.7 at 1500, 18.1 at 2500.
+On validation chairs, PSNR after 8 steps was 17.0 dB at outer steps 500 and
+1 000, 17.7 at 1 500, 18.1 at 2 500.
 """
 
 import ml_collections

@@ -115,13 +115,13 @@ def test_export(folder, tmp_path):
     struck = 0
     for was_killed in _killed(command("killed", 4), 20.0, seed=1, times=6):
         struck += was_killed
-        folder = tmp_path / "killed"
+        killed = tmp_path / "killed"
         # All of the one before, all of this one; or neither, in the moment
         # between two renames.
-        if folder.exists():
-            assert (folder / "model.tflite").read_bytes() in contents
-            lite_artifact.LiteArtifact(folder / "model.tflite")
-            assert {p.relative_to(folder) for p in folder.rglob("*")} == names
+        if killed.exists():
+            assert (killed / "model.tflite").read_bytes() in contents
+            lite_artifact.LiteArtifact(killed / "model.tflite")
+            assert {p.relative_to(killed) for p in killed.rglob("*")} == names
     assert struck >= 2
     _run(command("killed", 4))
     assert (tmp_path / "killed" / "model.tflite").read_bytes() == contents[1]

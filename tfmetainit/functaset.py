@@ -160,9 +160,13 @@ class Functaset:
             tf.io.TFRecordWriter(str(temporary)) as writer,
         ):
             for example in examples:
-                writer.write(
-                    self._features.serialize_example(example._asdict())
-                )
+                writer.write(self._serialized(example))
+
+    def _serialized(self, example):
+        serialized = self._features.serialize_example(example._asdict())
+        # Without this the order of the features is another in every process.
+        proto = tf.train.Example.FromString(serialized)
+        return proto.SerializeToString(deterministic=True)
 
     def finish(self) -> None:
         """Writes what TFDS needs to read the files, all of which are there."""

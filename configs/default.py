@@ -112,4 +112,6 @@ def apply_variant(config, variant):
         config.evaluation.num_steps = 4
         config.evaluation.max_match_steps = 8
         config.evaluation.num_fit_steps = 10
+        for name in ("sgd_rates", "adam_rates"):
+            config.evaluation[name] = config.evaluation[name][:2]
     return config

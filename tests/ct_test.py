@@ -327,6 +327,7 @@ def test_evaluation_on_slices_of_another_size(folder):
     """Sinograms of 12 detectors are fitted through their own projection."""
     other = ct_maml.get_config("smoke")
     other.signal.resolution = 12
+    other.signal.eval_views = (2,)
     other.signal.data_dir = str(folder / "data")
     results = evaluate.evaluate(
         folder / "run", folder / "other", other, {"num_steps": 1}

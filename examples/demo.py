@@ -37,7 +37,7 @@ from tfmetainit.configs import text
 from tfmetainit.export import exporter
 from tfmetainit.initial_weights import AdamFit
 from tfmetainit.lite_artifact import LiteArtifact
-from tfmetainit.tasks import psnr_from_mse
+from tfmetainit.tasks import first_tasks, psnr_from_mse
 
 _STEPS_SHOWN = (0, 1, 2, 4, 8, 16)
 _EVALUATION = {
@@ -159,7 +159,7 @@ def main(argv):
     learner = experiment.load(output / "run")
     params = functional.get_params(learner.field)
     random = initial_weights.standard(learner.field, seed=1)
-    unseen = evaluate.first_tasks(signal, "test", 2)
+    unseen = first_tasks(signal, "test", 2)
     task = signal.read_task(photo)
     sgd = learner.sgd_fit()
     # Random weights get the better optimizer of the two, at its tuned rate.

@@ -8,7 +8,9 @@ fitted to the left half of a photograph and scored on the right half.
         --workdir=runs/landmark
     python -m tfmetainit.evaluate --workdir=runs/landmark
 
-Cost: TODO
+Cost: 51 CPU minutes of training, on two cores that did other work beside it.
+Reached on 20 unseen photographs, on the right half after 8 steps on the left
+one: 26.5 dB, where random weights have 16.8 dB with tuned Adam.
 """
 
 import ml_collections

@@ -25,5 +25,15 @@ def check_range(name, value, low, high):
         )
 
 
+def check_one_source(workdir, artifact):
+    """Raises InputError unless one of a run and an exported file is given."""
+    if (workdir is None) == (artifact is None):
+        raise InputError(
+            "One of --workdir (a training run) and --artifact (an exported "
+            f".tflite file) must be given. Received: --workdir={workdir}, "
+            f"--artifact={artifact}"
+        )
+
+
 class TrainingDivergedError(UserError, RuntimeError):
     """Training was stopped because its numbers were no longer healthy."""

@@ -33,7 +33,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tfmetainit import cli, files, kinds, pixels
-from tfmetainit.errors import InputError, UserError, check_range
+from tfmetainit.errors import (
+    InputError,
+    UserError,
+    check_one_source,
+    check_range,
+)
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
@@ -248,12 +253,7 @@ def fit(
         InputError: if a file or a number is not valid; nothing is written.
         UserError: if the fit diverges; nothing is written.
     """
-    if (workdir is None) == (artifact is None):
-        raise InputError(
-            "One of --workdir (a training run) and --artifact (an exported "
-            f".tflite file) must be given. Received: --workdir={workdir}, "
-            f"--artifact={artifact}"
-        )
+    check_one_source(workdir, artifact)
     files.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"--weights must end in .npz. Received: {weights}")

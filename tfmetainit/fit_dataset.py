@@ -35,7 +35,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfmetainit import adaptation, experiment, functional, pixels
-from tfmetainit.errors import InputError, UserError, check_range
+from tfmetainit.errors import (
+    InputError,
+    UserError,
+    check_one_source,
+    check_range,
+)
 from tfmetainit.experiment import Workdir
 from tfmetainit.functaset import Example, Functaset
 from tfmetainit.lite_artifact import LiteArtifact
@@ -226,12 +231,7 @@ def fit_dataset(
             stay.
     """
     started = time.monotonic()
-    if (workdir is None) == (artifact is None):
-        raise InputError(
-            "One of --workdir (a training run) and --artifact (an exported "
-            f".tflite file) must be given. Received: --workdir={workdir}, "
-            f"--artifact={artifact}"
-        )
+    check_one_source(workdir, artifact)
     if split not in SPLITS:
         raise InputError(
             f"--split must be one of {', '.join(SPLITS)}. Received: {split!r}"

@@ -85,6 +85,7 @@ def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
     learner.fit(
         signal.make_dataset("train", config.batch_size, seed=seed),
         steps_per_epoch=100,
+        shuffle=False,  # the data set is shuffled already
         verbose=0,
     )
     validation = signal.make_dataset("validation", 1).cache()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -132,6 +133,14 @@ def test_evaluate_leaves_the_learned_weights(folder):
     assert other["method"] == "Learned: run"
     assert other["psnr"] == first["rows"][0]["psnr"]
     assert len(again["rows"]) == len(first["rows"]) + 1
+    # Of two folders of one name, each has a row of its own.
+    shutil.copytree(folder / "run", folder / "other" / "run")
+    paths = [folder / "run", folder / "other" / "run"]
+    both = evaluate.evaluate(folder / "run", folder / "c", against=paths)
+    rows = both["conditions"][0]["rows"]
+    assert [row["method"] for row in rows[1:3]] == [
+        f"Learned: {path}" for path in paths
+    ]
     config = text.get_config("smoke")
     config.signal.data_dir = str(folder / "data")
     config.field.hidden_units = 8

@@ -15,6 +15,7 @@ with warnings.catch_warnings():
 import subprocess
 import sys
 
+import h5py
 import keras
 import pytest
 
@@ -31,6 +32,24 @@ def reference_dir():
     if not folder:
         pytest.skip("TFMETAINIT_REFERENCE_DIR is not set")
     return folder
+
+
+def _arrays_of(path):
+    arrays = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()]
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return arrays
+
+
+@pytest.fixture(scope="session")
+def arrays_of():
+    """Reads all arrays of a weights file, by their paths in it."""
+    return _arrays_of
 
 
 def _run_command(command, *arguments, cwd=None):

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +13,7 @@ import tensorflow as tf
 from tfmetainit import distribution, train
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError
+from tfmetainit.experiment import Workdir
 
 # Arguments: strategy, workdir, data_dir, number of virtual CPU devices.
 _PROGRAM = """
@@ -75,34 +75,27 @@ def _finish(process):
     return output
 
 
-def _weights(workdir):
-    weights = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            weights[name] = item[()]
-
-    with h5py.File(workdir / "checkpoints" / "last.weights.h5") as file:
-        file.visititems(visit)
-    return weights
-
-
-def _assert_same_run(workdir, one_device):
+@pytest.fixture(scope="module")
+def assert_same_run(arrays_of, one_device):
     expected, summary = one_device
-    weights = _weights(workdir)
-    for name, value in _weights(expected).items():
-        np.testing.assert_allclose(
-            weights[name], value, atol=1e-5, rtol=1e-5, err_msg=name
-        )
-    best = json.loads((workdir / "checkpoints" / "best.json").read_text())
-    assert best["step"] == summary["best_step"]
-    assert abs(best["psnr"] - summary["best_psnr"]) < 1e-4
+
+    def check(workdir):
+        weights = arrays_of(Workdir(workdir).last)
+        for name, value in arrays_of(Workdir(expected).last).items():
+            np.testing.assert_allclose(
+                weights[name], value, atol=1e-5, rtol=1e-5, err_msg=name
+            )
+        best = json.loads(Workdir(workdir).best_record.read_text())
+        assert best["step"] == summary["best_step"]
+        assert abs(best["psnr"] - summary["best_psnr"]) < 1e-4
+
+    return check
 
 
-def test_two_devices_train_what_one_does(one_device, data_dir, tmp_path):
+def test_two_devices_train_what_one_does(assert_same_run, data_dir, tmp_path):
     output = _finish(_start("mirrored", tmp_path / "run", data_dir, 2))
     assert "on 2 devices" in output
-    _assert_same_run(tmp_path / "run", one_device)
+    assert_same_run(tmp_path / "run")
 
 
 def _free_ports(count):
@@ -115,7 +108,7 @@ def _free_ports(count):
     return ports
 
 
-def test_two_workers_train_what_one_does(one_device, data_dir, tmp_path):
+def test_two_workers_train_what_one_does(assert_same_run, data_dir, tmp_path):
     hosts = [f"127.0.0.1:{port}" for port in _free_ports(2)]
     workers = []
     for index in range(2):
@@ -140,7 +133,7 @@ def test_two_workers_train_what_one_does(one_device, data_dir, tmp_path):
     # The chief alone reports and writes.
     assert "val_psnr_2" in outputs[0]
     assert "val_psnr_2" not in outputs[1]
-    _assert_same_run(tmp_path / "run", one_device)
+    assert_same_run(tmp_path / "run")
 
 
 def test_the_share_of_a_replica():

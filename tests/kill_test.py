@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import h5py
 import numpy as np
 import pytest
 
@@ -50,19 +49,7 @@ def _command(name, *arguments):
     return [sys.executable, "-m", f"tfmetainit.{name}", *arguments]
 
 
-def _arrays(path):
-    arrays = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[()]
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return arrays
-
-
-def test_training(folder, tmp_path):
+def test_training(folder, tmp_path, arrays_of):
     def command(name):
         return _command(
             "train",
@@ -79,13 +66,13 @@ def test_training(folder, tmp_path):
         struck += was_killed
         for path in (killed.last, killed.best):
             if path.exists():
-                assert _arrays(path)
+                assert arrays_of(path)
     assert struck >= 4
     _run(command("killed"))
     whole = Workdir(tmp_path / "whole")
     for name in ("last", "best"):
-        expected = _arrays(getattr(whole, name))
-        found = _arrays(getattr(killed, name))
+        expected = arrays_of(getattr(whole, name))
+        found = arrays_of(getattr(killed, name))
         assert expected.keys() == found.keys()
         for key, value in expected.items():
             np.testing.assert_array_equal(found[key], value)

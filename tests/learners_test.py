@@ -54,9 +54,17 @@ def _outer_loss(learner, task, variables, values):
 
 
 @pytest.mark.parametrize("granularity", ["scalar", "tensor", "weight"])
-@pytest.mark.parametrize(("inner_steps", "recompute"), [(1, 0), (3, 0), (3, 1)])
+@pytest.mark.parametrize(
+    ("inner_steps", "options"),
+    [
+        (1, {}),
+        (3, {}),
+        (3, {"recompute": True}),
+        (3, {"recompute": True, "chunk": 5}),
+    ],
+)
 def test_maml_gradient_equals_finite_differences(
-    granularity, inner_steps, recompute
+    granularity, inner_steps, options
 ):
     learner = learners.MAML(
         _field(),
@@ -65,7 +73,7 @@ def test_maml_gradient_equals_finite_differences(
         step_sizes=granularity,
         learn_step_sizes=True,
         step_size_gain=2.0,
-        recompute=bool(recompute),
+        **options,
     )
     task = _task(steps=inner_steps)
     gradients, _, _ = learner.outer_gradients(task)
@@ -279,21 +287,29 @@ def test_step_sizes_stay_positive_and_move_by_the_gain():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_recomputation_changes_nothing_but_memory(jit):
-    """Loss and outer gradient in a graph, after its optimizations."""
+@pytest.mark.parametrize("chunk", [0, 3, 100])
+def test_recomputation_changes_nothing_but_memory(jit, chunk):
+    """Loss and outer gradient in a graph, after its optimizations; support
+    and query have 8 and 9 observations.
+    """
     results = []
-    for recompute in (False, True):
+    for options in ({}, {"recompute": True, "chunk": chunk}):
         learner = learners.MAML(
             _field(),
             inner_steps=3,
             step_sizes="tensor",
             learn_step_sizes=True,
-            recompute=recompute,
+            **options,
         )
-        step = tf.function(learner.outer_gradients, jit_compile=jit)
-        results.append(step(_task(steps=3)))
+        step = tf.function(learner.meta_gradient, jit_compile=jit)
+        results.append(step(_batch([_task(steps=3), _task(1, steps=3)])))
     for a, b in zip(*map(tf.nest.flatten, results)):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
+
+
+def test_chunks_want_recomputation():
+    with pytest.raises(ValueError, match="together with `recompute`"):
+        learners.MAML(_field(), chunk=3)
 
 
 def test_the_loss_before_is_comparable_with_the_one_after():

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -30,29 +29,19 @@ def _config(data_dir, **fields):
     return config
 
 
-def _arrays(path):
-    """All arrays of a weights file, by their paths in it."""
-    arrays = {}
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, item: (
-                arrays.update({name: item[()]})
-                if isinstance(item, h5py.Dataset)
-                else None
-            )
-        )
-    return arrays
+@pytest.fixture(scope="module")
+def assert_same_run(arrays_of):
+    def check(a, b):
+        a, b = Workdir(a), Workdir(b)
+        for name in ("last", "best"):
+            ours, theirs = (arrays_of(getattr(w, name)) for w in (a, b))
+            assert ours.keys() == theirs.keys()
+            assert any("optimizer" in key for key in ours)
+            for key, value in ours.items():
+                np.testing.assert_array_equal(value, theirs[key], err_msg=key)
+        assert a.best_record.read_text() == b.best_record.read_text()
 
-
-def _assert_same_run(a, b):
-    for name in ("last", "best"):
-        ours, theirs = (_arrays(getattr(Workdir(w), name)) for w in (a, b))
-        assert ours.keys() == theirs.keys()
-        assert any("optimizer" in key for key in ours)
-        for key in ours:
-            np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
-    records = [Workdir(w).best_record.read_text() for w in (a, b)]
-    assert records[0] == records[1]
+    return check
 
 
 def test_train_writes_a_run(data_dir, tmp_path):
@@ -90,7 +79,9 @@ class _StopAfter(keras.callbacks.Callback):
             raise _StoppedError
 
 
-def test_resumed_run_equals_an_unbroken_one(data_dir, tmp_path, monkeypatch):
+def test_resumed_run_equals_an_unbroken_one(
+    data_dir, tmp_path, monkeypatch, assert_same_run
+):
     """Bit for bit: weights, step sizes, optimizer, best checkpoint."""
     config = _config(data_dir)
     train.train(config, tmp_path / "whole")
@@ -104,7 +95,7 @@ def test_resumed_run_equals_an_unbroken_one(data_dir, tmp_path, monkeypatch):
         with pytest.raises(_StoppedError):
             train.train(config, tmp_path / "broken")
     train.train(config, tmp_path / "broken")
-    _assert_same_run(tmp_path / "whole", tmp_path / "broken")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_warm_start(data_dir, tmp_path):
@@ -139,7 +130,9 @@ def test_warm_start(data_dir, tmp_path):
         assert not (tmp_path / "third").exists()
 
 
-def test_killed_run_resumes_to_the_same_result(data_dir, tmp_path):
+def test_killed_run_resumes_to_the_same_result(
+    data_dir, tmp_path, assert_same_run
+):
     """kill -9 from outside, at whatever moment it strikes."""
     config = _config(data_dir, num_steps=40)
     train.train(config, tmp_path / "whole")
@@ -162,15 +155,15 @@ def test_killed_run_resumes_to_the_same_result(data_dir, tmp_path):
     resumed = subprocess.run(command, capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "Resuming" in resumed.stderr
-    _assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_a_finished_run_is_left_alone(data_dir, tmp_path):
+def test_a_finished_run_is_left_alone(data_dir, tmp_path, arrays_of):
     config = _config(data_dir)
     train.train(config, tmp_path)
-    before = _arrays(Workdir(tmp_path).last)
+    before = arrays_of(Workdir(tmp_path).last)
     assert train.train(config, tmp_path)["step"] == 8
-    after = _arrays(Workdir(tmp_path).last)
+    after = arrays_of(Workdir(tmp_path).last)
     for key in before:
         np.testing.assert_array_equal(before[key], after[key])
 
@@ -184,7 +177,9 @@ def test_another_config_is_refused(data_dir, tmp_path):
     assert "0.5" in str(error.value)
 
 
-def test_a_full_disk_keeps_the_last_good_state(data_dir, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_good_state(
+    data_dir, tmp_path, monkeypatch, assert_same_run
+):
     real, asked = files.check_space, []
 
     def full_at_the_third(folder, size):
@@ -205,7 +200,7 @@ def test_a_full_disk_keeps_the_last_good_state(data_dir, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert train.train(config, tmp_path / "run")["step"] == 8
     train.train(config, tmp_path / "whole")
-    _assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
@@ -326,10 +321,10 @@ def test_what_counts_as_diverging(data_dir, tmp_path):
     callback.on_epoch_end(3, logs(0.02, val_psnr_2=14.1))
 
 
-def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path):
+def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path, arrays_of):
     config = _config(data_dir)
     train.train(config, tmp_path)
-    before = _arrays(Workdir(tmp_path).last)
+    before = arrays_of(Workdir(tmp_path).last)
     worse = _config(
         data_dir,
         **{"learner.inner_lr": 1e6, "num_steps": 8},
@@ -342,7 +337,7 @@ def test_checkpoints_survive_a_run_that_diverges(data_dir, tmp_path):
     Workdir(tmp_path).config.write_text(json.dumps(raw))
     with pytest.raises(TrainingDivergedError):
         train.train(worse, tmp_path)
-    after = _arrays(Workdir(tmp_path).last)
+    after = arrays_of(Workdir(tmp_path).last)
     for key in before:
         np.testing.assert_array_equal(before[key], after[key])
 

@@ -49,6 +49,88 @@ class FirstOrder:
         return value, [tf.stop_gradient(g) for g in gradients]
 
 
+class Recomputed:
+    """A loss that keeps nothing for outer tapes but the weights it was given.
+
+    Value and gradient are those of `loss`; for a derivative of either, they
+    are computed once more (Chen et al. 2016, arXiv 1604.06174). An outer
+    gradient then takes the memory of one inner step, whatever their number; of
+    one chunk of its observations, where `chunk` is given.
+
+    Not `tf.recompute_grad`: that one stops every tape around the function, also
+    the one inside of it, whose gradients then come out as zeros.
+
+    Args:
+        loss: a mean over observations; also a function `(params, observed) ->
+            value` if this one is called.
+        chunk: how many observations are worked on at a time; 0 for all.
+    """
+
+    def __init__(self, loss: Loss, chunk: int = 0):
+        self._loss = loss
+        self._chunk = chunk
+
+    def __call__(self, params, observed):
+        """The scalar loss."""
+        return self._mean(self._loss, params, observed)
+
+    def value_and_grad(self, params, observed):
+        return self._mean(self._loss.value_and_grad, params, observed)
+
+    def _mean(self, function, params, observed):
+        """The mean of `function(params, observed)` over observations."""
+        count = observed.values.shape[0]
+        number = -(-count // self._chunk) if self._chunk else 1
+        sizes = [(count + i) // number for i in range(number)]
+        parts = _split(observed, sizes)
+        structure = []
+
+        def weighted(params, part, size):
+            results = function(params, part)
+            structure[:] = [results]
+            return [size / count * r for r in tf.nest.flatten(results)]
+
+        # Control dependencies put the chunks into one line. They also keep the
+        # graph optimizer from merging the operations on the way back with the
+        # same ones on the way forward.
+        @tf.custom_gradient
+        def mean(*params):
+            def backward(*upstream):
+                total = None
+                for part, size in zip(parts, sizes):
+                    with tf.control_dependencies(total or upstream):
+                        again = [tf.identity(p) for p in params]
+                    with tf.GradientTape() as tape:
+                        tape.watch(again)
+                        results = weighted(again, part, size)
+                    gradients = tape.gradient(
+                        results, again, output_gradients=upstream
+                    )
+                    total = _sum(total, gradients)
+                return total
+
+            total = None
+            for part, size in zip(parts, sizes):
+                with tf.control_dependencies(total or []):
+                    again = [tf.identity(p) for p in params]
+                total = _sum(total, weighted(again, part, size))
+            return total, backward
+
+        results = mean(*map(tf.convert_to_tensor, params))
+        return tf.nest.pack_sequence_as(structure[0], results)
+
+
+def _sum(total, terms):
+    """The sum of two lists, or the second where the first is None."""
+    return terms if total is None else [a + b for a, b in zip(total, terms)]
+
+
+def _split(observed, sizes):
+    """Observations in parts of some sizes."""
+    leaves = [tf.split(leaf, sizes) for leaf in tf.nest.flatten(observed)]
+    return [tf.nest.pack_sequence_as(observed, same) for same in zip(*leaves)]
+
+
 def at_step(support, step: int):
     """The observations of inner step `step` (see `tfmetainit.tasks`).
 
@@ -66,7 +148,6 @@ def adapt(
     *,
     num_steps: int,
     step_sizes: Params,
-    recompute: bool = False,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
@@ -81,10 +162,6 @@ def adapt(
         num_steps: number of gradient steps, at least 0.
         step_sizes: list like `params`; each entry a scalar or a tensor of its
             parameter's shape.
-        recompute: for a gradient through the steps, keep the weights between
-            them only, and compute each step once more on the way back: the
-            memory of one step, whatever their number (Chen et al. 2016, arXiv
-            1604.06174).
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -102,58 +179,12 @@ def adapt(
             "There must be one step size for each parameter. Received: "
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
-
-    def take_step(params, step_sizes, observed):
-        value, gradients = loss.value_and_grad(params, observed)
-        return functional.descend(params, gradients, step_sizes), value
-
-    if recompute:
-        take_step = _recomputed(take_step)
     losses = []
     for step in range(num_steps):
-        params, value = take_step(params, step_sizes, at_step(support, step))
+        value, gradients = loss.value_and_grad(params, at_step(support, step))
+        params = functional.descend(params, gradients, step_sizes)
         losses.append(value)
     return params, tf.stack(losses) if losses else tf.zeros([0])
-
-
-def _recomputed(function):
-    """`function` without its intermediate results, made again for a gradient.
-
-    Not `tf.recompute_grad`: that one stops every tape around the function, also
-    the one inside of it, whose gradients then come out as zeros.
-
-    Args:
-        function: `(params, step_sizes, observed) -> nest of tensors`,
-            differentiated with respect to the first two.
-    """
-
-    def wrapped(params, step_sizes, observed):
-        count = len(params)
-
-        @tf.custom_gradient
-        def forward(*flat):
-            def backward(*upstream):
-                # Control dependencies keep the graph optimizer from merging
-                # these operations with the same ones on the way forward.
-                with tf.control_dependencies(upstream):
-                    again = [tf.identity(tensor) for tensor in flat]
-                with tf.GradientTape() as tape:
-                    tape.watch(again)
-                    results = function(again[:count], again[count:], observed)
-                return tape.gradient(
-                    tf.nest.flatten(results), again, output_gradients=upstream
-                )
-
-            results = function(flat[:count], flat[count:], observed)
-            structure.append(results)
-            return tf.nest.flatten(results), backward
-
-        structure = []
-        flat = [tf.convert_to_tensor(x) for x in (*params, *step_sizes)]
-        results = forward(*flat)
-        return tf.nest.pack_sequence_as(structure[0], results)
-
-    return wrapped
 
 
 class SgdFit:

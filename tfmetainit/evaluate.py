@@ -388,7 +388,8 @@ def mean_floor(signal, tasks) -> float:
 def _others(paths, learner, signal):
     """The learners of other runs, made for a signal class, by their rows."""
     others = {}
-    for path in paths:
+    folders = [Workdir(path).root.name for path in paths]
+    for path, folder in zip(paths, folders):
         workdir = Workdir(path)
         config = workdir.read_config()
         other = experiment.load_learner(
@@ -405,7 +406,8 @@ def _others(paths, learner, signal):
                 f"{shapes[1]}, for {shapes[0]}"
             )
         other.support_loss = FieldLoss(other.field, signal.support_model)
-        others[f"{LEARNED}: {workdir.root.name}"] = other
+        unique = folders.count(folder) == 1
+        others[f"{LEARNED}: {folder if unique else workdir.root}"] = other
     return others
 
 

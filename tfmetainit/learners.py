@@ -183,11 +183,35 @@ class MetaLearner(keras.Model, abc.ABC):
         and what is shuffled would come in another order after that.
         """
 
+    def meta_gradient(self, tasks: Task):
+        """The mean outer gradient of a batch of tasks.
+
+        Returns:
+            `(gradients, losses, losses_before)`: a list like
+            `trainable_variables`, and lists of the scalar losses of each task
+            after the inner loop and before it.
+        """
+        gradients, losses, losses_before = [], [], []
+        for task in _unstack(tasks):
+            with tf.control_dependencies(self._before_next(gradients)):
+                results = self.outer_gradients(task)
+            for of_all, of_task in zip(
+                (gradients, losses, losses_before), results
+            ):
+                of_all.append(of_task)
+        return functional.mean(gradients), losses, losses_before
+
+    def _before_next(self, gradients):
+        """What must be there before the next task is begun: by default nothing.
+
+        Args:
+            gradients: of the tasks so far.
+        """
+        del gradients
+        return []
+
     def train_step(self, tasks: Task):
-        gradients, losses, losses_before = zip(
-            *(self.outer_gradients(task) for task in _unstack(tasks))
-        )
-        gradients = functional.mean(gradients)
+        gradients, losses, losses_before = self.meta_gradient(tasks)
         # Under a tf.distribute strategy every replica has a share of the
         # tasks. All see the mean here: what follows is then the same on each.
         replica = tf.distribute.get_replica_context()
@@ -259,7 +283,9 @@ class MAML(MetaLearner):
         first_order: treat the inner gradients as constants. Cheaper, and
             another gradient wherever the loss is curved.
         recompute: take the memory of one inner step instead of all, for about
-            a third more time (benchmarks/memory.py).
+            a third more time (`adaptation.Recomputed`, benchmarks/memory.py).
+        chunk: with `recompute`, the memory of so many observations of one step
+            of one task; 0 for that of all.
     """
 
     def __init__(
@@ -268,16 +294,30 @@ class MAML(MetaLearner):
         *,
         first_order: bool = False,
         recompute: bool = False,
+        chunk: int = 0,
         **kwargs,
     ):
         super().__init__(field, **kwargs)
+        if chunk < 0 or (chunk and not recompute):
+            raise ValueError(
+                "`chunk` must be 0, or a number of observations together with "
+                f"`recompute`. Received: {chunk=}, {recompute=}"
+            )
         self.first_order = first_order
         self.recompute = recompute
+        self.chunk = chunk
+
+    def _before_next(self, gradients):
+        return gradients[-1] if self.chunk and gradients else []
 
     def outer_gradients(self, task):
-        inner_loss = self.support_loss
+        inner_loss, query_loss = self.support_loss, self.query_loss
         if self.first_order:
             inner_loss = adaptation.FirstOrder(inner_loss)
+        if self.recompute:
+            inner_loss = adaptation.Recomputed(inner_loss, self.chunk)
+        if self.chunk:
+            query_loss = adaptation.Recomputed(query_loss, self.chunk)
         with tf.GradientTape() as tape:
             adapted, losses = adaptation.adapt(
                 inner_loss,
@@ -285,9 +325,8 @@ class MAML(MetaLearner):
                 task.support,
                 num_steps=self.inner_steps,
                 step_sizes=self.step_sizes.as_params(),
-                recompute=self.recompute,
             )
-            loss = self.query_loss(adapted, task.query)
+            loss = query_loss(adapted, task.query)
         gradients = tape.gradient(loss, self.trainable_variables)
         return gradients, loss, self._initial_loss(task, losses)
 

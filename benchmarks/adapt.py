@@ -19,13 +19,12 @@ import importlib
 import json
 import os
 import pathlib
-import re
-import subprocess
 import sys
 import tempfile
 import time
 
 from absl import flags
+from common import last_line_of_child, matmul_gflops, resident_peak
 
 from tfmetainit import cli
 from tfmetainit.errors import InputError
@@ -198,44 +197,19 @@ RUNTIMES = {
 }
 
 
-def matmul_gflops(points, width=256, repeats=40):
-    """Rate of the network's own matrix product, in GFLOP/s."""
-    import tensorflow as tf
-
-    a = tf.random.normal([points, width])
-    b = tf.random.normal([width, width])
-    product = tf.function(lambda: tf.matmul(a, b))
-    product()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        result = product()
-    result.numpy()
-    seconds = time.perf_counter() - started
-    return repeats * 2 * points * width**2 / seconds / 1e9
-
-
-def _resident_peak():
-    """Peak resident set of this process, in bytes (Linux).
-
-    getrusage's ru_maxrss would count the process that started this one.
-    """
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
-
-
 def _memory_of(name):
     """Bytes by which loading and two fits raise the peak of this process."""
     make, modules = RUNTIMES[name]
     for module in [*modules, "tfmetainit.pixels"]:
         importlib.import_module(module)
-    before = _resident_peak()
+    before = resident_peak()
     run = make(
         pathlib.Path(_FLAGS.folder),
         *(_FLAGS.resolution, _FLAGS.steps, _FLAGS.threads),
     )
     run()
     run()
-    print(_resident_peak() - before)
+    print(resident_peak() - before)
 
 
 def main(argv):
@@ -262,16 +236,9 @@ def main(argv):
                 raise InputError(
                     f"{name} is not installed: pip install -e .[bench]"
                 ) from error
-            result = subprocess.run(
-                [
-                    *(sys.executable, *sys.argv),
-                    *(f"--memory_of={name}", f"--folder={folder}"),
-                ],
-                capture_output=True,
-                text=True,
-                check=True,
+            memory[name] = int(
+                last_line_of_child(f"--memory_of={name}", f"--folder={folder}")
             )
-            memory[name] = int(result.stdout.split()[-1])
         expected = runs["Keras"]()
         for name, run in runs.items():
             np.testing.assert_allclose(run(), expected, atol=1e-6, err_msg=name)

@@ -10,11 +10,10 @@ time is the median step, interleaved over the rows, in units of the first.
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import time
+
+from common import last_line_of_child, resident_peak
 
 _ROWS = [(3, False), (3, True), (12, False), (12, True)]
 
@@ -44,15 +43,12 @@ def measure(resolution, steps, recompute, threads):
     )
     step = tf.function(learner.outer_gradients)
 
-    def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-    before, seconds = peak(), []
+    before, seconds = resident_peak(), []
     for _ in range(3):
         started = time.perf_counter()
         float(step(task)[1])
         seconds.append(time.perf_counter() - started)
-    return {"bytes": peak() - before, "seconds": min(seconds[1:])}
+    return {"bytes": resident_peak() - before, "seconds": min(seconds[1:])}
 
 
 def main():
@@ -70,13 +66,7 @@ def main():
     results = [[] for _ in _ROWS]
     for _ in range(flags.repeats):
         for index, of_row in enumerate(results):
-            output = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], f"--row={index}"],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-            of_row.append(json.loads(output.splitlines()[-1]))
+            of_row.append(json.loads(last_line_of_child(f"--row={index}")))
     print("| inner steps | | peak memory | time |\n|---:|---|---:|---:|")
     first = statistics.median(r["seconds"] for r in results[0])
     for (steps, recompute), of_row in zip(_ROWS, results):

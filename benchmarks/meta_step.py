@@ -1,14 +1,18 @@
-r"""Time of one MAML meta-gradient against JAX and PyTorch peers.
+r"""Time and memory of one MAML meta-gradient, beside JAX and PyTorch peers.
 
     make bench
     python benchmarks/meta_step.py --resolution=64 --inner_steps=2
 
 One process, the same initial weights and data for all, rounds interleaved; the
 figures are medians, and the ratios are to be read, not the milliseconds. Losses
-and meta-gradients are compared before anything is timed. The peers are plain
-programs of the same definition (SIREN 4 x 256, full grid, second order), not
-tuned ones: JAX as vmap over the tasks under jit, and with the loop over the
-tasks unrolled; PyTorch eagerly with autograd.grad(create_graph=True).
+and meta-gradients are compared before anything is timed. Memory is the growth
+of the peak resident set by building the step and running it twice, in a process
+of its own, above the imports.
+
+The peers are plain programs of the same definition (SIREN, full grid, second
+order), not tuned ones: JAX as vmap over the tasks under jit, and with the loop
+over the tasks unrolled; PyTorch eagerly with autograd.grad(create_graph=True),
+and with --torch_compile as torch.func gradients under torch.compile.
 
 Work is counted in passes through the network's matrix products, as traced: for
 K inner steps 9 K + 3 passes a task (21 for K = 2). An inner step runs forward
@@ -16,13 +20,20 @@ K inner steps 9 K + 3 passes a task (21 for K = 2). An inner step runs forward
 runs forward and backward (3).
 """
 
+import functools
 import json
+import os
 import sys
 import time
 
 from absl import flags
+from common import last_line_of_child, matmul_gflops, resident_peak
 
 from tfmetainit import cli
+
+if any("torch_compile" in argument for argument in sys.argv):
+    # After TensorFlow its import crashes.
+    import torch._dynamo  # noqa: F401
 
 cli.quiet_tensorflow()
 
@@ -31,26 +42,36 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit import functional, learners
+from tfmetainit.errors import InputError
 from tfmetainit.fields import SIREN
 from tfmetainit.pixels import pixel_coords
 from tfmetainit.tasks import Observations, Task
 
+OURS = "tfmetainit"
+RECOMPUTED = "tfmetainit, recomputed"
 _INNER_LR = 1e-2
 _W0 = 200.0
 _FLAGS = flags.FLAGS
 flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
 flags.DEFINE_integer("batch_size", 3, "Tasks in a meta-batch.")
 flags.DEFINE_integer("inner_steps", 2, "Inner gradient steps.")
+flags.DEFINE_integer("hidden_units", 256, "Width of the network.")
+flags.DEFINE_integer("chunk", 4096, "Points of a chunk, where recomputed.")
+flags.DEFINE_integer("threads", 2, "Cores that every step may use.")
 flags.DEFINE_integer("rounds", 7, "Interleaved rounds.")
+flags.DEFINE_bool("torch_compile", False, "Also time PyTorch's compiler.")
 flags.DEFINE_string("json", None, "Also write the figures to this file.")
 flags.DEFINE_float(
     "bar", 0.45, "Fail if TensorFlow needs more than this part of JAX's time."
 )
+flags.DEFINE_string("memory_of", None, "Internal: measure one step's.")
 
 
-def tensorflow_step(field, coords, values, inner_steps):
-    """This package's step: what `MAML.train_step` differentiates."""
-    learner = learners.MAML(field, inner_steps=inner_steps, inner_lr=_INNER_LR)
+def tensorflow_step(field, coords, values, inner_steps, **options):
+    """This package's step: what `MAML.train_step` takes."""
+    learner = learners.MAML(
+        field, inner_steps=inner_steps, inner_lr=_INNER_LR, **options
+    )
     count = len(values)
     tasks = Task(
         Observations(
@@ -64,10 +85,8 @@ def tensorflow_step(field, coords, values, inner_steps):
 
     @tf.function
     def step():
-        gradients, losses, _ = zip(
-            *(learner.outer_gradients(t) for t in learners._unstack(tasks))
-        )
-        return tf.add_n(losses) / count, functional.mean(gradients)
+        gradients, losses, _ = learner.meta_gradient(tasks)
+        return tf.add_n(losses) / count, gradients
 
     def run():
         loss, gradients = step()
@@ -76,8 +95,8 @@ def tensorflow_step(field, coords, values, inner_steps):
     return run
 
 
-def jax_steps(params, coords, values, inner_steps):
-    """The JAX peers: `{name: run}`."""
+def jax_step(field, coords, values, inner_steps, *, vmap):
+    """The JAX peers."""
     import jax
     import jax.numpy as jnp
 
@@ -104,26 +123,23 @@ def jax_steps(params, coords, values, inner_steps):
     def looped(params, values):
         return sum(adapted_loss(params, v) for v in values) / len(values)
 
-    params = [jnp.asarray(p) for p in params]
+    params = [jnp.asarray(v.numpy()) for v in field.trainable_variables]
     coords, values = jnp.asarray(coords), jnp.asarray(values)
+    step = jax.jit(jax.value_and_grad(vmapped if vmap else looped))
 
-    def runner(function):
-        step = jax.jit(jax.value_and_grad(function))
+    def run():
+        loss, gradients = step(params, values)
+        return float(loss), [np.asarray(g) for g in gradients]
 
-        def run():
-            loss, gradients = step(params, values)
-            return float(loss), [np.asarray(g) for g in gradients]
-
-        return run
-
-    return {"JAX vmap + jit": runner(vmapped), "JAX loop + jit": runner(looped)}
+    return run
 
 
-def torch_step(params, coords, values, inner_steps):
-    """The PyTorch peer, eager."""
+def torch_step(field, coords, values, inner_steps, *, compiled):
+    """The PyTorch peers."""
     import torch
 
-    params = [torch.tensor(p, requires_grad=True) for p in params]
+    torch.set_num_threads(_FLAGS.threads)
+    params = [torch.tensor(v.numpy()) for v in field.trainable_variables]
     coords, values = torch.tensor(coords), torch.tensor(values)
 
     def mse(params, values):
@@ -133,37 +149,85 @@ def torch_step(params, coords, values, inner_steps):
         outputs = outputs @ params[-2] + params[-1] + 0.5
         return torch.mean((outputs - values) ** 2)
 
-    def run():
+    def eager_gradient(params, image):
+        return torch.autograd.grad(
+            mse(params, image), params, create_graph=True
+        )
+
+    def mean_loss(params, inner_gradient):
         total = 0.0
         for image in values:
             adapted = params
             for _ in range(inner_steps):
-                gradients = torch.autograd.grad(
-                    mse(adapted, image), adapted, create_graph=True
-                )
+                gradients = inner_gradient(adapted, image)
                 adapted = [
                     p - _INNER_LR * g for p, g in zip(adapted, gradients)
                 ]
             total = total + mse(adapted, image)
-        loss = total / len(values)
-        gradients = torch.autograd.grad(loss, params)
+        return total / len(values)
+
+    def eager():
+        leaves = [p.requires_grad_() for p in params]
+        loss = mean_loss(leaves, eager_gradient)
+        return torch.autograd.grad(loss, leaves), loss
+
+    step = eager
+    if compiled:
+        inner_gradient = torch.func.grad(mse)
+        compiled_step = torch.compile(
+            torch.func.grad_and_value(
+                functools.partial(mean_loss, inner_gradient=inner_gradient)
+            )
+        )
+        step = functools.partial(compiled_step, params)
+
+    def run():
+        gradients, loss = step()
         return loss.item(), [g.numpy() for g in gradients]
 
     return run
 
 
-def matmul_gflops(points, width=256, repeats=40):
-    """Rate of the network's own matrix product, in GFLOP/s."""
-    a = tf.random.normal([points, width])
-    b = tf.random.normal([width, width])
-    product = tf.function(lambda: tf.matmul(a, b))
-    product()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        result = product()
-    result.numpy()
-    seconds = time.perf_counter() - started
-    return repeats * 2 * points * width**2 / seconds / 1e9
+# Maps a name to what makes its step.
+STEPS = {
+    OURS: tensorflow_step,
+    RECOMPUTED: lambda *arguments: tensorflow_step(
+        *arguments, recompute=True, chunk=_FLAGS.chunk
+    ),
+    "JAX vmap + jit": functools.partial(jax_step, vmap=True),
+    "JAX loop + jit": functools.partial(jax_step, vmap=False),
+    "PyTorch eager": functools.partial(torch_step, compiled=False),
+    "PyTorch compile": functools.partial(torch_step, compiled=True),
+}
+
+
+def _arguments():
+    """The network and the data that all steps are given."""
+    keras.utils.set_random_seed(0)
+    size = _FLAGS.resolution
+    field = SIREN(hidden_units=_FLAGS.hidden_units, seed=0)
+    values = np.random.default_rng(0).random(
+        (_FLAGS.batch_size, size * size, 3), np.float32
+    )
+    return field, pixel_coords(size, size), values, _FLAGS.inner_steps
+
+
+def _memory_of(name):
+    """Bytes by which building and two runs raise this process's peak."""
+    if name.startswith("JAX"):
+        import jax.numpy
+
+        jax.numpy.zeros(1)  # starts it
+    elif name.startswith("PyTorch"):
+        import torch
+
+        torch.zeros(1)
+    arguments = _arguments()
+    before = resident_peak()
+    run = STEPS[name](*arguments)
+    run()
+    run()
+    print(resident_peak() - before)
 
 
 def _error(gradients, reference):
@@ -174,37 +238,41 @@ def _error(gradients, reference):
     )
 
 
+def _float64_reference(field, coords, values, steps):
+    """Loss and meta-gradient in double precision."""
+    config = {**field.get_config(), "dtype": "float64"}
+    precise = SIREN.from_config(config)
+    functional.set_params(
+        precise, [v.numpy() for v in field.trainable_variables]
+    )
+    return tensorflow_step(
+        precise, *(a.astype(np.float64) for a in (coords, values)), steps
+    )()
+
+
 def main(argv):
     """Compares, times, prints a table; exit code 1 above the bar."""
     del argv
-    size, count, steps = (
-        _FLAGS.resolution,
-        _FLAGS.batch_size,
-        _FLAGS.inner_steps,
-    )
-    keras.utils.set_random_seed(0)
-    field = SIREN(seed=0)
-    params = [v.numpy() for v in field.trainable_variables]
-    coords = pixel_coords(size, size)
-    values = np.random.default_rng(0).random(
-        (count, size * size, 3), np.float32
-    )
-    arguments = (coords, values, steps)
-    runs = {"tfmetainit (TensorFlow)": tensorflow_step(field, *arguments)}
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[: _FLAGS.threads]
+        os.sched_setaffinity(0, cores)  # before any runtime counts them
+    if _FLAGS.memory_of:
+        _memory_of(_FLAGS.memory_of)
+        return
+    arguments = _arguments()
+    names = list(STEPS)
+    if not _FLAGS.torch_compile:
+        names.remove("PyTorch compile")
+    memory = {
+        name: int(last_line_of_child(f"--memory_of={name}")) for name in names
+    }
     try:
-        runs.update(jax_steps(params, *arguments))
-    except ImportError:
-        print("JAX is not installed: pip install -e .[bench]")
-    try:
-        runs["PyTorch eager"] = torch_step(params, *arguments)
-    except ImportError:
-        print("PyTorch is not installed: pip install -e .[bench]")
-
-    field64 = SIREN(seed=0, dtype="float64")
-    functional.set_params(field64, [p.astype(np.float64) for p in params])
-    loss64, gradients64 = tensorflow_step(
-        field64, *(a.astype(np.float64) for a in (coords, values)), steps
-    )()
+        runs = {name: STEPS[name](*arguments) for name in names}
+    except ImportError as error:
+        raise InputError(
+            f"{error}: the peers are installed by pip install -e .[bench]"
+        ) from error
+    loss64, gradients64 = _float64_reference(*arguments)
     errors = {}
     for name, run in runs.items():
         loss, gradients = run()
@@ -215,47 +283,51 @@ def main(argv):
                 f"{name}: meta-gradient off by {errors[name]:.1e}"
             )
 
+    points = _FLAGS.resolution**2
     times = {name: [] for name in runs}
     peaks = []
     for _ in range(_FLAGS.rounds):
-        peaks.append(matmul_gflops(size * size))
+        peaks.append(matmul_gflops(points, _FLAGS.hidden_units))
         for name, run in runs.items():
             started = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - started)
-    ours, *_ = runs
-    passes = 9 * steps + 3
-    matmuls = sum(p.size for p in params[0::2])
-    flop = passes * count * 2 * size * size * matmuls
+    field = arguments[0]
+    passes = 9 * _FLAGS.inner_steps + 3
+    matmuls = sum(np.prod(v.shape) for v in field.trainable_variables[0::2])
+    flop = passes * _FLAGS.batch_size * 2 * points * float(matmuls)
     peak = float(np.median(peaks))
     print(
-        f"\n{size} x {size}, batch {count}, {steps} inner steps, float32, "
+        f"\n{_FLAGS.resolution} x {_FLAGS.resolution}, SIREN 4 x "
+        f"{_FLAGS.hidden_units}, batch {_FLAGS.batch_size}, "
+        f"{_FLAGS.inner_steps} inner steps, float32, {_FLAGS.threads} threads, "
         f"{_FLAGS.rounds} interleaved rounds; matmul peak {peak:.0f} GFLOP/s\n"
     )
     print(
-        "| step | ms (median) | ours / it | of matmul peak | gradient error |"
+        "| step | ms (median) | ours / it | of matmul peak | memory | "
+        "gradient error |"
     )
-    print("|---|---:|---:|---:|---:|")
+    print("|---|---:|---:|---:|---:|---:|")
     results = {}
     for name in runs:
         median = float(np.median(times[name]))
-        ratio = float(np.median(np.array(times[ours]) / np.array(times[name])))
+        ratio = float(np.median(np.array(times[OURS]) / np.array(times[name])))
         share = flop / median / 1e9 / peak
         results[name] = {
             "milliseconds": 1e3 * median,
             "ratio": ratio,
             "share_of_peak": share,
+            "bytes": memory[name],
             "gradient_error": float(errors[name]),
         }
         print(
             f"| {name} | {1e3 * median:.0f} | {ratio:.2f} | {share:.0%} | "
-            f"{errors[name]:.1e} |"
+            f"{memory[name] / 2**20:.0f} MiB | {errors[name]:.1e} |"
         )
     if _FLAGS.json:
         with open(_FLAGS.json, "w") as file:
             json.dump({"peak_gflops": peak, "steps": results}, file, indent=2)
-    vmap = results.get("JAX vmap + jit")
-    if vmap and vmap["ratio"] > _FLAGS.bar:
+    if results["JAX vmap + jit"]["ratio"] > _FLAGS.bar:
         print(f"\nAbove the bar of {_FLAGS.bar} of JAX vmap's time.")
         sys.exit(1)
 

@@ -1,0 +1,49 @@
+"""What several benchmarks measure alike."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+
+def matmul_gflops(points: int, width: int = 256, repeats: int = 40) -> float:
+    """Rate of a network's own matrix product in TensorFlow, in GFLOP/s.
+
+    Args:
+        points: rows of the activations.
+        width: of the hidden layers.
+        repeats: number of products that are timed together.
+    """
+    import tensorflow as tf
+
+    a = tf.random.normal([points, width])
+    b = tf.random.normal([width, width])
+    product = tf.function(lambda: tf.matmul(a, b))
+    product()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        result = product()
+    result.numpy()
+    seconds = time.perf_counter() - started
+    return repeats * 2 * points * width**2 / seconds / 1e9
+
+
+def resident_peak() -> int:
+    """Peak resident set of this process, in bytes (Linux).
+
+    getrusage's ru_maxrss would count the process that started this one.
+    """
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def last_line_of_child(*flags: str) -> str:
+    """The last line that this script prints when run again with more flags."""
+    child = subprocess.run(
+        [sys.executable, *sys.argv, *flags],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return child.stdout.split("\n")[-2]

@@ -41,6 +41,8 @@ def get_config():
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average. A
     # rate of 5e-5 or more makes them grow at random; 1e-5 (paper) is slow.
     config.optimizer.learning_rate = 2e-5
+    # Of Muon, for the hidden kernels alone; 0: Adam for all.
+    config.optimizer.muon_rate = 0.0
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01
     config.optimizer.clip_norm = 0.3
@@ -71,6 +73,7 @@ def use_paper_images(config):
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.optimizer.learning_rate = 1e-5
+    config.optimizer.muon_rate = 0.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0

@@ -30,7 +30,6 @@ from tfmetainit import (
     quiet,
 )
 from tfmetainit.errors import InputError, UserError, check_range
-from tfmetainit.experiment import Workdir
 from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import PRECISIONS, Adapter
 from tfmetainit.tasks import Observations, Task
@@ -122,7 +121,7 @@ def export(
         check_range("--num_points", num_points, 1, MAX_POINTS)
     output_dir = pathlib.Path(os.path.realpath(output_dir))
     _check_output(output_dir)
-    workdir = Workdir(workdir)
+    workdir = experiment.find_run(workdir)
     config = workdir.read_config()
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)

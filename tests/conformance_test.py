@@ -20,6 +20,7 @@ from tfmetainit import (
     configs,
     evaluate,
     experiment,
+    fields,
     fit,
     landmark_model,
     object_models,
@@ -147,7 +148,8 @@ def test_config_is_a_document(name):
 
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_config_builds_a_valid_optimizer(name):
-    experiment.build_optimizer(_module(name).get_config())
+    config = _module(name).get_config()
+    experiment.build_optimizer(config, fields.SIREN())
 
 
 def test_unknown_variants_are_refused():

@@ -8,8 +8,16 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfmetainit import experiment, files, functional, train
+from tfmetainit import (
+    experiment,
+    fields,
+    files,
+    functional,
+    learners,
+    train,
+)
 from tfmetainit.configs import objects, text
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
@@ -359,17 +367,48 @@ def test_warm_up_and_decay(data_dir):
             "optimizer.final_fraction": 0.1,
         },
     )
-    schedule = experiment.build_optimizer(config)._learning_rate
+    schedule = experiment.build_optimizer(config, None)._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100, 1000)]
     np.testing.assert_allclose(
         rates, [0.0, 5e-3, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5, atol=1e-9
     )
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
-    schedule = experiment.build_optimizer(config)._learning_rate
+    schedule = experiment.build_optimizer(config, None)._learning_rate
     np.testing.assert_allclose(
         [float(schedule(step)) for step in (0, 50, 100)], 1e-2, rtol=1e-5
     )
+
+
+def test_muon_moves_the_hidden_kernels_by_orthogonal_matrices():
+    """One step: a spectral norm near the rate; all else moves as by Adam."""
+    config = text.get_config()
+    config.optimizer.warmup_steps = 0
+    config.optimizer.clip_norm = 0.0
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.muon_rate = 0.5
+    learner = learners.MAML(
+        fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
+        step_sizes="weight",
+        learn_step_sizes=True,
+    )
+    optimizer = experiment.build_optimizer(config, learner.field)
+    variables = learner.trainable_variables
+    optimizer.build(variables)
+    start = [v.numpy() for v in variables]
+    rng = np.random.default_rng(0)
+    optimizer.apply(
+        [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables],
+        variables,
+    )
+    for variable, before in zip(variables, start):
+        change = variable.numpy() - before
+        if variable.path.endswith(("sine_1/kernel", "sine_2/kernel")):
+            # Newton-Schulz brings singular values near 1, not to 1.
+            sizes = np.linalg.svd(change, compute_uv=False) / 0.5
+            assert 0.6 < sizes.min() <= sizes.max() < 1.3
+        else:
+            np.testing.assert_allclose(np.abs(change), 1e-3, rtol=2e-2)
 
 
 def test_a_dead_field_ends_the_run(tmp_path):

@@ -28,7 +28,6 @@ from tqdm import tqdm
 from tfmetainit import experiment, files, initial_weights, pictures
 from tfmetainit.adaptation import SgdFit
 from tfmetainit.errors import InputError, check_range
-from tfmetainit.experiment import Workdir
 from tfmetainit.functional import Params, get_params
 from tfmetainit.initial_weights import AdamFit
 from tfmetainit.learners import MetaLearner
@@ -388,9 +387,9 @@ def mean_floor(signal, tasks) -> float:
 def _others(paths, learner, signal):
     """The learners of other runs, made for a signal class, by their rows."""
     others = {}
-    folders = [Workdir(path).root.name for path in paths]
-    for path, folder in zip(paths, folders):
-        workdir = Workdir(path)
+    runs = [experiment.find_run(path) for path in paths]
+    folders = [run.root.name for run in runs]
+    for workdir, folder in zip(runs, folders):
         config = workdir.read_config()
         other = experiment.load_learner(
             workdir, config, experiment.build_signal(config)
@@ -402,8 +401,8 @@ def _others(paths, learner, signal):
         if shapes[0] != shapes[1]:
             raise InputError(
                 "A run given by --against must have the same network as that "
-                f"of --workdir. Received: {path} with parameters of the shapes "
-                f"{shapes[1]}, for {shapes[0]}"
+                f"of --workdir. Received: {workdir.root} with parameters of "
+                f"the shapes {shapes[1]}, for {shapes[0]}"
             )
         other.support_loss = FieldLoss(other.field, signal.support_model)
         unique = folders.count(folder) == 1
@@ -434,7 +433,7 @@ def evaluate(
         InputError: if there is no trained run, or the classes do not fit.
     """
     started = time.monotonic()
-    workdir = Workdir(workdir)
+    workdir = experiment.find_run(workdir)
     config = workdir.read_config()
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
@@ -450,6 +449,11 @@ def evaluate(
     settings.update(options or {})
     _check(settings)
     if output_dir is None:
+        if workdir.root.is_relative_to(experiment.PRETRAINED):
+            raise InputError(
+                "--output_dir must be given for a run that comes with the "
+                f"package. Received: --workdir={workdir.root.name} alone"
+            )
         suffix = "" if on is None else f"_on_{class_name}"
         output_dir = workdir.root / f"evaluation{suffix}"
     # Before a folder is made: this is where a class's files may be missing. And

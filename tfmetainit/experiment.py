@@ -10,6 +10,9 @@ A workdir holds what a run is:
 
 Weights are HDF5 files, written under a temporary name and renamed; reading one
 never runs code.
+
+The package comes with a few runs, without their optimizers and in half
+precision: wherever a trained run is asked for, their names are taken as well.
 """
 
 import dataclasses
@@ -17,6 +20,7 @@ import importlib
 import json
 import math
 import pathlib
+import re
 
 import keras
 import ml_collections
@@ -35,6 +39,7 @@ FIELDS = {
 }
 LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
 MAX_STEPS = 10_000_000
+PRETRAINED = pathlib.Path(__file__).parent / "pretrained"
 # Where somebody's files are is nobody else's concern.
 _PRIVATE_FIELDS = ("folder", "file", "data_dir", "manual_dir")
 
@@ -116,13 +121,22 @@ def build_learner(
 
 
 def build_optimizer(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, field: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """Adam with linear warm-up, cosine decay and clipping of the global norm.
+    """Adam or Muon with warm-up, cosine decay, clipping of the global norm.
 
     The rate rises from 0 over `warmup_steps`, then falls along a cosine to
     `final_fraction` of its peak at `config.num_steps`. To be called in the
     scope of the strategy that trains with it, if there is one.
+
+    With `muon_rate`, every hidden layer's kernel gets an orthogonal update of
+    that spectral norm (Muon: Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon/), and all else is Adam's. With 0,
+    Adam updates all.
+
+    Args:
+        config: as in configs/default.py.
+        field: whose weights are trained, beside step sizes.
     """
     options = config.optimizer
     if not options.learning_rate > 0:
@@ -130,10 +144,12 @@ def build_optimizer(
             "config.optimizer.learning_rate must be positive. Received: "
             f"{options.learning_rate}"
         )
+    check_range("config.optimizer.muon_rate", options.muon_rate, 0, 1e3)
+    rate = options.muon_rate or options.learning_rate
     if options.warmup_steps:
-        start, peak = 0.0, options.learning_rate
+        start, peak = 0.0, rate
     else:
-        start, peak = options.learning_rate, None  # Keras: no warm-up
+        start, peak = rate, None  # Keras: no warm-up
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=start,
         decay_steps=max(config.num_steps - options.warmup_steps, 1),
@@ -143,9 +159,24 @@ def build_optimizer(
     )
     # Each replica clips its share of the gradient, of which all are alike.
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return keras.optimizers.Adam(
-        schedule, global_clipnorm=options.clip_norm / replicas or None
+    clip_norm = options.clip_norm / replicas or None
+    if not options.muon_rate:
+        return keras.optimizers.Adam(schedule, global_clipnorm=clip_norm)
+    kernels = [v.path for v in field.trainable_variables if v.ndim == 2]
+    hidden = "|".join(map(re.escape, kernels[1:-1]))
+    optimizer = keras.optimizers.Muon(
+        schedule,
+        # A regular expression: what is no hidden kernel.
+        exclude_layers=[f"^(?!({hidden})$)"],
+        adam_lr_ratio=options.learning_rate / rate,
+        adam_beta_2=0.999,
+        weight_decay=None,
+        adam_weight_decay=None,
+        global_clipnorm=clip_norm,
     )
+    # Keras 3.13 and later would multiply the rate by the kernel's size.
+    optimizer.rms_rate = None
+    return optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +215,11 @@ class Workdir:
             InputError: if there is no run here.
         """
         if not self.config.is_file():
+            names = ", ".join(pretrained_names())
             raise InputError(
                 "--workdir must hold a training run (python -m "
-                f"tfmetainit.train). Received: {self.root}, where there is no "
-                "config.json"
+                f"tfmetainit.train), or be one of the package's own: {names}. "
+                f"Received: {self.root}, where there is no config.json"
             )
         config = files.read_json(self.config)
         expected = json.loads(
@@ -207,6 +239,23 @@ class Workdir:
             raise InputError(
                 f"{self.config} is not a config: {error}."
             ) from error
+
+
+def pretrained_names() -> list[str]:
+    """Names of the runs that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+
+
+def find_run(path) -> Workdir:
+    """The run in a folder, or one of the package's own by its name.
+
+    A folder of that name goes first. Whether there is a run at all is checked
+    when it is read.
+    """
+    workdir, name = Workdir(path), str(path)
+    if not workdir.root.exists() and name in pretrained_names():
+        return Workdir(PRETRAINED / name)
+    return workdir
 
 
 def _difference(found, expected, name):
@@ -266,8 +315,8 @@ def warm_start(learner: MetaLearner, path) -> None:
 
     Args:
         learner: not compiled yet; its optimizer starts afresh.
-        path: a workdir, for its best weights and step sizes, or an `.npz` file
-            of the field's weights (`initial_weights.load_npz`).
+        path: a run (`find_run`), for its best weights and step sizes, or an
+            `.npz` file of the field's weights (`initial_weights.load_npz`).
 
     Raises:
         InputError: if there are none, or they are another network's.
@@ -277,7 +326,7 @@ def warm_start(learner: MetaLearner, path) -> None:
         params = initial_weights.load_npz(path, learner.field)
         functional.set_params(learner.field, params)
         return
-    load_weights(learner, Workdir(path).best)
+    load_weights(learner, find_run(path).best)
     learner.best_loss.assign(math.inf)
 
 
@@ -285,12 +334,13 @@ def load(workdir) -> MetaLearner:
     """The learner of a run, with the weights of its best validation PSNR.
 
     Args:
-        workdir: path of the folder that `python -m tfmetainit.train` wrote.
+        workdir: path of the folder that `python -m tfmetainit.train` wrote, or
+            one of `pretrained_names()`, for example "text_64".
 
     Raises:
         InputError: if there is no run, or no checkpoint of it.
     """
-    workdir = Workdir(workdir)
+    workdir = find_run(workdir)
     config = workdir.read_config()
     return load_learner(workdir, config, build_signal(config))
 

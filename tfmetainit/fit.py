@@ -86,7 +86,7 @@ class _Run:
                 "exported file (--artifact) does not."
             ) from error
 
-        self._workdir = experiment.Workdir(workdir)
+        self._workdir = experiment.find_run(workdir)
         self._config = self._workdir.read_config()
         self.default_steps = self._config.learner.inner_steps
         self._signal = experiment.build_signal(self._config)

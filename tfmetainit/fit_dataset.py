@@ -41,7 +41,6 @@ from tfmetainit.errors import (
     check_one_source,
     check_range,
 )
-from tfmetainit.experiment import Workdir
 from tfmetainit.functaset import Example, Functaset
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.pipelines import SPLITS
@@ -61,7 +60,7 @@ class _Run:
     """Fits with the weights of a training run, in TensorFlow."""
 
     def __init__(self, workdir):
-        self._workdir = Workdir(workdir)
+        self._workdir = experiment.find_run(workdir)
         self.config = self._workdir.read_config()
         self.default_steps = self.config.learner.inner_steps
         self.digest = _digest(self._workdir.best)

@@ -1,0 +1,316 @@
+r"""PSNR of training recipes that are given the same CPU time.
+
+    python benchmarks/quality.py --output_dir=runs/quality \
+        --classes=text,sdf --cpu_minutes=20 --seeds=0,1,2
+
+A cell is one recipe on one class of signals with one seed. Before it is trained
+its step is timed, and the number of outer steps is what fits into the budget of
+CPU minutes; validation and evaluation are on top of it, the same for all. Every
+cell is scored on the same held-out signals after 1, 2, 4, 8 and 16 steps.
+
+`--recipes=paper_maml,default` chooses rows; several processes, each with rows
+or seeds of its own, may share one output folder. Cells that are there are not
+made again, and one that was stopped resumes: the command can be given until it
+is through. It ends with quality.md and quality.png of all cells there are.
+"""
+
+import importlib
+import json
+import pathlib
+import time
+
+from absl import flags
+
+from tfmetainit import cli
+
+cli.quiet_tensorflow()
+
+import matplotlib.pyplot as plt
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit import evaluate, experiment, files, train
+from tfmetainit.configs import default
+from tfmetainit.errors import InputError
+from tfmetainit.experiment import Workdir
+from tfmetainit.tasks import constant_floor
+
+_FLAGS = flags.FLAGS
+flags.DEFINE_string("output_dir", "runs/quality", "Folder of the cells.")
+flags.DEFINE_list("classes", ["text", "sdf"], "Configs, by their names.")
+flags.DEFINE_list("recipes", [], "Rows to make; default: all.")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
+flags.DEFINE_float("cpu_minutes", 20.0, "Budget of training of each cell.")
+flags.DEFINE_integer("num_signals", 100, "Held-out signals to score.")
+
+STEPS = (1, 2, 4, 8, 16)
+_NUM_TIMED = 20
+_NUM_VALIDATED = 4  # times, in the course of a run
+# Rates of the inner Adam steps from random weights, tuned for each number of
+# steps on validation signals.
+_NUM_TUNING = 4
+_STANDARD = "standard_adam"
+_CONSTANT = "constant"
+
+
+def _paper_maml(config):
+    config.signal.points_per_step = 0
+    config.learner.step_sizes = "scalar"
+    config.learner.learn_step_sizes = False
+    config.learner.inner_lr = 1e-2
+    config.optimizer.learning_rate = 1e-5
+    config.optimizer.muon_rate = 0.0
+    config.optimizer.warmup_steps = 0
+    config.optimizer.final_fraction = 1.0
+    config.optimizer.clip_norm = 0.0
+
+
+def _paper_reptile(config):
+    _paper_maml(config)
+    config.learner.name = "reptile"
+    config.learner.inner_steps = 12
+    config.learner.eval_steps = 12
+    config.optimizer.learning_rate = 5e-5
+
+
+def _all_pixels(config):
+    config.signal.points_per_step = 0
+
+
+def _fixed_step_sizes(config):
+    config.learner.learn_step_sizes = False
+
+
+def _step_size_a_weight(config):
+    config.learner.step_sizes = "weight"
+
+
+def _with_adam(config):
+    config.optimizer.learning_rate = 2e-5
+    config.optimizer.muon_rate = 0.0
+
+
+def _first_order(config):
+    config.learner.first_order = True
+
+
+# What each changes of a class's config, which is the default recipe.
+RECIPES = {
+    "default": lambda config: None,
+    "paper_maml": _paper_maml,
+    "paper_reptile": _paper_reptile,
+    "all_pixels": _all_pixels,
+    "fixed_step_sizes": _fixed_step_sizes,
+    "step_size_a_weight": _step_size_a_weight,
+    "outer_adam": _with_adam,
+    "first_order": _first_order,
+}
+
+
+def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
+    """The config of a cell, but for its number of steps."""
+    module = importlib.import_module(f"tfmetainit.configs.{name}")
+    config = module.get_config()
+    config.learner = {**config.learner, "first_order": False}
+    config.seed = seed
+    RECIPES[recipe](config)
+    if config.learner.name == "reptile":
+        del config.learner.first_order
+    config.signal.inner_steps = config.learner.inner_steps
+    return config
+
+
+def _cpu_seconds_a_step(config):
+    """CPU time of one outer step, after the graph has been made."""
+    signal = experiment.build_signal(config)
+    learner = experiment.build_learner(config, signal)
+    learner.compile(experiment.build_optimizer(config, learner.field))
+    batches = signal.make_dataset("train", config.batch_size, config.seed)
+    step = tf.function(learner.train_step)
+    iterator = iter(batches)
+    for _ in range(3):
+        step(next(iterator))
+    started = time.process_time()
+    for _ in range(_NUM_TIMED):
+        step(next(iterator))
+    return (time.process_time() - started) / _NUM_TIMED
+
+
+def _scores(learner, signal, methods):
+    """Mean PSNR after `STEPS`, by methods, on the held-out signals."""
+    options = default.get_config().evaluation
+    options.num_signals = _FLAGS.num_signals
+    options.num_tuning_signals = _NUM_TUNING
+    comparison = evaluate.Comparison(learner, signal, {}, options)
+    return [
+        comparison.score(method, comparison.test, max(STEPS)).psnr.mean(0)
+        for method in methods(comparison)
+    ], comparison
+
+
+def _at_steps(curve):
+    return [float(curve[step]) for step in STEPS]
+
+
+def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
+    """Trains and scores one cell, or goes on with it."""
+    workdir = Workdir(folder / "run")
+    config = make_config(name, recipe, seed)
+    if workdir.config.is_file():
+        config.num_steps = workdir.read_config().num_steps
+    else:
+        seconds = _cpu_seconds_a_step(config)
+        total = 60.0 * _FLAGS.cpu_minutes / seconds
+        each = max(int(total / _NUM_VALIDATED), 1)
+        config.num_steps = each * _NUM_VALIDATED
+    config.validation.every = config.num_steps // _NUM_VALIDATED
+    summary = train.train(config, workdir.root)
+    signal = experiment.build_signal(config)
+    learner = experiment.load_learner(workdir, config, signal)
+    (curve,), _ = _scores(learner, signal, lambda c: [c.learned()])
+    return {
+        "psnr": _at_steps(curve),
+        "outer_steps": config.num_steps,
+        "validation_psnr": summary["best_psnr"],
+    }
+
+
+def make_reference(name: str) -> dict:
+    """Random weights with tuned Adam, and the best constants, of a class."""
+    config = make_config(name, "default", 0)
+    signal = experiment.build_signal(config)
+    learner = experiment.build_learner(config, signal)
+    params = [
+        tf.convert_to_tensor(v) for v in learner.field.trainable_variables
+    ]
+
+    def methods(comparison):
+        candidates = [
+            comparison.with_adam("Adam", params, rate)
+            for rate in config.evaluation.adam_rates
+        ]
+        curves = [
+            comparison.score(c, comparison.tuning, max(STEPS)).psnr.mean(0)
+            for c in candidates
+        ]
+        best = [int(np.nanargmax([c[step] for c in curves])) for step in STEPS]
+        return [candidates[index] for index in best]
+
+    curves, comparison = _scores(learner, signal, methods)
+    floor = constant_floor(comparison.test)
+    return {
+        _STANDARD: [float(c[step]) for c, step in zip(curves, STEPS)],
+        _CONSTANT: [floor] * len(STEPS),
+    }
+
+
+def _rows(folder, name):
+    """`{row: [one curve a seed]}` of all that is there."""
+    rows = {}
+    reference = folder / name / "reference.json"
+    if reference.is_file():
+        for row, curve in files.read_json(reference).items():
+            rows[row] = [curve]
+    for path in sorted((folder / name).glob("*/*/cell.json")):
+        cell = files.read_json(path)
+        rows.setdefault(path.parent.parent.name, []).append(cell["psnr"])
+    order = [*RECIPES, _STANDARD, _CONSTANT]
+    return {row: rows[row] for row in order if row in rows}
+
+
+def to_markdown(folder, classes) -> str:
+    """A table for each class: mean, and standard deviation over seeds."""
+    lines = []
+    for name in classes:
+        lines += [
+            f"### {name}",
+            "",
+            "| recipe | seeds | " + " | ".join(map(str, STEPS)) + " |",
+            "|---|---:|" + "---:|" * len(STEPS),
+        ]
+        for row, curves in _rows(folder, name).items():
+            cells = []
+            for values in zip(*curves):
+                spread = f" ± {np.std(values):.2f}" if len(values) > 1 else ""
+                cells.append(f"{np.mean(values):.2f}{spread}")
+            lines.append(f"| {row} | {len(curves)} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def save_plot(path, folder, classes) -> None:
+    """PSNR over steps, one panel a class."""
+    figure, axes = plt.subplots(
+        1,
+        len(classes),
+        figsize=(5.5 * len(classes), 4.5),
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel, name in zip(axes[0], classes):
+        for row, curves in _rows(folder, name).items():
+            style = "--" if row in (_STANDARD, _CONSTANT) else "o-"
+            panel.plot(STEPS, np.mean(curves, axis=0), style, label=row)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(STEPS, map(str, STEPS))
+        panel.set(title=name, xlabel="gradient steps", ylabel="PSNR in dB")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    with files.atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+
+
+def main(argv):
+    """Makes the cells that are missing, then the table and the plot."""
+    del argv
+    folder = files.make_folder(_FLAGS.output_dir)
+    recipes = _FLAGS.recipes or list(RECIPES)
+    unknown = set(recipes) - set(RECIPES)
+    if unknown:
+        raise InputError(
+            f"--recipes must be among {', '.join(RECIPES)}. Received: "
+            f"{', '.join(sorted(unknown))}"
+        )
+    settings = folder / "settings.json"
+    wanted = {
+        "cpu_minutes": _FLAGS.cpu_minutes,
+        "num_signals": _FLAGS.num_signals,
+    }
+    if settings.is_file() and files.read_json(settings) != wanted:
+        raise InputError(
+            f"{folder} holds cells of other settings: "
+            f"{json.dumps(files.read_json(settings))}. Received: "
+            f"{json.dumps(wanted)}"
+        )
+    files.write_json(settings, wanted)
+    print(f"Cells go to {folder}", flush=True)
+    # One seed of all rows first.
+    for seed in map(int, _FLAGS.seeds):
+        for name in _FLAGS.classes:
+            reference = folder / name / "reference.json"
+            if not reference.is_file() and seed == int(_FLAGS.seeds[0]):
+                files.make_folder(reference.parent)
+                files.write_json(reference, make_reference(name))
+            for recipe in recipes:
+                cell = folder / name / recipe / f"seed_{seed}"
+                if (cell / "cell.json").is_file():
+                    continue
+                files.make_folder(cell)
+                with files.lock(cell / "lock"):
+                    if (cell / "cell.json").is_file():
+                        continue  # by another process, meanwhile
+                    print(f"\n{name}, {recipe}, seed {seed}", flush=True)
+                    result = make_cell(cell, name, recipe, seed)
+                    files.write_json(cell / "cell.json", result)
+                print(f"{name}, {recipe}, seed {seed}: {result}", flush=True)
+    table = to_markdown(folder, _FLAGS.classes)
+    with files.atomic_path(folder / "quality.md") as temporary:
+        temporary.write_text(table)
+    save_plot(folder / "quality.png", folder, _FLAGS.classes)
+    print(f"\n{table}\nTable and plot: {folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -1,0 +1,67 @@
+"""Small copies of runs, and those that come with the package."""
+
+import numpy as np
+import pytest
+
+import tfmetainit
+from tfmetainit import evaluate, experiment, functional, publish, train
+from tfmetainit.configs import text
+from tfmetainit.errors import InputError
+from tfmetainit.experiment import Workdir
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("publish")
+    config = text.get_config("smoke")
+    config.signal.data_dir = str(folder / "data")
+    train.train(config, folder / "run")
+    evaluate.evaluate(folder / "run", options={"num_signals": 2})
+    publish.publish(folder / "run", folder / "copy", "Apache-2.0")
+    return folder
+
+
+def test_a_copy_is_a_run_of_half_the_precision(folder, arrays_of):
+    ours, theirs = (tfmetainit.load(folder / name) for name in ("run", "copy"))
+    for a, b in zip(ours.get_weights(), theirs.get_weights()):
+        np.testing.assert_array_equal(np.float16(a), b)
+    stored = arrays_of(Workdir(folder / "copy").best)
+    assert not any("optimizer" in name for name in stored)
+    assert {a.dtype for a in stored.values()} == {np.dtype("float16")}
+
+
+def test_a_copy_names_no_path(folder):
+    for path in (folder / "copy").rglob("*"):
+        if path.is_file():
+            assert str(folder).encode() not in path.read_bytes()
+
+
+def test_the_card_has_the_results(folder):
+    card = (folder / "copy" / "README.md").read_text()
+    assert "- License: Apache-2.0" in card
+    assert "| Learned | SGD, learned step sizes | " in card
+    assert 'tfmetainit.load("copy")' in card
+
+
+def test_nothing_is_overwritten(folder):
+    with pytest.raises(InputError, match="must name an empty folder"):
+        publish.publish(folder / "run", folder / "copy", "Apache-2.0")
+
+
+@pytest.mark.parametrize("name", experiment.pretrained_names())
+def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
+    """They load by their names, are small, and have their cards."""
+    monkeypatch.chdir(tmp_path)
+    workdir = experiment.find_run(name)
+    assert workdir.best.stat().st_size < 1_000_000
+    assert (
+        f'tfmetainit.load("{name}")' in (workdir.root / "README.md").read_text()
+    )
+    learner = tfmetainit.load(name)
+    for params in functional.get_params(learner.field):
+        assert np.isfinite(params).all()
+    with pytest.raises(InputError, match="--output_dir must be given"):
+        evaluate.evaluate(name)
+    # A folder of the user's goes first.
+    (tmp_path / name).mkdir()
+    assert experiment.find_run(name).root == Workdir(name).root

@@ -27,6 +27,8 @@ def get_config():
     config.field.name = "siren"
     config.field.hidden_layers = 4  # paper
     config.field.hidden_units = 256  # paper
+    # "mixed_bfloat16" for GPUs and CPUs with such instructions (docs/scale.md).
+    config.field.hidden_dtype = config_dict.placeholder(str)
 
     config.learner = ml_collections.ConfigDict()
     config.learner.name = "maml"

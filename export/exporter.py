@@ -123,6 +123,7 @@ def export(
     _check_output(output_dir)
     workdir = experiment.find_run(workdir)
     config = workdir.read_config()
+    config.field.hidden_dtype = None  # LiteRT has no bfloat16
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
     task = _held_out(signal, input_path, details)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfmetainit import fields, initial_weights, learners
 from tfmetainit.image_signals import ImageSignal
+from tfmetainit.tasks import Observations, Task
 
 
 def _coords(count, dims=2, seed=0):
@@ -165,3 +166,40 @@ def test_released_weights_reproduce_the_authors_psnr(reference_dir):
         for adapted in learner.sgd_fit().trajectory(params, task.support, 8)
     ]
     np.testing.assert_allclose(psnr, expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "make", [fields.SIREN, fields.FourierMLP, fields.SimplifiedNeRF]
+)
+def test_hidden_layers_in_half_precision(make):
+    """Weights and values stay float32, and nearly the same."""
+    full = make(seed=0)
+    half = make(seed=0, hidden_dtype="mixed_bfloat16")
+    assert {v.dtype for v in half.weights} == {"float32"}
+    coords = np.random.default_rng(0).random((500, full.coord_dims))
+    coords = tf.constant(coords, tf.float32)
+    expected, found = full(coords), half(coords)
+    assert found.dtype == tf.float32
+    scale = np.std(expected, axis=0)
+    errors = np.std(found - expected, axis=0) / scale
+    assert (errors > 1e-6).all()
+    assert (errors < 0.05).all()
+    again = make.from_config(half.get_config())
+    np.testing.assert_array_equal(again(coords), found)
+
+
+def test_meta_gradient_in_half_precision():
+    gradients = []
+    rng = np.random.default_rng(0)
+    coords = tf.constant(rng.random((256, 2)), tf.float32)
+    values = tf.constant(rng.random((256, 3)), tf.float32)
+    task = Task(
+        Observations(coords[None], values[None]), Observations(coords, values)
+    )
+    for dtype in (None, "mixed_bfloat16"):
+        learner = learners.MAML(fields.SIREN(seed=0, hidden_dtype=dtype))
+        found, _, _ = learner.outer_gradients(task)
+        gradients.append(np.concatenate([np.ravel(g) for g in found]))
+    full, half = gradients
+    cosine = full @ half / np.linalg.norm(full) / np.linalg.norm(half)
+    assert 0.99 < cosine < 1.0 - 1e-8

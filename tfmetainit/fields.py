@@ -231,7 +231,13 @@ class PositionalEncoding(keras.layers.Layer):
 
 
 class _CoordinateNetwork(keras.Model):
-    """What the networks share: sizes, building, configuration."""
+    """What the networks share: sizes, precision, building, configuration.
+
+    `hidden_dtype` is the dtype policy of the square layers, which take nearly
+    all the time: "mixed_bfloat16" multiplies in half precision, from float32
+    weights. Coordinates, first and last layer, losses and weights stay in the
+    model's own precision: 8 bits do not tell the pixels of an image apart.
+    """
 
     def __init__(
         self,
@@ -239,6 +245,7 @@ class _CoordinateNetwork(keras.Model):
         value_dims,
         hidden_layers,
         hidden_units,
+        hidden_dtype,
         seed,
         **kwargs,
     ):
@@ -253,6 +260,7 @@ class _CoordinateNetwork(keras.Model):
         self.value_dims = value_dims
         self.hidden_layers = hidden_layers
         self.hidden_units = hidden_units
+        self.hidden_dtype = hidden_dtype
         self.seed = seed
 
     def build(self, input_shape=None):
@@ -278,6 +286,7 @@ class _CoordinateNetwork(keras.Model):
             "value_dims": self.value_dims,
             "hidden_layers": self.hidden_layers,
             "hidden_units": self.hidden_units,
+            "hidden_dtype": self.hidden_dtype,
             "seed": self.seed,
         }
 
@@ -297,6 +306,8 @@ class SIREN(_CoordinateNetwork):
         w0: angular frequency of every sine layer.
         output_offset: added to the linear output, so that zero weights give
             mid-grey.
+        hidden_dtype: precision of the square layers (`_CoordinateNetwork`):
+            None for the model's own, or "mixed_bfloat16".
         seed: integer seed of the initial weights, or None.
 
     Input shape: `[..., coord_dims]`. Output shape: `[..., value_dims]`,
@@ -316,11 +327,18 @@ class SIREN(_CoordinateNetwork):
         hidden_units=256,
         w0=200.0,
         output_offset=0.5,
+        hidden_dtype=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(
-            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
+            coord_dims,
+            value_dims,
+            hidden_layers,
+            hidden_units,
+            hidden_dtype,
+            seed,
+            **kwargs,
         )
         _check_positive(w0=w0)
         self.w0 = float(w0)
@@ -344,7 +362,7 @@ class SIREN(_CoordinateNetwork):
                     hidden_units,
                     w0=w0,
                     kernel_initializer=sine_uniform(self.w0, layer_seed),
-                    dtype=self.dtype_policy,
+                    dtype=hidden_dtype or self.dtype_policy,
                     name=f"sine_{index}",
                 )
             )
@@ -382,6 +400,7 @@ class FourierMLP(_CoordinateNetwork):
         hidden_units: width of each.
         num_frequencies: number of random frequencies.
         scale: their standard deviation, in radians per unit of coordinate.
+        hidden_dtype: as of `SIREN`.
         seed: integer seed of frequencies and initial weights, or None.
 
     Input shape: `[..., coord_dims]`. Output shape: `[..., value_dims]`, in
@@ -396,11 +415,18 @@ class FourierMLP(_CoordinateNetwork):
         hidden_units=256,
         num_frequencies=256,
         scale=30.0,
+        hidden_dtype=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(
-            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
+            coord_dims,
+            value_dims,
+            hidden_layers,
+            hidden_units,
+            hidden_dtype,
+            seed,
+            **kwargs,
         )
         self.num_frequencies = num_frequencies
         self.scale = float(scale)
@@ -448,6 +474,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
         density: "softplus", or "relu" (the paper's).
         density_shift: added to the raw density: negative for a space that is
             nearly empty at first.
+        hidden_dtype: as of `SIREN`.
         seed: integer seed of the initial weights, or None.
 
     Input shape: `[..., 3]`. Output shape: `[..., 4]`: colours in (0, 1), and a
@@ -467,11 +494,18 @@ class SimplifiedNeRF(_CoordinateNetwork):
         max_exponent=8.0,
         density="softplus",
         density_shift=0.0,
+        hidden_dtype=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(
-            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
+            coord_dims,
+            value_dims,
+            hidden_layers,
+            hidden_units,
+            hidden_dtype,
+            seed,
+            **kwargs,
         )
         if (coord_dims, value_dims) != (3, 4):
             raise ValueError(
@@ -523,13 +557,14 @@ def _relu_layers(model, seeds, output_activation=None):
     layers = []
     for index, (units, seed) in enumerate(zip(widths, seeds)):
         is_output = index == model.hidden_layers
+        is_square = 0 < index < model.hidden_layers
         layers.append(
             keras.layers.Dense(
                 units,
                 activation=output_activation if is_output else relu,
                 # The authors' framework draws dense kernels like this.
                 kernel_initializer=keras.initializers.LecunNormal(seed=seed),
-                dtype=model.dtype_policy,
+                dtype=(is_square and model.hidden_dtype) or model.dtype_policy,
                 name="output" if is_output else f"relu_{index}",
             )
         )

@@ -71,8 +71,8 @@ def test_the_landmark_reaches_its_bar(tmp_path):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
-    """After 100 steps, most at the full rate, every seed is clearly better
-    than one colour.
+    """After 200 steps, most at the full rate, every seed is clearly better
+    than one colour: a field whose density is dead never is again.
     """
     config = objects.get_config()
     config.seed = seed
@@ -84,7 +84,7 @@ def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
     learner.compile(experiment.build_optimizer(config, learner.field))
     learner.fit(
         signal.make_dataset("train", config.batch_size, seed=seed),
-        steps_per_epoch=100,
+        steps_per_epoch=200,
         shuffle=False,  # the data set is shuffled already
         verbose=0,
     )
@@ -94,5 +94,6 @@ def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
         for batch in validation
     ]
     scores = learner.evaluate(validation, return_dict=True, verbose=0)
+    floor = constant_floor(tasks)
     assert np.isfinite(scores["psnr_4"])
-    assert scores["psnr_4"] > constant_floor(tasks) + 1.0
+    assert scores["psnr_4"] > floor + 1.0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tfmetainit import folder_images, image_signals, pixels
 from tfmetainit.errors import InputError
-from tfmetainit.generated_images import GeneratedConfig
+from tfmetainit.generated_images import BEAM_OPTIONS, GeneratedConfig
 from tfmetainit.image_signals import ImageSignal
 from tfmetainit.pipelines import SPLITS, Source
 from tfmetainit.signals import image_folder, images, sdf, text
@@ -431,3 +431,25 @@ def test_two_processes_generate_one_data_set(tmp_path):
     ]
     outputs = [process.communicate()[0].strip() for process in processes]
     assert [output.splitlines()[-1:] for output in outputs] == [["9"], ["9"]]
+
+
+def test_beam_draws_the_same_signals(tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam")
+    options = {"resolution": 16, "num_train": 40, "num_eval": 4}
+    images = []
+    for folder, beam in (("alone", None), ("beam", "--direct_num_workers=1")):
+        if beam:
+            monkeypatch.setenv(BEAM_OPTIONS, beam)
+        signal = sdf.make_signal_class(
+            **options, data_dir=str(tmp_path / folder)
+        )
+        images.append([i.numpy() for i in signal.source.load("train")])
+    assert images[0] == images[1]
+
+
+def test_beam_must_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv(BEAM_OPTIONS, "")
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    signal = sdf.make_signal_class(resolution=16, data_dir=str(tmp_path))
+    with pytest.raises(InputError, match="pip install apache-beam"):
+        signal.source.load("train")

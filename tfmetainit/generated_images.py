@@ -6,7 +6,10 @@ seed, its split and its index alone, so two machines make the same data set.
 """
 
 import abc
+import functools
+import os
 import pathlib
+import shlex
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +22,35 @@ from tfmetainit.kinds import MAX_RESOLUTION
 from tfmetainit.pipelines import Source
 
 _MAX_SIGNALS = 10_000_000
+# Names an environment variable: options of an Apache Beam pipeline that draws
+# the signals, for example on all cores (docs/scale.md). The data are the same.
+BEAM_OPTIONS = "TFMETAINIT_BEAM_OPTIONS"
+
+
+def _beam():
+    """Apache Beam.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        import apache_beam
+    except ImportError as error:
+        raise InputError(
+            f"{BEAM_OPTIONS} is set, and needs Apache Beam, which is not "
+            f"installed: pip install apache-beam ({error})"
+        ) from error
+    return apache_beam
+
+
+def _download_config():
+    """TFDS's settings, with the options of Beam where there are some."""
+    if BEAM_OPTIONS not in os.environ:
+        return None
+    options = _beam().options.pipeline_options.PipelineOptions(
+        shlex.split(os.environ[BEAM_OPTIONS])
+    )
+    return tfds.download.DownloadConfig(beam_options=options)
 
 
 class GeneratedConfig(tfds.core.BuilderConfig):
@@ -85,10 +117,16 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, split_number, size):
+        make = functools.partial(self._numbered_example, split_number)
+        if BEAM_OPTIONS not in os.environ:
+            return map(make, range(size))
+        beam = _beam()
+        return beam.Create(range(size)) | beam.Map(make)
+
+    def _numbered_example(self, split_number, index):
         config = self.builder_config
-        for index in range(size):
-            rng = np.random.default_rng([config.seed, split_number, index])
-            yield index, self.example(rng, config.resolution)
+        rng = np.random.default_rng([config.seed, split_number, index])
+        return index, self.example(rng, config.resolution)
 
     @classmethod
     def prepare(cls, config: GeneratedConfig, data_dir: str | None):
@@ -110,7 +148,9 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with files.lock(f"{folder}.lock"):
                     builder = cls(config=config, data_dir=data_dir)
-                    builder.download_and_prepare()
+                    builder.download_and_prepare(
+                        download_config=_download_config()
+                    )
         except OSError as error:
             raise InputError(
                 f"Cannot write the data set to {builder.data_dir}: "

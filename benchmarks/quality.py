@@ -34,6 +34,7 @@ from tfmetainit import evaluate, experiment, files, train
 from tfmetainit.configs import default
 from tfmetainit.errors import InputError
 from tfmetainit.experiment import Workdir
+from tfmetainit.functional import get_params
 from tfmetainit.tasks import constant_floor
 
 _FLAGS = flags.FLAGS
@@ -137,20 +138,17 @@ def _cpu_seconds_a_step(config):
     return (time.process_time() - started) / _NUM_TIMED
 
 
-def _scores(learner, signal, methods):
-    """Mean PSNR after `STEPS`, by methods, on the held-out signals."""
+def _comparison(learner, signal):
+    """The held-out signals, and what scores methods on them."""
     options = default.get_config().evaluation
     options.num_signals = _FLAGS.num_signals
     options.num_tuning_signals = _NUM_TUNING
-    comparison = evaluate.Comparison(learner, signal, {}, options)
-    return [
-        comparison.score(method, comparison.test, max(STEPS)).psnr.mean(0)
-        for method in methods(comparison)
-    ], comparison
+    return evaluate.Comparison(learner, signal, {}, options)
 
 
-def _at_steps(curve):
-    return [float(curve[step]) for step in STEPS]
+def _curve(comparison, method, tasks):
+    """Mean PSNR in dB after 0, 1, ... steps."""
+    return comparison.score(method, tasks, max(STEPS)).psnr.mean(axis=0)
 
 
 def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
@@ -168,9 +166,10 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     summary = train.train(config, workdir.root)
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
-    (curve,), _ = _scores(learner, signal, lambda c: [c.learned()])
+    comparison = _comparison(learner, signal)
+    curve = _curve(comparison, comparison.learned(), comparison.test)
     return {
-        "psnr": _at_steps(curve),
+        "psnr": [float(curve[step]) for step in STEPS],
         "outer_steps": config.num_steps,
         "validation_psnr": summary["best_psnr"],
     }
@@ -181,27 +180,23 @@ def make_reference(name: str) -> dict:
     config = make_config(name, "default", 0)
     signal = experiment.build_signal(config)
     learner = experiment.build_learner(config, signal)
-    params = [
-        tf.convert_to_tensor(v) for v in learner.field.trainable_variables
-    ]
-
-    def methods(comparison):
-        candidates = [
-            comparison.with_adam("Adam", params, rate)
-            for rate in config.evaluation.adam_rates
-        ]
-        curves = [
-            comparison.score(c, comparison.tuning, max(STEPS)).psnr.mean(0)
-            for c in candidates
-        ]
-        best = [int(np.nanargmax([c[step] for c in curves])) for step in STEPS]
-        return [candidates[index] for index in best]
-
-    curves, comparison = _scores(learner, signal, methods)
-    floor = constant_floor(comparison.test)
+    params = get_params(learner.field)
+    comparison = _comparison(learner, signal)
+    tuning, curves = {}, {}
+    for rate in config.evaluation.adam_rates:
+        method = comparison.with_adam("Adam", params, rate)
+        curve = _curve(comparison, method, comparison.tuning)
+        tuning[rate] = method, np.nan_to_num(curve)
+    standard = []
+    for step in STEPS:
+        best = max(tuning, key=lambda rate, step=step: tuning[rate][1][step])
+        if best not in curves:
+            method = tuning[best][0]
+            curves[best] = _curve(comparison, method, comparison.test)
+        standard.append(float(curves[best][step]))
     return {
-        _STANDARD: [float(c[step]) for c, step in zip(curves, STEPS)],
-        _CONSTANT: [floor] * len(STEPS),
+        _STANDARD: standard,
+        _CONSTANT: [constant_floor(comparison.test)] * len(STEPS),
     }
 
 
@@ -289,10 +284,6 @@ def main(argv):
     # One seed of all rows first.
     for seed in map(int, _FLAGS.seeds):
         for name in _FLAGS.classes:
-            reference = folder / name / "reference.json"
-            if not reference.is_file() and seed == int(_FLAGS.seeds[0]):
-                files.make_folder(reference.parent)
-                files.write_json(reference, make_reference(name))
             for recipe in recipes:
                 cell = folder / name / recipe / f"seed_{seed}"
                 if (cell / "cell.json").is_file():
@@ -305,6 +296,11 @@ def main(argv):
                     result = make_cell(cell, name, recipe, seed)
                     files.write_json(cell / "cell.json", result)
                 print(f"{name}, {recipe}, seed {seed}: {result}", flush=True)
+    for name in _FLAGS.classes:
+        reference = folder / name / "reference.json"
+        if not reference.is_file():
+            print(f"\n{name}, random weights", flush=True)
+            files.write_json(reference, make_reference(name))
     table = to_markdown(folder, _FLAGS.classes)
     with files.atomic_path(folder / "quality.md") as temporary:
         temporary.write_text(table)

@@ -77,6 +77,8 @@ def test_training(folder, tmp_path, arrays_of):
         for key, value in expected.items():
             np.testing.assert_array_equal(found[key], value)
     assert whole.best_record.read_text() == killed.best_record.read_text()
+    files = {path.name for path in killed.last.parent.iterdir()}
+    assert files == {"last.weights.h5", "best.weights.h5", "best.json"}
 
 
 def test_export(folder, tmp_path):

@@ -170,7 +170,11 @@ def test_a_finished_run_is_left_alone(data_dir, tmp_path, arrays_of):
     config = _config(data_dir)
     train.train(config, tmp_path)
     before = arrays_of(Workdir(tmp_path).last)
+    # But not what a killed process left beside its checkpoints.
+    leftover = Workdir(tmp_path).last.parent / ".last.weights.h5.x1y2.h5"
+    leftover.touch()
     assert train.train(config, tmp_path)["step"] == 8
+    assert not leftover.exists()
     after = arrays_of(Workdir(tmp_path).last)
     for key in before:
         np.testing.assert_array_equal(before[key], after[key])

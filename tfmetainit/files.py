@@ -5,6 +5,7 @@ code found in a file; every size is checked before memory is taken for it.
 """
 
 import contextlib
+import glob
 import json
 import os
 import pathlib
@@ -87,6 +88,16 @@ def atomic_path(path):
         ) from error
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(path):
+    """Removes what killed processes left of `atomic_path(path)`.
+
+    Only where no other process can be writing `path` at the moment.
+    """
+    path = pathlib.Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def _umask():

@@ -265,6 +265,8 @@ def _check_same_run(config, workdir):
 def _create_workdir(config, workdir):
     """Makes the folders of a run and writes its config."""
     files.make_folder(workdir.last.parent)
+    for path in (workdir.last, workdir.best, workdir.best_record):
+        files.remove_leftovers(path)
     files.write_json(workdir.config, _as_json(config))
 
 

@@ -118,7 +118,11 @@ def test_warm_start(data_dir, tmp_path):
         config = _config(
             data_dir,
             warm_start=str(start),
-            **{"optimizer.learning_rate": 1e-30, "signal.resolution": 20},
+            **{
+                "optimizer.learning_rate": 1e-30,
+                "optimizer.muon_rate": 0.0,
+                "signal.resolution": 20,
+            },
         )
         train.train(config, tmp_path / f"second{index}")
         again = experiment.load(tmp_path / f"second{index}")

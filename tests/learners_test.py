@@ -306,6 +306,22 @@ def test_recomputation_changes_nothing_but_memory(jit, chunk):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
 
 
+def test_recomputation_of_observations_whose_number_is_unknown():
+    """As of tomography from 1, 2, 4 or 8 views."""
+    task = _task()
+    learner = learners.MAML(_field(), recompute=True, chunk=4)
+    expected, _, _ = learner.outer_gradients(task)
+    signature = tf.nest.map_structure(
+        lambda leaf: tf.TensorSpec(
+            [*leaf.shape[:-2], None, leaf.shape[-1]], leaf.dtype
+        ),
+        task,
+    )
+    step = tf.function(learner.outer_gradients, input_signature=[signature])
+    for a, b in zip(step(task)[0], expected):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
+
+
 def test_chunks_want_recomputation():
     with pytest.raises(ValueError, match="together with `recompute`"):
         learners.MAML(_field(), chunk=3)

@@ -63,7 +63,8 @@ class Recomputed:
     Args:
         loss: a mean over observations; also a function `(params, observed) ->
             value` if this one is called.
-        chunk: how many observations are worked on at a time; 0 for all.
+        chunk: how many observations are worked on at a time; 0 for all, and
+            all where their number is not known when the graph is made.
     """
 
     def __init__(self, loss: Loss, chunk: int = 0):
@@ -80,15 +81,19 @@ class Recomputed:
     def _mean(self, function, params, observed):
         """The mean of `function(params, observed)` over observations."""
         count = observed.values.shape[0]
-        number = -(-count // self._chunk) if self._chunk else 1
-        sizes = [(count + i) // number for i in range(number)]
-        parts = _split(observed, sizes)
+        if not self._chunk or count is None:
+            parts, weights = [observed], [1.0]
+        else:
+            number = -(-count // self._chunk)
+            sizes = [(count + i) // number for i in range(number)]
+            parts = _split(observed, sizes)
+            weights = [size / count for size in sizes]
         structure = []
 
-        def weighted(params, part, size):
+        def weighted(params, part, weight):
             results = function(params, part)
             structure[:] = [results]
-            return [size / count * r for r in tf.nest.flatten(results)]
+            return [weight * r for r in tf.nest.flatten(results)]
 
         # Control dependencies put the chunks into one line. They also keep the
         # graph optimizer from merging the operations on the way back with the
@@ -97,12 +102,12 @@ class Recomputed:
         def mean(*params):
             def backward(*upstream):
                 total = None
-                for part, size in zip(parts, sizes):
+                for part, weight in zip(parts, weights):
                     with tf.control_dependencies(total or upstream):
                         again = [tf.identity(p) for p in params]
                     with tf.GradientTape() as tape:
                         tape.watch(again)
-                        results = weighted(again, part, size)
+                        results = weighted(again, part, weight)
                     gradients = tape.gradient(
                         results, again, output_gradients=upstream
                     )
@@ -110,10 +115,10 @@ class Recomputed:
                 return total
 
             total = None
-            for part, size in zip(parts, sizes):
+            for part, weight in zip(parts, weights):
                 with tf.control_dependencies(total or []):
                     again = [tf.identity(p) for p in params]
-                total = _sum(total, weighted(again, part, size))
+                total = _sum(total, weighted(again, part, weight))
             return total, backward
 
         results = mean(*map(tf.convert_to_tensor, params))

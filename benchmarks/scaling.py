@@ -4,9 +4,10 @@ r"""Growth of a meta-step with pixels, inner steps, tasks and width.
 
 Runs benchmarks/meta_step.py at every size, one process at a time, and writes
 scaling.json, scaling.md and scaling.png. A size that is in scaling.json already
-is not run again: the command can be stopped, and given again. Exponents are the
-slopes of least-squares lines through the logarithms; the figures are those of
-one machine, whose matmul peak is measured with each of them.
+is not run again: the command can be stopped, and given again; tables and plot
+are of what is there. Exponents are the slopes of least-squares lines through
+the logarithms; the figures are those of one machine, whose matmul peak is
+measured with each of them.
 """
 
 import json
@@ -93,18 +94,18 @@ def _exponent(amounts, values):
 
 
 def _of_axis(results, axis):
-    """`(value, figures)` along an axis, all else as in the base."""
-    return [
-        (value, results[_key({**_BASE, axis: value})]) for value in _AXES[axis]
-    ]
+    """`(value, figures)` along an axis so far, all else as in the base."""
+    sizes = [(value, _key({**_BASE, axis: value})) for value in _AXES[axis]]
+    return [(value, results[key]) for value, key in sizes if key in results]
 
 
 def to_markdown(results) -> str:
     """A table for each axis, of time and of memory, with the exponents."""
-    names = list(results[_key(_BASE)]["steps"])
     lines = []
     for axis, title in _TITLES.items():
         points = _of_axis(results, axis)
+        if len(points) < 2:
+            continue
         amounts = [_amount(axis, value) for value, _ in points]
         peaks = ", ".join(f"{f['peak_gflops']:.0f}" for _, f in points)
         lines += [
@@ -118,7 +119,7 @@ def to_markdown(results) -> str:
             + "---:|" * (len(amounts) + 1),
         ]
         for figure, unit in _FIGURES.items():
-            for name in names:
+            for name in points[0][1]["steps"]:
                 values = [_value(f, name, figure) for _, f in points]
                 if any(value is None for value in values):
                     continue
@@ -134,12 +135,11 @@ def to_markdown(results) -> str:
 def save_plot(path, results) -> None:
     """Time and memory along two axes, one line a step."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
-    names = list(results[_key(_BASE)]["steps"])
     for row, (key, unit) in zip(axes, _FIGURES.items()):
         for panel, axis in zip(row, ("resolution", "inner_steps")):
             points = _of_axis(results, axis)
             amounts = [_amount(axis, value) for value, _ in points]
-            for name in names:
+            for name in points[0][1]["steps"] if points else ():
                 values = [_value(f, name, key) for _, f in points]
                 if any(value is None for value in values):
                     continue
@@ -149,7 +149,8 @@ def save_plot(path, results) -> None:
                 f"{'time' if unit == 'ms' else 'memory'} in {unit}"
             )
             panel.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=8)
+    if axes[0, 0].lines:
+        axes[0, 0].legend(fontsize=8)
     figure.suptitle(
         "One MAML meta-gradient, SIREN 4 x 256, 64 x 64 pixels, 3 tasks, 2 "
         "inner steps, or as given; float32"
@@ -157,6 +158,15 @@ def save_plot(path, results) -> None:
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)
+
+
+def _write(folder, results):
+    """Writes tables and plot of what is there; returns the tables."""
+    table = to_markdown(results)
+    with files.atomic_path(folder / "scaling.md") as temporary:
+        temporary.write_text(table)
+    save_plot(folder / "scaling.png", results)
+    return table
 
 
 def main(argv):
@@ -176,10 +186,8 @@ def main(argv):
         print(f"\n{number} of {len(sizes)}: {_key(size)}", flush=True)
         results[_key(size)] = _measure(size)
         files.write_json(record, results)
-    table = to_markdown(results)
-    with files.atomic_path(folder / "scaling.md") as temporary:
-        temporary.write_text(table)
-    save_plot(folder / "scaling.png", results)
+        _write(folder, results)
+    table = _write(folder, results)
     print(f"\n{table}\nTables and plot: {folder}")
 
 

@@ -6,7 +6,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SECONDS_EACH ?= 60
 
-.PHONY: help setup demo test test-slow fuzz lint format bench web c clean
+.PHONY: help setup demo test test-slow fuzz lint format bench scaling quality \
+	web c clean
 
 help:
 	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
@@ -15,6 +16,8 @@ help:
 	@echo "make fuzz        damaged files for every reader: minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
 	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
+	@echo "make scaling     growth with pixels, steps, tasks and width: half an hour"
+	@echo "make quality     training recipes for the same CPU time: hours"
 	@echo "make web         the page that fits pictures in the browser"
 	@echo "make c           the C client: build/fit"
 	@echo "PYTHON=python3.12 VENV=.venv312 chooses another interpreter"
@@ -55,6 +58,13 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
 	$(BIN)/python benchmarks/meta_step.py
 	$(BIN)/python benchmarks/adapt.py
+
+scaling: setup
+	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
+	$(BIN)/python benchmarks/scaling.py --output_dir=runs/scaling
+
+quality: setup
+	$(BIN)/python benchmarks/quality.py --output_dir=runs/quality
 
 # With the sample artifact; `make web ARTIFACT=exported/text` with another.
 web:

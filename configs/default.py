@@ -43,8 +43,8 @@ def get_config():
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average:
     # Adam at 5e-5 or more makes them grow at random, and 1e-5 (paper) is slow.
     # Muon moves all their directions alike (`experiment.build_optimizer`).
-    config.optimizer.learning_rate = 3e-5
-    config.optimizer.muon_rate = 3e-4  # 0: Adam for the hidden kernels too
+    config.optimizer.learning_rate = 2e-5
+    config.optimizer.muon_rate = 1e-4  # 0: Adam for the hidden kernels too
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01
     config.optimizer.clip_norm = 0.3

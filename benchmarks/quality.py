@@ -61,7 +61,6 @@ def _paper_maml(config):
     config.learner.learn_step_sizes = False
     config.learner.inner_lr = 1e-2
     config.optimizer.learning_rate = 1e-5
-    config.optimizer.muon_rate = 0.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0
@@ -87,9 +86,9 @@ def _step_size_a_weight(config):
     config.learner.step_sizes = "weight"
 
 
-def _with_adam(config):
+def _muon(config):
     config.optimizer.learning_rate = 2e-5
-    config.optimizer.muon_rate = 0.0
+    config.optimizer.muon_rate = 1e-4
 
 
 def _first_order(config):
@@ -104,7 +103,7 @@ RECIPES = {
     "all_pixels": _all_pixels,
     "fixed_step_sizes": _fixed_step_sizes,
     "step_size_a_weight": _step_size_a_weight,
-    "outer_adam": _with_adam,
+    "muon": _muon,
     "first_order": _first_order,
 }
 

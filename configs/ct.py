@@ -30,7 +30,6 @@ def get_config(variant=""):
     config.learner.learn_step_sizes = False
     config.learner.eval_steps = 50
     config.optimizer.learning_rate = 5e-5
-    config.optimizer.muon_rate = 0.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0

@@ -120,7 +120,6 @@ def test_warm_start(data_dir, tmp_path):
             warm_start=str(start),
             **{
                 "optimizer.learning_rate": 1e-30,
-                "optimizer.muon_rate": 0.0,
                 "signal.resolution": 20,
             },
         )
@@ -371,7 +370,6 @@ def test_warm_up_and_decay(data_dir):
         **{
             "num_steps": 100,
             "optimizer.learning_rate": 1e-2,
-            "optimizer.muon_rate": 0.0,
             "optimizer.warmup_steps": 10,
             "optimizer.final_fraction": 0.1,
         },

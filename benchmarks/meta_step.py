@@ -12,7 +12,7 @@ of its own, above the imports.
 The peers are plain programs of the same definition (SIREN, full grid, second
 order), not tuned ones: JAX as vmap over the tasks under jit, and with the loop
 over the tasks unrolled; PyTorch eagerly with autograd.grad(create_graph=True),
-and with --torch_compile as torch.func gradients under torch.compile.
+and with --torch_compile=True as torch.func gradients under torch.compile.
 
 Work is counted in passes through the network's matrix products, as traced: for
 K inner steps 9 K + 3 passes a task (21 for K = 2). An inner step runs forward
@@ -31,7 +31,7 @@ from common import last_line_of_child, matmul_gflops, resident_peak
 
 from tfmetainit import cli
 
-if any("torch_compile" in argument for argument in sys.argv):
+if "--torch_compile=True" in sys.argv:
     # After TensorFlow its import crashes.
     import torch._dynamo  # noqa: F401
 
@@ -263,15 +263,15 @@ def main(argv):
     names = list(STEPS)
     if not _FLAGS.torch_compile:
         names.remove("PyTorch compile")
-    memory = {
-        name: int(last_line_of_child(f"--memory_of={name}")) for name in names
-    }
     try:
         runs = {name: STEPS[name](*arguments) for name in names}
     except ImportError as error:
         raise InputError(
             f"{error}: the peers are installed by pip install -e .[bench]"
         ) from error
+    memory = {
+        name: int(last_line_of_child(f"--memory_of={name}")) for name in names
+    }
     loss64, gradients64 = _float64_reference(*arguments)
     errors = {}
     for name, run in runs.items():

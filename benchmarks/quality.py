@@ -32,7 +32,7 @@ import tensorflow as tf
 
 from tfmetainit import evaluate, experiment, files, train
 from tfmetainit.configs import default
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
 from tfmetainit.functional import get_params
 from tfmetainit.tasks import constant_floor
@@ -162,7 +162,11 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
         each = max(int(total / _NUM_VALIDATED), 1)
         config.num_steps = each * _NUM_VALIDATED
     config.validation.every = config.num_steps // _NUM_VALIDATED
-    summary = train.train(config, workdir.root)
+    try:
+        train.train(config, workdir.root)
+        diverged = None
+    except TrainingDivergedError as error:
+        diverged = str(error)  # what is scored is the best before that
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
     comparison = _comparison(learner, signal)
@@ -170,7 +174,7 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     return {
         "psnr": [float(curve[step]) for step in STEPS],
         "outer_steps": config.num_steps,
-        "validation_psnr": summary["best_psnr"],
+        "diverged": diverged,
     }
 
 
@@ -298,8 +302,11 @@ def main(argv):
     for name in _FLAGS.classes:
         reference = folder / name / "reference.json"
         if not reference.is_file():
-            print(f"\n{name}, random weights", flush=True)
-            files.write_json(reference, make_reference(name))
+            files.make_folder(reference.parent)
+            with files.lock(reference.parent / "lock"):
+                if not reference.is_file():
+                    print(f"\n{name}, random weights", flush=True)
+                    files.write_json(reference, make_reference(name))
     table = to_markdown(folder, _FLAGS.classes)
     with files.atomic_path(folder / "quality.md") as temporary:
         temporary.write_text(table)

@@ -52,7 +52,8 @@ _FIGURES = {"milliseconds": "ms", "bytes": "MiB"}
 
 
 def _key(size):
-    return ", ".join(f"{name}={value}" for name, value in size.items())
+    everything = {**size, "threads": _FLAGS.threads, "rounds": _FLAGS.rounds}
+    return ", ".join(f"{name}={value}" for name, value in everything.items())
 
 
 def _measure(size):

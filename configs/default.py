@@ -15,7 +15,8 @@ def get_config():
     config.num_steps = 4_500  # outer iterations
     config.batch_size = 3  # tasks in a meta-batch (paper, images)
     config.jit_compile = False  # for GPUs; XLA's sine is slow on a CPU
-    # A workdir, or an .npz file of a field's weights, to start from.
+    # A run (its folder, or the name of one of the package's), or an .npz file
+    # of a field's weights, to start from.
     config.warm_start = config_dict.placeholder(str)
 
     # Everything but `name` goes to that module's `make_signal_class`.

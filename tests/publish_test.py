@@ -43,9 +43,23 @@ def test_the_card_has_the_results(folder):
     assert 'tfmetainit.load("copy")' in card
 
 
+def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
+    config = experiment.find_run(folder / "run").read_config()
+    config.signal.folder = "/home/me/slices"
+    assert publish._public(config)["signal"]["folder"] == "(not published)"
+    config.signal.folder = None
+    assert publish._public(config)["signal"]["folder"] is None
+
+
 def test_nothing_is_overwritten(folder):
-    with pytest.raises(InputError, match="must name an empty folder"):
-        publish.publish(folder / "run", folder / "copy", "Apache-2.0")
+    (folder / "file").touch()
+    for name in ("copy", "file"):
+        with pytest.raises(InputError, match="must name an empty folder"):
+            publish.publish(folder / "run", folder / name, "Apache-2.0")
+
+
+def test_there_are_runs_in_the_package():
+    assert "chairs_64" in experiment.pretrained_names()
 
 
 @pytest.mark.parametrize("name", experiment.pretrained_names())

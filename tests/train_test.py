@@ -297,7 +297,9 @@ def test_what_counts_as_diverging(data_dir, tmp_path):
         Workdir(tmp_path), Workdir(tmp_path), "val_psnr_2"
     )
     checkpoints.best = 15.0
-    callback = train.StopOnDivergence(0.1, checkpoints, floor=14.2)
+    callback = train.StopOnDivergence(
+        text.get_config().optimizer, checkpoints, floor=14.2
+    )
     learner = experiment.build_learner(
         _config(data_dir), experiment.build_signal(_config(data_dir))
     )

@@ -60,6 +60,9 @@ class Recomputed:
     Not `tf.recompute_grad`: that one stops every tape around the function, also
     the one inside of it, whose gradients then come out as zeros.
 
+    XLA (`jit_compile`) orders operations as it likes: it computes the same, in
+    an amount of memory that was not measured.
+
     Args:
         loss: a mean over observations; also a function `(params, observed) ->
             value` if this one is called.
@@ -109,7 +112,10 @@ class Recomputed:
                         tape.watch(again)
                         results = weighted(again, part, weight)
                     gradients = tape.gradient(
-                        results, again, output_gradients=upstream
+                        results,
+                        again,
+                        output_gradients=upstream,
+                        unconnected_gradients=tf.UnconnectedGradients.ZERO,
                     )
                     total = _sum(total, gradients)
                 return total

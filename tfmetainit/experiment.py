@@ -129,8 +129,8 @@ def build_optimizer(
     `final_fraction` of its peak at `config.num_steps`. To be called in the
     scope of the strategy that trains with it, if there is one.
 
-    With `muon_rate`, every hidden layer's kernel gets an orthogonal update of
-    that spectral norm (Muon: Jordan et al. 2024,
+    With `muon_rate`, the kernels between the first and the last get nearly
+    orthogonal updates of about that spectral norm (Muon: Jordan et al. 2024,
     https://kellerjordan.github.io/posts/muon/), and all else is Adam's. With 0,
     Adam updates all.
 
@@ -171,10 +171,11 @@ def build_optimizer(
         adam_lr_ratio=options.learning_rate / rate,
         adam_beta_2=0.999,
         weight_decay=None,
-        adam_weight_decay=None,
         global_clipnorm=clip_norm,
     )
-    # Keras 3.13 and later would multiply the rate by the kernel's size.
+    # Keras 3.13 and later would decay weights, and multiply the rate by the
+    # kernel's size; earlier ones know no such arguments.
+    optimizer.adam_weight_decay = None
     optimizer.rms_rate = None
     return optimizer
 
@@ -222,6 +223,11 @@ class Workdir:
                 f"Received: {self.root}, where there is no config.json"
             )
         config = files.read_json(self.config)
+        if isinstance(config, dict) and isinstance(
+            config.get("optimizer"), dict
+        ):
+            # Runs of before there was Muon had Adam.
+            config["optimizer"].setdefault("muon_rate", 0.0)
         expected = json.loads(
             default.get_config().copy_and_resolve_references().to_json()
         )

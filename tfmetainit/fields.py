@@ -250,6 +250,11 @@ class _CoordinateNetwork(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if hidden_dtype not in (None, "mixed_bfloat16"):
+            raise ValueError(
+                "`hidden_dtype` must be None or 'mixed_bfloat16'. Received: "
+                f"hidden_dtype={hidden_dtype!r}"
+            )
         _check_positive(
             coord_dims=coord_dims,
             value_dims=value_dims,

@@ -169,12 +169,12 @@ class MetaLearner(keras.Model, abc.ABC):
             and before it.
         """
 
-    def _initial_loss(self, task, losses):
+    def _initial_loss(self, task, losses, query_loss):
         """What the loss after the inner loop is to be compared with."""
         if self.support_loss.forward_model is self.query_loss.forward_model:
             return losses[0]
         # Of a projection, the support's loss is no measure of the query's.
-        return self.query_loss(functional.get_params(self.field), task.query)
+        return query_loss(functional.get_params(self.field), task.query)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Nothing: all is built.
@@ -284,8 +284,8 @@ class MAML(MetaLearner):
             another gradient wherever the loss is curved.
         recompute: take the memory of one inner step instead of all, for about
             a third more time (`adaptation.Recomputed`, benchmarks/memory.py).
-        chunk: with `recompute`, the memory of so many observations of one step
-            of one task; 0 for that of all.
+        chunk: with `recompute`, the memory of so many observations (pixels,
+            rays) of one step of one task; 0 for that of all.
     """
 
     def __init__(
@@ -328,7 +328,8 @@ class MAML(MetaLearner):
             )
             loss = query_loss(adapted, task.query)
         gradients = tape.gradient(loss, self.trainable_variables)
-        return gradients, loss, self._initial_loss(task, losses)
+        before = self._initial_loss(task, losses, query_loss)
+        return gradients, loss, before
 
 
 class Reptile(MetaLearner):
@@ -352,7 +353,8 @@ class Reptile(MetaLearner):
         adapted, losses = self.adapt(task.support)
         gradients = [p - a for p, a in zip(params, adapted)]
         loss = self.query_loss(adapted, task.query)
-        return gradients, loss, self._initial_loss(task, losses)
+        before = self._initial_loss(task, losses, self.query_loss)
+        return gradients, loss, before
 
 
 def _unstack(tasks: Task) -> list[Task]:

@@ -11,7 +11,9 @@ where there are some. The runs that come with the package were made by it.
 """
 
 import json
+import os
 import pathlib
+import tempfile
 
 from absl import flags
 
@@ -27,12 +29,12 @@ from tfmetainit import evaluate, experiment, files
 from tfmetainit.errors import InputError
 from tfmetainit.experiment import Workdir
 
-_OPTIMIZER = "optimizer"  # the group that Keras keeps it in
+_NOT_PUBLISHED = "(not published)"
 _CARD = """# {name}
 
-Initial weights, and the step sizes of their gradient steps, that
-[tfmetainit](https://arxiv.org/abs/2012.02189) meta-learned on signals of the
-class {signal!r}: a field of the kind {field} with {count:,} weights, for
+Initial weights, and the step sizes of their gradient steps, that tfmetainit
+meta-learned on signals of the class {signal!r} (Tancik et al. 2021, arXiv
+2012.02189): a field of the kind {field} with {count:,} weights, for
 {inner_steps} steps and more.
 
     import tfmetainit
@@ -40,7 +42,8 @@ class {signal!r}: a field of the kind {field} with {count:,} weights, for
     adapted, losses = learner.adapt(support)
 
 - Validation PSNR after {inner_steps} steps: {psnr:.2f} dB (outer step {step}).
-- Weights: float16, {size:,} bytes; computation is in float32.
+- Weights: float16, {size:,} bytes; computation is in float32. All PSNRs are
+  those of the float32 weights that were rounded.
 - License: {license}
 - Trained with tfmetainit {version}. The settings, all of them: `config.json`.
 
@@ -64,69 +67,95 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
     Raises:
         InputError: if there is no trained run, or the folder is not empty.
     """
-    source, copy = experiment.find_run(workdir), Workdir(output_dir)
+    source, target = experiment.find_run(workdir), os.path.realpath(output_dir)
+    target = pathlib.Path(target)
     config = source.read_config()
     learner = experiment.load_learner(
         source, config, experiment.build_signal(config)
     )
-    if copy.root.exists() and any(copy.root.iterdir()):
+    if target.exists() and not (target.is_dir() and not os.listdir(target)):
         raise InputError(
             "--output_dir must name an empty folder, or one that does not "
             f"exist yet. Received: {output_dir}"
         )
-    best = files.read_json(source.best_record)
+    with files.atomic_folder(target) as staging:
+        copy = Workdir(staging)
+        copy.best.parent.mkdir()
+        _save_halved(learner, copy.best)
+        best = files.read_json(source.best_record)
+        files.write_json(copy.best_record, best)
+        files.write_json(copy.config, _public(config))
+        experiment.load(staging)  # it can be read
+        card = _CARD.format(
+            name=target.name,
+            signal=config.signal.name,
+            field=config.field.name,
+            count=learner.field.count_params(),
+            inner_steps=learner.inner_steps,
+            psnr=best["psnr"],
+            step=best["step"],
+            size=copy.best.stat().st_size,
+            license=license_name,
+            version=tfmetainit.__version__,
+            results=_results(source),
+        )
+        (staging / "README.md").write_text(card)
+    return Workdir(target).best
+
+
+def _public(config):
+    """The config without paths: where files were the class, it says so.
+
+    Without a folder or file, a class would take its embedded signals instead.
+    """
     public = json.loads(config.to_json())
     kept = experiment.public_settings(config.signal)
-    public["signal"] = {key: kept.get(key) for key in public["signal"]}
+    public["signal"] = {
+        key: kept.get(key)
+        if key not in ("folder", "file") or not value
+        else _NOT_PUBLISHED
+        for key, value in public["signal"].items()
+    }
     public["warm_start"] = None
-    files.make_folder(copy.best.parent)
-    with files.atomic_path(copy.best) as temporary:
-        _copy_halved(source.best, temporary)
-    files.write_json(copy.config, public)
-    files.write_json(copy.best_record, best)
-    results = source.root / "evaluation" / "results.json"
-    card = _CARD.format(
-        name=copy.root.name,
-        signal=config.signal.name,
-        field=config.field.name,
-        count=learner.field.count_params(),
-        inner_steps=learner.inner_steps,
-        psnr=best["psnr"],
-        step=best["step"],
-        size=copy.best.stat().st_size,
-        license=license_name,
-        version=tfmetainit.__version__,
-        results=evaluate.to_markdown(files.read_json(results))
-        if results.is_file()
-        else "It was not evaluated.",
-    )
-    with files.atomic_path(copy.root / "README.md") as temporary:
-        temporary.write_text(card)
-    experiment.load(copy.root)  # it can be read
-    return copy.best
+    return public
 
 
-def _copy_halved(source, target):
-    """Copies a weights file, floats as float16, without the optimizer."""
+def _results(workdir):
+    """The tables of the run's evaluation; of other runs they name none."""
+    path = workdir.root / "evaluation" / "results.json"
+    if not path.is_file():
+        return "It was not evaluated."
+    results = files.read_json(path)
+    for condition in results["conditions"]:
+        condition["rows"] = [
+            row
+            for row in condition["rows"]
+            if not row["method"].startswith(f"{evaluate.LEARNED}:")
+        ]
+    return evaluate.to_markdown(results)
+
+
+def _save_halved(learner, path):
+    """Writes a learner's weights with floats of 16 bits."""
 
     def visit(name, item):
-        if name.split("/")[0] == _OPTIMIZER:
-            return
         if isinstance(item, h5py.Group):
             written = output.require_group(name)
         else:
-            value = item[()]
-            if value.dtype == np.float32:
-                value = np.float16(value)
+            value = np.float16(item[()])
             options = {"compression": "gzip"} if value.ndim else {}
             written = output.create_dataset(name, data=value, **options)
         for key, attribute in item.attrs.items():
             written.attrs[key] = attribute
 
-    with h5py.File(source) as file, h5py.File(target, "w") as output:
-        for key, attribute in file.attrs.items():
-            output.attrs[key] = attribute
-        file.visititems(visit)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = pathlib.Path(folder) / "whole.weights.h5"
+        # As they were read, not the file: it may hold more.
+        learner.save_weights(whole)
+        with h5py.File(whole) as file, h5py.File(path, "w") as output:
+            for key, attribute in file.attrs.items():
+                output.attrs[key] = attribute
+            file.visititems(visit)
 
 
 def main(argv):

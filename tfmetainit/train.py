@@ -64,16 +64,14 @@ class StopOnDivergence(keras.callbacks.Callback):
     colour, and was before. Checkpoints are left as they are.
 
     Args:
-        learning_rate: the optimizer's peak rate, to be named in the message.
+        options: `config.optimizer`, whose rate is named in the message.
         checkpoints: of the run; they know the best score.
         floor: the PSNR in dB of the validation signals' best constants.
     """
 
-    def __init__(
-        self, learning_rate: float, checkpoints: "Checkpoints", floor: float
-    ):
+    def __init__(self, options, checkpoints: "Checkpoints", floor: float):
         super().__init__()
-        self._learning_rate = learning_rate
+        self._options = options
         self._checkpoints = checkpoints
         self._floor = floor
 
@@ -90,8 +88,9 @@ class StopOnDivergence(keras.callbacks.Callback):
         self._stop(problem, "config.learner.inner_lr", initial)
 
     def _stop_outer(self, problem):
-        rate = self._learning_rate
-        self._stop(problem, "config.optimizer.learning_rate", rate)
+        name = "muon_rate" if self._options.muon_rate else "learning_rate"
+        rate = self._options[name]
+        self._stop(problem, f"config.optimizer.{name}", rate)
 
     def _check_inner(self, logs):
         loss, before = logs["loss"], logs["loss_before"]
@@ -368,7 +367,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
             verbose=_verbosity(chief),
             callbacks=[
                 StopOnDivergence(
-                    config.optimizer.learning_rate,
+                    config.optimizer,
                     checkpoints,
                     constant_floor(tasks),
                 ),

@@ -46,7 +46,7 @@ def get_config():
     config.optimizer.learning_rate = 2e-5
     # Of Muon, for the hidden kernels alone (`experiment.build_optimizer`); 0:
     # Adam for all. Of a SIREN, 4e-4 is ahead of Adam in the first thousand
-    # steps (examples/demo.py), and behind it in a run of four thousand.
+    # steps (examples/demo.py), but not in a run of four thousand.
     config.optimizer.muon_rate = 0.0
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01

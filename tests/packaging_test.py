@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from tfmetainit import experiment
+
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _OTHERS = ("configs", "export", "tests", "benchmarks", "examples")
 
@@ -50,6 +52,10 @@ def test_wheel_holds_nothing_but_the_package(wheel):
     }
     assert "tfmetainit/configs/text.py" in names
     assert "tfmetainit/signals/sdf.py" in names
+    for name in experiment.pretrained_names():
+        folder = f"tfmetainit/pretrained/{name}"
+        assert f"{folder}/config.json" in names
+        assert f"{folder}/checkpoints/best.weights.h5" in names
     packaged = {n for n in names if n.endswith(".py")}
     sources = {
         f"tfmetainit/{p.relative_to(_ROOT / 'tfmetainit').as_posix()}"

@@ -46,7 +46,8 @@ def get_config():
     config.optimizer.learning_rate = 2e-5
     # Of Muon, for the hidden kernels alone (`experiment.build_optimizer`); 0:
     # Adam for all. Of a SIREN, 1e-4 is ahead of Adam in a run of a thousand
-    # steps (examples/demo.py), hardly in one of four thousand; 3e-4 is too much.
+    # steps (examples/demo.py), hardly in one of four thousand; 3e-4 is too
+    # much.
     config.optimizer.muon_rate = 0.0
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01

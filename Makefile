@@ -16,7 +16,7 @@ help:
 	@echo "make fuzz        damaged files for every reader: minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
 	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
-	@echo "make scaling     growth with pixels, steps, tasks and width: half an hour"
+	@echo "make scaling     growth with pixels, steps, tasks and width: long"
 	@echo "make quality     training recipes for the same CPU time: hours"
 	@echo "make web         the page that fits pictures in the browser"
 	@echo "make c           the C client: build/fit"

@@ -17,14 +17,18 @@ matrix products: 3 a step (forward, and backward to inputs and to weights).
 
 import importlib
 import json
-import os
 import pathlib
 import sys
 import tempfile
 import time
 
 from absl import flags
-from common import last_line_of_child, matmul_gflops, resident_peak
+from common import (
+    last_line_of_child,
+    matmul_gflops,
+    pin_cores,
+    print_growth,
+)
 
 from tfmetainit import cli
 from tfmetainit.errors import InputError
@@ -202,22 +206,15 @@ def _memory_of(name):
     make, modules = RUNTIMES[name]
     for module in [*modules, "tfmetainit.pixels"]:
         importlib.import_module(module)
-    before = resident_peak()
-    run = make(
-        pathlib.Path(_FLAGS.folder),
-        *(_FLAGS.resolution, _FLAGS.steps, _FLAGS.threads),
-    )
-    run()
-    run()
-    print(resident_peak() - before)
+    folder = pathlib.Path(_FLAGS.folder)
+    sizes = _FLAGS.resolution, _FLAGS.steps, _FLAGS.threads
+    print_growth(lambda: make(folder, *sizes))
 
 
 def main(argv):
     """Compares, times, measures memory, prints a table."""
     del argv
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[: _FLAGS.threads]
-        os.sched_setaffinity(0, cores)  # before any runtime counts them
+    pin_cores(_FLAGS.threads)
     if _FLAGS.memory_of:
         _memory_of(_FLAGS.memory_of)
         return

@@ -1,5 +1,6 @@
 """What several benchmarks measure alike."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -29,6 +30,13 @@ def matmul_gflops(points: int, width: int = 256, repeats: int = 40) -> float:
     return repeats * 2 * points * width**2 / seconds / 1e9
 
 
+def pin_cores(threads: int) -> None:
+    """Leaves this process so many cores, before any runtime counts them."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        os.sched_setaffinity(0, cores)
+
+
 def resident_peak() -> int:
     """Peak resident set of this process, in bytes (Linux).
 
@@ -36,6 +44,15 @@ def resident_peak() -> int:
     """
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def print_growth(make) -> None:
+    """Prints by how many bytes making a run, and two of it, raise the peak."""
+    before = resident_peak()
+    run = make()
+    run()
+    run()
+    print(resident_peak() - before)
 
 
 def last_line_of_child(*flags: str) -> str:

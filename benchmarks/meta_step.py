@@ -22,12 +22,16 @@ runs forward and backward (3).
 
 import functools
 import json
-import os
 import sys
 import time
 
 from absl import flags
-from common import last_line_of_child, matmul_gflops, resident_peak
+from common import (
+    last_line_of_child,
+    matmul_gflops,
+    pin_cores,
+    print_growth,
+)
 
 from tfmetainit import cli
 
@@ -223,11 +227,7 @@ def _memory_of(name):
 
         torch.zeros(1)
     arguments = _arguments()
-    before = resident_peak()
-    run = STEPS[name](*arguments)
-    run()
-    run()
-    print(resident_peak() - before)
+    print_growth(lambda: STEPS[name](*arguments))
 
 
 def _error(gradients, reference):
@@ -253,9 +253,7 @@ def _float64_reference(field, coords, values, steps):
 def main(argv):
     """Compares, times, prints a table; exit code 1 above the bar."""
     del argv
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[: _FLAGS.threads]
-        os.sched_setaffinity(0, cores)  # before any runtime counts them
+    pin_cores(_FLAGS.threads)
     if _FLAGS.memory_of:
         _memory_of(_FLAGS.memory_of)
         return

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tfmetainit import fields, functional, learners
 from tfmetainit.tasks import Observations, Task
 
+_GRANULARITIES = ("scalar", "tensor", "weight")
+
 
 def _field(seed=0, **kwargs):
     options = {"hidden_layers": 2, "hidden_units": 5, "w0": 4.0}
@@ -58,8 +60,8 @@ def _outer_loss(learner, task, variables, values):
 @pytest.mark.parametrize(
     ("granularity", "inner_steps", "options"),
     [
-        *itertools.product(("scalar", "tensor", "weight"), (1, 3), ({},)),
-        ("tensor", 3, {"recompute": True}),
+        *itertools.product(_GRANULARITIES, (1, 3), ({},)),
+        *itertools.product(_GRANULARITIES, (3,), ({"recompute": True},)),
         ("tensor", 3, {"recompute": True, "chunk": 5}),
     ],
 )
@@ -286,7 +288,9 @@ def test_step_sizes_stay_positive_and_move_by_the_gain():
     assert changes.min() < 0.0
 
 
-@pytest.mark.parametrize(("jit", "chunk"), [(False, 0), (False, 4), (True, 4)])
+@pytest.mark.parametrize(
+    ("jit", "chunk"), list(itertools.product((False, True), (0, 4)))
+)
 def test_recomputation_changes_nothing_but_memory(jit, chunk):
     """Loss and outer gradient in a graph, after its optimizations; support
     and query have 8 and 9 observations.

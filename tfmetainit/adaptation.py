@@ -89,7 +89,9 @@ class Recomputed:
         else:
             number = -(-count // self._chunk)
             sizes = [(count + i) // number for i in range(number)]
-            parts = _split(observed, sizes)
+            parts = functional.parts(
+                observed, lambda leaf: tf.split(leaf, sizes)
+            )
             weights = [size / count for size in sizes]
         structure = []
 
@@ -134,12 +136,6 @@ class Recomputed:
 def _sum(total, terms):
     """The sum of two lists, or the second where the first is None."""
     return terms if total is None else [a + b for a, b in zip(total, terms)]
-
-
-def _split(observed, sizes):
-    """Observations in parts of some sizes."""
-    leaves = [tf.split(leaf, sizes) for leaf in tf.nest.flatten(observed)]
-    return [tf.nest.pack_sequence_as(observed, same) for same in zip(*leaves)]
 
 
 def at_step(support, step: int):

@@ -66,6 +66,8 @@ class MetaLearner(keras.Model, abc.ABC):
                 f"`inner_steps` must be at least 1. Received: {inner_steps}"
             )
         self.field = field
+        # Whether a task of a batch waits for the one before it, for memory.
+        self.in_turn = False
         self.inner_steps = inner_steps
         self.eval_steps = inner_steps if eval_steps is None else eval_steps
         self.step_sizes = adaptation.StepSizes(
@@ -193,22 +195,14 @@ class MetaLearner(keras.Model, abc.ABC):
         """
         gradients, losses, losses_before = [], [], []
         for task in _unstack(tasks):
-            with tf.control_dependencies(self._before_next(gradients)):
+            before = gradients[-1] if self.in_turn and gradients else []
+            with tf.control_dependencies(before):
                 results = self.outer_gradients(task)
             for of_all, of_task in zip(
                 (gradients, losses, losses_before), results
             ):
                 of_all.append(of_task)
         return functional.mean(gradients), losses, losses_before
-
-    def _before_next(self, gradients):
-        """What must be there before the next task is begun: by default nothing.
-
-        Args:
-            gradients: of the tasks so far.
-        """
-        del gradients
-        return []
 
     def train_step(self, tasks: Task):
         gradients, losses, losses_before = self.meta_gradient(tasks)
@@ -306,9 +300,7 @@ class MAML(MetaLearner):
         self.first_order = first_order
         self.recompute = recompute
         self.chunk = chunk
-
-    def _before_next(self, gradients):
-        return gradients[-1] if self.chunk and gradients else []
+        self.in_turn = chunk > 0
 
     def outer_gradients(self, task):
         inner_loss, query_loss = self.support_loss, self.query_loss
@@ -366,6 +358,4 @@ def _unstack(tasks: Task) -> list[Task]:
             "with drop_remainder=True. Received: query values of shape "
             f"{tasks.query.values.shape}"
         )
-    # Leaves are unstacked one by one, then regrouped by task.
-    leaves = [tf.unstack(leaf) for leaf in tf.nest.flatten(tasks)]
-    return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]
+    return functional.parts(tasks, tf.unstack)

@@ -245,8 +245,8 @@ class _CoordinateNetwork(keras.Model):
         value_dims,
         hidden_layers,
         hidden_units,
-        hidden_dtype,
         seed,
+        hidden_dtype=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -332,18 +332,11 @@ class SIREN(_CoordinateNetwork):
         hidden_units=256,
         w0=200.0,
         output_offset=0.5,
-        hidden_dtype=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(
-            coord_dims,
-            value_dims,
-            hidden_layers,
-            hidden_units,
-            hidden_dtype,
-            seed,
-            **kwargs,
+            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
         )
         _check_positive(w0=w0)
         self.w0 = float(w0)
@@ -367,7 +360,7 @@ class SIREN(_CoordinateNetwork):
                     hidden_units,
                     w0=w0,
                     kernel_initializer=sine_uniform(self.w0, layer_seed),
-                    dtype=hidden_dtype or self.dtype_policy,
+                    dtype=self.hidden_dtype or self.dtype_policy,
                     name=f"sine_{index}",
                 )
             )
@@ -420,18 +413,11 @@ class FourierMLP(_CoordinateNetwork):
         hidden_units=256,
         num_frequencies=256,
         scale=30.0,
-        hidden_dtype=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(
-            coord_dims,
-            value_dims,
-            hidden_layers,
-            hidden_units,
-            hidden_dtype,
-            seed,
-            **kwargs,
+            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
         )
         self.num_frequencies = num_frequencies
         self.scale = float(scale)
@@ -499,18 +485,11 @@ class SimplifiedNeRF(_CoordinateNetwork):
         max_exponent=8.0,
         density="softplus",
         density_shift=0.0,
-        hidden_dtype=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(
-            coord_dims,
-            value_dims,
-            hidden_layers,
-            hidden_units,
-            hidden_dtype,
-            seed,
-            **kwargs,
+            coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
         )
         if (coord_dims, value_dims) != (3, 4):
             raise ValueError(

@@ -8,6 +8,14 @@ its step is timed, and the number of outer steps is what fits into the budget of
 CPU minutes; validation and evaluation are on top of it, the same for all. Every
 cell is scored on the same held-out signals after 1, 2, 4, 8 and 16 steps.
 
+Beside them stand, without a budget: random weights with tuned Adam, the best
+constant images, and, with `--warm_start=FILE`, the weights of that file with
+the paper's steps of 1e-2.
+
+    python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
+        --classes=image_folder --folder=photos --warm_start=celeba.npz \
+        --recipes=warm_start,released,constant
+
 `--recipes=paper_maml,default` chooses rows; several processes, each with rows
 or seeds of its own, may share one output folder. Cells that are there are not
 made again, and one that was stopped resumes: the command can be given until it
@@ -44,6 +52,9 @@ flags.DEFINE_list("recipes", [], "Rows to make; default: all.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 flags.DEFINE_float("cpu_minutes", 20.0, "Budget of training of each cell.")
 flags.DEFINE_integer("num_signals", 100, "Held-out signals to score.")
+flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
+flags.DEFINE_string("folder", None, "Images of the class image_folder.")
+flags.DEFINE_string("warm_start", None, "Run, or .npz file, to start from.")
 
 STEPS = (1, 2, 4, 8, 16)
 _NUM_TIMED = 20
@@ -51,8 +62,7 @@ _NUM_VALIDATED = 4  # times, in the course of a run
 # Rates of the inner Adam steps from random weights, tuned for each number of
 # steps on validation signals.
 _NUM_TUNING = 4
-_STANDARD = "standard_adam"
-_CONSTANT = "constant"
+_RELEASED_LR = 1e-2  # paper
 
 
 def _paper_maml(config):
@@ -95,6 +105,10 @@ def _first_order(config):
     config.learner.first_order = True
 
 
+def _warm_start(config):
+    config.warm_start = _FLAGS.warm_start
+
+
 # What each changes of a class's config, which is the default recipe.
 RECIPES = {
     "default": lambda config: None,
@@ -105,6 +119,7 @@ RECIPES = {
     "step_size_a_weight": _step_size_a_weight,
     "muon": _muon,
     "first_order": _first_order,
+    "warm_start": _warm_start,
 }
 
 
@@ -114,6 +129,9 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     config = module.get_config()
     config.learner = {**config.learner, "first_order": False}
     config.seed = seed
+    config.signal.resolution = _FLAGS.resolution
+    if "folder" in config.signal:
+        config.signal.folder = _FLAGS.folder or ""
     RECIPES[recipe](config)
     if config.learner.name == "reptile":
         del config.learner.first_order
@@ -178,13 +196,12 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     }
 
 
-def make_reference(name: str) -> dict:
-    """Random weights with tuned Adam, and the best constants, of a class."""
-    config = make_config(name, "default", 0)
-    signal = experiment.build_signal(config)
-    learner = experiment.build_learner(config, signal)
+def _standard_adam(comparison, learner, config):
+    """Random weights with the Adam rate that is best for each number of steps.
+
+    The rates are tuned on validation signals.
+    """
     params = get_params(learner.field)
-    comparison = _comparison(learner, signal)
     tuning, curves = {}, {}
     for rate in config.evaluation.adam_rates:
         method = comparison.with_adam("Adam", params, rate)
@@ -197,23 +214,49 @@ def make_reference(name: str) -> dict:
             method = tuning[best][0]
             curves[best] = _curve(comparison, method, comparison.test)
         standard.append(float(curves[best][step]))
-    return {
-        _STANDARD: standard,
-        _CONSTANT: [constant_floor(comparison.test)] * len(STEPS),
-    }
+    return standard
+
+
+def _constant(comparison, learner, config):
+    """Each signal's own best constant."""
+    del learner, config
+    return [constant_floor(comparison.test)] * len(STEPS)
+
+
+def _released(comparison, learner, config):
+    """The weights to start from as they are, with steps of the paper's size."""
+    del config
+    experiment.warm_start(learner, _FLAGS.warm_start)
+    params = get_params(learner.field)
+    method = comparison.with_sgd("released", params, _RELEASED_LR)
+    curve = _curve(comparison, method, comparison.test)
+    return [float(curve[step]) for step in STEPS]
+
+
+# What is not trained within the budget.
+REFERENCES = {
+    "standard_adam": _standard_adam,
+    "constant": _constant,
+    "released": _released,
+}
+
+
+def make_reference(name: str, row: str) -> dict:
+    """One of REFERENCES, as a cell."""
+    config = make_config(name, "default", 0)
+    signal = experiment.build_signal(config)
+    learner = experiment.build_learner(config, signal)
+    comparison = _comparison(learner, signal)
+    return {"psnr": REFERENCES[row](comparison, learner, config)}
 
 
 def _rows(folder, name):
     """`{row: [one curve a seed]}` of all that is there."""
     rows = {}
-    reference = folder / name / "reference.json"
-    if reference.is_file():
-        for row, curve in files.read_json(reference).items():
-            rows[row] = [curve]
     for path in sorted((folder / name).glob("*/*/cell.json")):
         cell = files.read_json(path)
         rows.setdefault(path.parent.parent.name, []).append(cell["psnr"])
-    order = [*RECIPES, _STANDARD, _CONSTANT]
+    order = [*RECIPES, *REFERENCES]
     return {row: rows[row] for row in order if row in rows}
 
 
@@ -248,7 +291,7 @@ def save_plot(path, folder, classes) -> None:
     )
     for panel, name in zip(axes[0], classes):
         for row, curves in _rows(folder, name).items():
-            style = "--" if row in (_STANDARD, _CONSTANT) else "o-"
+            style = "--" if row in REFERENCES else "o-"
             panel.plot(STEPS, np.mean(curves, axis=0), style, label=row)
         panel.set_xscale("log", base=2)
         panel.set_xticks(STEPS, map(str, STEPS))
@@ -260,21 +303,46 @@ def save_plot(path, folder, classes) -> None:
     plt.close(figure)
 
 
+def _make_once(folder, name, row, seed):
+    """Makes a cell that is not there, unless another process does."""
+    cell = folder / name / row / f"seed_{seed}"
+    result = cell / "cell.json"
+    if result.is_file():
+        return
+    files.make_folder(cell)
+    with files.lock(cell / "lock"):
+        if result.is_file():
+            return  # by another process, meanwhile
+        title = f"{name}, {row}, seed {seed}"
+        print(f"\n{title}", flush=True)
+        if row in RECIPES:
+            made = make_cell(cell, name, row, seed)
+        else:
+            made = make_reference(name, row)
+        files.write_json(result, made)
+    print(f"{title}: {made}", flush=True)
+
+
 def main(argv):
     """Makes the cells that are missing, then the table and the plot."""
     del argv
     folder = files.make_folder(_FLAGS.output_dir)
-    recipes = _FLAGS.recipes or list(RECIPES)
-    unknown = set(recipes) - set(RECIPES)
+    known = [*RECIPES, *REFERENCES]
+    if not _FLAGS.warm_start:
+        known = [row for row in known if row not in ("warm_start", "released")]
+    rows = _FLAGS.recipes or known
+    unknown = sorted(set(rows) - set(known))
     if unknown:
         raise InputError(
-            f"--recipes must be among {', '.join(RECIPES)}. Received: "
-            f"{', '.join(sorted(unknown))}"
+            f"--recipes must be among {', '.join(known)} (warm_start and "
+            "released with --warm_start alone). Received: "
+            f"{', '.join(unknown)}"
         )
     settings = folder / "settings.json"
     wanted = {
         "cpu_minutes": _FLAGS.cpu_minutes,
         "num_signals": _FLAGS.num_signals,
+        "resolution": _FLAGS.resolution,
     }
     if settings.is_file() and files.read_json(settings) != wanted:
         raise InputError(
@@ -285,28 +353,13 @@ def main(argv):
     files.write_json(settings, wanted)
     print(f"Cells go to {folder}", flush=True)
     # One seed of all rows first.
-    for seed in map(int, _FLAGS.seeds):
+    for number, seed in enumerate(map(int, _FLAGS.seeds)):
         for name in _FLAGS.classes:
-            for recipe in recipes:
-                cell = folder / name / recipe / f"seed_{seed}"
-                if (cell / "cell.json").is_file():
-                    continue
-                files.make_folder(cell)
-                with files.lock(cell / "lock"):
-                    if (cell / "cell.json").is_file():
-                        continue  # by another process, meanwhile
-                    print(f"\n{name}, {recipe}, seed {seed}", flush=True)
-                    result = make_cell(cell, name, recipe, seed)
-                    files.write_json(cell / "cell.json", result)
-                print(f"{name}, {recipe}, seed {seed}: {result}", flush=True)
-    for name in _FLAGS.classes:
-        reference = folder / name / "reference.json"
-        if not reference.is_file():
-            files.make_folder(reference.parent)
-            with files.lock(reference.parent / "lock"):
-                if not reference.is_file():
-                    print(f"\n{name}, random weights", flush=True)
-                    files.write_json(reference, make_reference(name))
+            for row in rows:
+                if row in RECIPES:
+                    _make_once(folder, name, row, seed)
+                elif not number:
+                    _make_once(folder, name, row, 0)
     table = to_markdown(folder, _FLAGS.classes)
     with files.atomic_path(folder / "quality.md") as temporary:
         temporary.write_text(table)

@@ -358,6 +358,22 @@ def test_image_folder(tmp_path, caplog):
     assert tasks.query.inputs.shape == (2, 4, 2)
 
 
+def test_an_image_folder_that_is_divided_already(tmp_path):
+    """Crops of one photograph must not be in two splits."""
+    for value, split in enumerate(SPLITS):
+        (tmp_path / split / "photo").mkdir(parents=True)
+        image = Image.fromarray(np.full((8, 8), 51 * value, np.uint8))
+        for index in range(3):
+            image.save(tmp_path / split / "photo" / f"{index}.png")
+    image.save(tmp_path / "elsewhere.png")
+    signal = image_folder.make_signal_class(folder=str(tmp_path), resolution=8)
+    for value, split in list(enumerate(SPLITS))[1:]:
+        tasks = list(signal.make_dataset(split, 1))
+        assert len(tasks) == 3
+        for task in tasks:
+            np.testing.assert_allclose(task.query.values, value / 5, atol=1e-6)
+
+
 def test_image_folder_keeps_16_bits(tmp_path):
     _fill(tmp_path)
     for path in tmp_path.rglob("*.png"):

@@ -3,7 +3,9 @@
 Every file is read once, when a data set is first asked for, cropped and
 resized, and kept in memory with 16 bits a channel. Files that cannot be read
 are skipped, counted and named. The split is by the hash of a file's relative
-name: adding images never moves one from the training set to the test set.
+name: adding images never moves one from the training set to the test set. Where
+the folder holds folders called train, validation and test, they are the splits:
+for files that are not independent, as several crops of one photograph.
 """
 
 import hashlib
@@ -41,6 +43,9 @@ def read_folder(
 ) -> Source:
     """Reads all images of a folder and the folders below it.
 
+    If these are train, validation and test (and perhaps others), the files in
+    them are the splits, and what is elsewhere is not read.
+
     Args:
         folder: its path.
         resolution: side of the centre crops in pixels.
@@ -59,9 +64,11 @@ def read_folder(
             "config.signal.folder must name a folder of images. Received: "
             f"{folder!r}"
         )
+    divided = all((root / split).is_dir() for split in SPLITS)
     paths = sorted(
         path
-        for path in root.rglob("*")
+        for top in ([root / split for split in SPLITS] if divided else [root])
+        for path in top.rglob("*")
         if path.suffix.lower() in suffixes and path.is_file()
     )
     size = len(paths) * resolution**2 * channels * 2
@@ -80,8 +87,9 @@ def read_folder(
             unreadable.append(path)
             _LOGGER.warning("Skipped: %s", error)
             continue
-        name = path.relative_to(root).as_posix()
-        images[split_of(name)].append(np.uint16(np.round(_MAX_16_BIT * image)))
+        name = path.relative_to(root)
+        split = name.parts[0] if divided else split_of(name.as_posix())
+        images[split].append(np.uint16(np.round(_MAX_16_BIT * image)))
     counts = {split: len(of_split) for split, of_split in images.items()}
     _LOGGER.info(
         "%s: %d images read %s, %d files skipped as unreadable",

@@ -19,10 +19,26 @@ import h5py
 import keras
 import pytest
 
+from tfmetainit import train
+from tfmetainit.configs import text
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """A folder with a run of the smallest config, and its data.
+
+    Shared by all tests: who writes into it works on a copy.
+    """
+    folder = tmp_path_factory.mktemp("smoke")
+    config = text.get_config("smoke")
+    config.signal.data_dir = str(folder / "data")
+    train.train(config, folder / "run")
+    return folder
 
 
 @pytest.fixture

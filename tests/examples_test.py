@@ -26,8 +26,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import files, fit, lite_artifact, pixels, train
-from tfmetainit.configs import text
+from tfmetainit import files, fit, lite_artifact, pixels
 from tfmetainit.export import exporter
 
 _EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
@@ -36,12 +35,10 @@ _STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, smoke_run):
     """An export of a smoke run, a picture of its size, and Python's fit."""
     folder = tmp_path_factory.mktemp("examples")
-    config = text.get_config("smoke")
-    config.signal.data_dir = str(folder / "data")
-    train.train(config, folder / "run")
+    shutil.copytree(smoke_run / "run", folder / "run")
     exporter.export(folder / "run", folder / "exported")
     image = Image.fromarray(skimage.data.astronaut()).resize((_SIDE, _SIDE))
     image.save(folder / "photo.png")

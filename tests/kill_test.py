@@ -6,21 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from tfmetainit import lite_artifact, train
-from tfmetainit.configs import text
+from tfmetainit import lite_artifact
 from tfmetainit.experiment import Workdir
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with data and a smoke run."""
-    folder = tmp_path_factory.mktemp("kill")
-    config = text.get_config("smoke")
-    config.signal.data_dir = str(folder / "data")
-    train.train(config, folder / "run")
-    return folder
 
 
 def _killed(command, longest, seed, times):
@@ -49,12 +38,12 @@ def _command(name, *arguments):
     return [sys.executable, "-m", f"tfmetainit.{name}", *arguments]
 
 
-def test_training(folder, tmp_path, arrays_of):
+def test_training(smoke_run, tmp_path, arrays_of):
     def command(name):
         return _command(
             "train",
             "--config=configs/text.py:smoke",
-            f"--config.signal.data_dir={folder / 'data'}",
+            f"--config.signal.data_dir={smoke_run / 'data'}",
             *("--config.num_steps=300", "--config.validation.every=2"),
             f"--workdir={tmp_path / name}",
         )
@@ -81,11 +70,11 @@ def test_training(folder, tmp_path, arrays_of):
     assert files == {"last.weights.h5", "best.weights.h5", "best.json"}
 
 
-def test_export(folder, tmp_path):
+def test_export(smoke_run, tmp_path):
     def command(name, max_steps):
         return _command(
             "export",
-            f"--workdir={folder / 'run'}",
+            f"--workdir={smoke_run / 'run'}",
             f"--output_dir={tmp_path / name}",
             f"--max_steps={max_steps}",
         )
@@ -116,11 +105,11 @@ def test_export(folder, tmp_path):
     assert (tmp_path / "killed" / "model.tflite").read_bytes() == contents[1]
 
 
-def test_fitting_a_data_set(folder, tmp_path):
+def test_fitting_a_data_set(smoke_run, tmp_path):
     def command(name):
         return _command(
             "fit_dataset",
-            f"--workdir={folder / 'run'}",
+            f"--workdir={smoke_run / 'run'}",
             *("--split=train", "--signals_per_file=2", "--steps=200"),
             f"--output_dir={tmp_path / name}",
         )

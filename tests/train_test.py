@@ -24,8 +24,8 @@ from tfmetainit.experiment import Workdir
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("tfds"))
+def data_dir(smoke_run):
+    return str(smoke_run / "data")
 
 
 def _config(data_dir, **fields):

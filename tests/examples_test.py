@@ -1,13 +1,14 @@
-"""The examples in other languages: a C program, a web page, a server's client.
+"""The demo, and the examples in C, in a web page, and for a server.
 
-Each runs where its tools are: a C compiler, npm with Chromium. The server is a
-stand-in that answers TF Serving's real protos over real gRPC and HTTP from the
-exported SavedModel; no TF Serving was run.
+The latter run where their tools are: a C compiler, npm with Chromium. The
+server is a stand-in that answers TF Serving's real protos over real gRPC and
+HTTP from the exported SavedModel; no TF Serving was run.
 """
 
 import concurrent.futures
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 
 import ai_edge_litert
 import grpc
@@ -27,6 +29,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfmetainit import files, fit, lite_artifact, pixels
+from tfmetainit.configs import text
 from tfmetainit.export import exporter
 
 _EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
@@ -57,6 +60,34 @@ def folder(tmp_path_factory, smoke_run):
 
 def _psnr(folder):
     return json.loads((folder / "psnr.json").read_text())
+
+
+# ---- The demo ----------------------------------------------------------------
+
+
+def test_demo(tmp_path, monkeypatch, smoke_run, capsys):
+    """All that `make demo` does, with the smallest config."""
+    spec = importlib.util.spec_from_file_location("demo", _EXAMPLES / "demo.py")
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    full = demo.demo_config(smoke_run / "data")
+    small = text.get_config("smoke")
+    small.signal.data_dir = str(smoke_run / "data")
+    assert set(full) == set(small)
+    monkeypatch.setattr(demo, "demo_config", lambda data_dir: small)
+    for name in ("num_steps", "num_fit_steps", "max_match_steps"):
+        monkeypatch.setitem(demo._EVALUATION, name, 4)
+    monkeypatch.setitem(demo._EVALUATION, "num_signals", 2)
+    settings = types.SimpleNamespace(output_dir=str(tmp_path / "demo"))
+    monkeypatch.setattr(demo.flags, "FLAGS", settings)
+    demo.main([])
+    with Image.open(tmp_path / "demo" / "overview.png") as picture:
+        assert picture.width > 1000
+    said = capsys.readouterr().out
+    assert "LiteRT, photo: PSNR in dB" in said
+    artifact = tmp_path / "demo" / "exported" / "model.tflite"
+    assert f"--artifact={artifact}" in said
+    assert artifact.is_file()
 
 
 # ---- C ----------------------------------------------------------------------

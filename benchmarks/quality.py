@@ -71,6 +71,7 @@ def _paper_maml(config):
     config.learner.learn_step_sizes = False
     config.learner.inner_lr = 1e-2
     config.optimizer.learning_rate = 1e-5
+    config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0
@@ -94,6 +95,10 @@ def _fixed_step_sizes(config):
 
 def _step_size_a_weight(config):
     config.learner.step_sizes = "weight"
+
+
+def _one_outer_rate(config):
+    config.optimizer.output_gain = 1.0
 
 
 def _muon(config):
@@ -120,6 +125,7 @@ RECIPES = {
     "all_pixels": _all_pixels,
     "fixed_step_sizes": _fixed_step_sizes,
     "step_size_a_weight": _step_size_a_weight,
+    "one_outer_rate": _one_outer_rate,
     "muon": _muon,
     "first_order": _first_order,
     "warm_start": _warm_start,

@@ -35,6 +35,7 @@ def get_config(variant=""):
     config.learner.eval_steps = 12
     config.learner.recompute = False
     config.optimizer.learning_rate = 1e-3
+    config.optimizer.output_gain = 1.0
     config.optimizer.clip_norm = 1.0
     config.validation.every = 250
     config.evaluation.num_steps = 12

@@ -49,6 +49,9 @@ def get_config():
     # steps (examples/demo.py), hardly in one of four thousand; 3e-4 is too
     # much.
     config.optimizer.muon_rate = 0.0
+    # Factor of the learning rate for the output layer's kernel, which has
+    # twenty times the way to go.
+    config.optimizer.output_gain = 10.0
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01
     config.optimizer.clip_norm = 0.3
@@ -79,6 +82,7 @@ def use_paper_images(config):
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.optimizer.learning_rate = 1e-5
+    config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0

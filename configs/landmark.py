@@ -42,6 +42,7 @@ def get_config(variant=""):
     config.learner.step_size_gain = 30.0
     config.learner.eval_steps = 8
     config.optimizer.learning_rate = 1e-3
+    config.optimizer.output_gain = 1.0
     config.optimizer.clip_norm = 0.1
     config.validation.every = 500
     config.validation.num_signals = 20

@@ -43,6 +43,7 @@ def get_config(variant=""):
     config.learner.learn_step_sizes = False
     config.learner.eval_steps = 64
     config.optimizer.learning_rate = 5e-4
+    config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0

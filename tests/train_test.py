@@ -376,31 +376,23 @@ def test_warm_up_and_decay(data_dir):
             "optimizer.final_fraction": 0.1,
         },
     )
-    schedule = experiment.build_optimizer(config, None)._learning_rate
+    schedule = experiment.build_optimizer(config, fields.SIREN())._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100, 1000)]
     np.testing.assert_allclose(
         rates, [0.0, 5e-3, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5, atol=1e-9
     )
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
-    schedule = experiment.build_optimizer(config, None)._learning_rate
+    schedule = experiment.build_optimizer(config, fields.SIREN())._learning_rate
     np.testing.assert_allclose(
         [float(schedule(step)) for step in (0, 50, 100)], 1e-2, rtol=1e-5
     )
 
 
-def test_muon_moves_the_hidden_kernels_by_orthogonal_matrices():
-    """One step: a spectral norm near the rate; all else moves as by Adam."""
-    config = text.get_config()
+def _one_step(learner, config):
+    """The outer optimizer's first change of every variable, by its path."""
     config.optimizer.warmup_steps = 0
     config.optimizer.clip_norm = 0.0
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.muon_rate = 0.5
-    learner = learners.MAML(
-        fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
-        step_sizes="weight",
-        learn_step_sizes=True,
-    )
     optimizer = experiment.build_optimizer(config, learner.field)
     variables = learner.trainable_variables
     optimizer.build(variables)
@@ -410,14 +402,29 @@ def test_muon_moves_the_hidden_kernels_by_orthogonal_matrices():
         [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables],
         variables,
     )
-    for variable, before in zip(variables, start):
-        change = variable.numpy() - before
-        if variable.path.endswith(("sine_1/kernel", "sine_2/kernel")):
+    return {v.path: v.numpy() - s for v, s in zip(variables, start)}
+
+
+@pytest.mark.parametrize("muon_rate", [0.0, 0.5])
+def test_every_variable_has_its_outer_rate(muon_rate):
+    """Muon's updates have a spectral norm near its rate; all else is Adam's."""
+    config = text.get_config()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.output_gain = 8.0
+    config.optimizer.muon_rate = muon_rate
+    learner = learners.MAML(
+        fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
+        step_sizes="weight",
+        learn_step_sizes=True,
+    )
+    for path, change in _one_step(learner, config).items():
+        if muon_rate and path.endswith(("sine_1/kernel", "sine_2/kernel")):
             # Newton-Schulz brings singular values near 1, not to 1.
-            sizes = np.linalg.svd(change, compute_uv=False) / 0.5
+            sizes = np.linalg.svd(change, compute_uv=False) / muon_rate
             assert 0.6 < sizes.min() <= sizes.max() < 1.3
         else:
-            np.testing.assert_allclose(np.abs(change), 1e-3, rtol=2e-2)
+            rate = 8e-3 if path.endswith("output/kernel") else 1e-3
+            np.testing.assert_allclose(np.abs(change), rate, rtol=2e-2)
 
 
 def test_a_dead_field_ends_the_run(tmp_path):

@@ -120,6 +120,32 @@ def build_learner(
     )
 
 
+class _Gains:
+    """Of an optimizer: updates some variables at a multiple of its rate."""
+
+    def __init__(self, *args, gains: dict[str, float], **kwargs):
+        super().__init__(*args, **kwargs)
+        self._gains_of_paths = gains
+
+    def build(self, variables):
+        super().build(variables)
+        self._gains = [self._gains_of_paths.get(v.path) for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        gain = self._gains[self._get_variable_index(variable)]
+        if gain is not None:
+            learning_rate = gain * learning_rate
+        super().update_step(gradient, variable, learning_rate)
+
+
+class _Adam(_Gains, keras.optimizers.Adam):
+    pass
+
+
+class _Muon(_Gains, keras.optimizers.Muon):
+    pass
+
+
 def build_optimizer(
     config: ml_collections.ConfigDict, field: keras.Model
 ) -> keras.optimizers.Optimizer:
@@ -128,6 +154,10 @@ def build_optimizer(
     The rate rises from 0 over `warmup_steps`, then falls along a cosine to
     `final_fraction` of its peak at `config.num_steps`. To be called in the
     scope of the strategy that trains with it, if there is one.
+
+    The kernel of the output layer is updated at `output_gain` times the rate.
+    Adam moves every weight by about the rate. In a SIREN the output kernel
+    starts where the hidden ones do, and ends twenty times as large.
 
     With `muon_rate`, the kernels between the first and the last get nearly
     orthogonal updates of about that spectral norm (Muon: Jordan et al. 2024,
@@ -145,6 +175,7 @@ def build_optimizer(
             f"{options.learning_rate}"
         )
     check_range("config.optimizer.muon_rate", options.muon_rate, 0, 1e3)
+    check_range("config.optimizer.output_gain", options.output_gain, 0, 1e3)
     rate = options.muon_rate or options.learning_rate
     if options.warmup_steps:
         start, peak = 0.0, rate
@@ -160,12 +191,17 @@ def build_optimizer(
     # Each replica clips its share of the gradient, of which all are alike.
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     clip_norm = options.clip_norm / replicas or None
-    if not options.muon_rate:
-        return keras.optimizers.Adam(schedule, global_clipnorm=clip_norm)
     kernels = [v.path for v in field.trainable_variables if v.ndim == 2]
+    gains = {kernels[-1]: options.output_gain}
+    if not options.muon_rate:
+        return _Adam(
+            schedule, global_clipnorm=clip_norm, gains=gains, name="adam"
+        )
     hidden = "|".join(map(re.escape, kernels[1:-1]))
-    optimizer = keras.optimizers.Muon(
+    optimizer = _Muon(
         schedule,
+        gains=gains,
+        name="muon",
         # A regular expression: what is no hidden kernel.
         exclude_layers=[f"^(?!({hidden})$)"],
         adam_lr_ratio=options.learning_rate / rate,
@@ -226,8 +262,9 @@ class Workdir:
         if isinstance(config, dict) and isinstance(
             config.get("optimizer"), dict
         ):
-            # Runs of before there was Muon had Adam.
+            # Runs of before there was Muon had Adam, one rate for all.
             config["optimizer"].setdefault("muon_rate", 0.0)
+            config["optimizer"].setdefault("output_gain", 1.0)
         expected = json.loads(
             default.get_config().copy_and_resolve_references().to_json()
         )

@@ -101,18 +101,12 @@ def _one_outer_rate(config):
     config.optimizer.output_gain = 1.0
 
 
-def _muon(config):
-    config.optimizer.learning_rate = 2e-5
-    config.optimizer.muon_rate = 1e-4
-
-
 def _first_order(config):
     config.learner.first_order = True
 
 
 def _warm_start(config):
     config.warm_start = _FLAGS.warm_start
-    config.optimizer.learning_rate = 3e-5
     # Of the 31 684 pixels of the paper's images 1 024 are few.
     config.signal.points_per_step = min(4096, config.signal.resolution**2 // 4)
 
@@ -126,7 +120,6 @@ RECIPES = {
     "fixed_step_sizes": _fixed_step_sizes,
     "step_size_a_weight": _step_size_a_weight,
     "one_outer_rate": _one_outer_rate,
-    "muon": _muon,
     "first_order": _first_order,
     "warm_start": _warm_start,
 }

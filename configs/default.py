@@ -42,13 +42,8 @@ def get_config():
 
     config.optimizer = ml_collections.ConfigDict()
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average. A
-    # rate of 5e-5 or more makes them grow at random; 1e-5 (paper) is slow.
-    config.optimizer.learning_rate = 2e-5
-    # Of Muon, for the hidden kernels alone (`experiment.build_optimizer`); 0:
-    # Adam for all. Of a SIREN, 1e-4 is ahead of Adam in a run of a thousand
-    # steps (examples/demo.py), hardly in one of four thousand; 3e-4 is too
-    # much.
-    config.optimizer.muon_rate = 0.0
+    # rate of 1e-4 makes them grow at random; 1e-5 (paper) is slow.
+    config.optimizer.learning_rate = 3e-5
     # Factor of the learning rate for the output layer's kernel, which has
     # twenty times the way to go.
     config.optimizer.output_gain = 10.0

@@ -59,9 +59,6 @@ def demo_config(data_dir):
     config.signal.num_eval = 100
     config.signal.data_dir = str(data_dir)
     config.optimizer.warmup_steps = 100
-    # Ahead of Adam in so short a run.
-    config.optimizer.learning_rate = 3e-5
-    config.optimizer.muon_rate = 1.2e-4
     config.validation.every = 200
     config.validation.num_signals = 8
     config.learner.eval_steps = 4

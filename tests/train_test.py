@@ -389,10 +389,18 @@ def test_warm_up_and_decay(data_dir):
     )
 
 
-def _one_step(learner, config):
-    """The outer optimizer's first change of every variable, by its path."""
+def test_every_variable_has_its_outer_rate():
+    """The output kernel's is `output_gain` times the others'."""
+    config = text.get_config()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.output_gain = 8.0
     config.optimizer.warmup_steps = 0
     config.optimizer.clip_norm = 0.0
+    learner = learners.MAML(
+        fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
+        step_sizes="weight",
+        learn_step_sizes=True,
+    )
     optimizer = experiment.build_optimizer(config, learner.field)
     variables = learner.trainable_variables
     optimizer.build(variables)
@@ -402,29 +410,10 @@ def _one_step(learner, config):
         [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables],
         variables,
     )
-    return {v.path: v.numpy() - s for v, s in zip(variables, start)}
-
-
-@pytest.mark.parametrize("muon_rate", [0.0, 0.5])
-def test_every_variable_has_its_outer_rate(muon_rate):
-    """Muon's updates have a spectral norm near its rate; all else is Adam's."""
-    config = text.get_config()
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.output_gain = 8.0
-    config.optimizer.muon_rate = muon_rate
-    learner = learners.MAML(
-        fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
-        step_sizes="weight",
-        learn_step_sizes=True,
-    )
-    for path, change in _one_step(learner, config).items():
-        if muon_rate and path.endswith(("sine_1/kernel", "sine_2/kernel")):
-            # Newton-Schulz brings singular values near 1, not to 1.
-            sizes = np.linalg.svd(change, compute_uv=False) / muon_rate
-            assert 0.6 < sizes.min() <= sizes.max() < 1.3
-        else:
-            rate = 8e-3 if path.endswith("output/kernel") else 1e-3
-            np.testing.assert_allclose(np.abs(change), rate, rtol=2e-2)
+    for variable, before in zip(variables, start):
+        change = np.abs(variable.numpy() - before)
+        rate = 8e-3 if variable.path.endswith("output/kernel") else 1e-3
+        np.testing.assert_allclose(change, rate, rtol=2e-2)
 
 
 def test_a_dead_field_ends_the_run(tmp_path):

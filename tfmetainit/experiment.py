@@ -20,7 +20,6 @@ import importlib
 import json
 import math
 import pathlib
-import re
 
 import keras
 import ml_collections
@@ -120,11 +119,16 @@ def build_learner(
     )
 
 
-class _Gains:
-    """Of an optimizer: updates some variables at a multiple of its rate."""
+class _Adam(keras.optimizers.Adam):
+    """Adam that updates some variables at a multiple of its rate.
+
+    Args:
+        gains: the factors, by the variables' paths.
+        **kwargs: of Adam.
+    """
 
     def __init__(self, *args, gains: dict[str, float], **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, name="adam", **kwargs)
         self._gains_of_paths = gains
 
     def build(self, variables):
@@ -138,18 +142,10 @@ class _Gains:
         super().update_step(gradient, variable, learning_rate)
 
 
-class _Adam(_Gains, keras.optimizers.Adam):
-    pass
-
-
-class _Muon(_Gains, keras.optimizers.Muon):
-    pass
-
-
 def build_optimizer(
     config: ml_collections.ConfigDict, field: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """Adam or Muon with warm-up, cosine decay, clipping of the global norm.
+    """Adam with warm-up, cosine decay, clipping of the global norm.
 
     The rate rises from 0 over `warmup_steps`, then falls along a cosine to
     `final_fraction` of its peak at `config.num_steps`. To be called in the
@@ -158,11 +154,6 @@ def build_optimizer(
     The kernel of the output layer is updated at `output_gain` times the rate.
     Adam moves every weight by about the rate. In a SIREN the output kernel
     starts where the hidden ones do, and ends twenty times as large.
-
-    With `muon_rate`, the kernels between the first and the last get nearly
-    orthogonal updates of about that spectral norm (Muon: Jordan et al. 2024,
-    https://kellerjordan.github.io/posts/muon/), and all else is Adam's. With 0,
-    Adam updates all.
 
     Args:
         config: as in configs/default.py.
@@ -174,9 +165,8 @@ def build_optimizer(
             "config.optimizer.learning_rate must be positive. Received: "
             f"{options.learning_rate}"
         )
-    check_range("config.optimizer.muon_rate", options.muon_rate, 0, 1e3)
     check_range("config.optimizer.output_gain", options.output_gain, 0, 1e3)
-    rate = options.muon_rate or options.learning_rate
+    rate = options.learning_rate
     if options.warmup_steps:
         start, peak = 0.0, rate
     else:
@@ -191,29 +181,12 @@ def build_optimizer(
     # Each replica clips its share of the gradient, of which all are alike.
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     clip_norm = options.clip_norm / replicas or None
-    kernels = [v.path for v in field.trainable_variables if v.ndim == 2]
-    gains = {kernels[-1]: options.output_gain}
-    if not options.muon_rate:
-        return _Adam(
-            schedule, global_clipnorm=clip_norm, gains=gains, name="adam"
-        )
-    hidden = "|".join(map(re.escape, kernels[1:-1]))
-    optimizer = _Muon(
+    *_, output = (v.path for v in field.trainable_variables if v.ndim == 2)
+    return _Adam(
         schedule,
-        gains=gains,
-        name="muon",
-        # A regular expression: what is no hidden kernel.
-        exclude_layers=[f"^(?!({hidden})$)"],
-        adam_lr_ratio=options.learning_rate / rate,
-        adam_beta_2=0.999,
-        weight_decay=None,
         global_clipnorm=clip_norm,
+        gains={output: options.output_gain},
     )
-    # Keras 3.13 and later would decay weights, and multiply the rate by the
-    # kernel's size; earlier ones know no such arguments.
-    optimizer.adam_weight_decay = None
-    optimizer.rms_rate = None
-    return optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,8 +235,7 @@ class Workdir:
         if isinstance(config, dict) and isinstance(
             config.get("optimizer"), dict
         ):
-            # Runs of before there was Muon had Adam, one rate for all.
-            config["optimizer"].setdefault("muon_rate", 0.0)
+            # Earlier runs had one rate for all weights.
             config["optimizer"].setdefault("output_gain", 1.0)
         expected = json.loads(
             default.get_config().copy_and_resolve_references().to_json()

@@ -88,9 +88,8 @@ class StopOnDivergence(keras.callbacks.Callback):
         self._stop(problem, "config.learner.inner_lr", initial)
 
     def _stop_outer(self, problem):
-        name = "muon_rate" if self._options.muon_rate else "learning_rate"
-        rate = self._options[name]
-        self._stop(problem, f"config.optimizer.{name}", rate)
+        rate = self._options.learning_rate
+        self._stop(problem, "config.optimizer.learning_rate", rate)
 
     def _check_inner(self, logs):
         loss, before = logs["loss"], logs["loss_before"]

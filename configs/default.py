@@ -37,6 +37,7 @@ def get_config():
     config.learner.inner_lr = 1e-2  # paper; here the initial value
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
+    config.learner.step_size_gain = 512.0  # 1.5% an iteration, at most
     config.learner.eval_steps = 8
     config.signal.inner_steps = config.learner.get_ref("inner_steps")
 

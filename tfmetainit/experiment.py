@@ -26,6 +26,7 @@ import ml_collections
 import tensorflow as tf
 
 from tfmetainit import fields, files, functional, initial_weights, learners
+from tfmetainit.adaptation import DEFAULT_GAIN
 from tfmetainit.configs import default
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.learners import MetaLearner
@@ -232,11 +233,15 @@ class Workdir:
                 f"Received: {self.root}, where there is no config.json"
             )
         config = files.read_json(self.config)
-        if isinstance(config, dict) and isinstance(
-            config.get("optimizer"), dict
+        # What runs had before these fields were there.
+        for section, field, value in (
+            ("optimizer", "output_gain", 1.0),
+            ("learner", "step_size_gain", DEFAULT_GAIN),
         ):
-            # Earlier runs had one rate for all weights.
-            config["optimizer"].setdefault("output_gain", 1.0)
+            if isinstance(config, dict) and isinstance(
+                config.get(section), dict
+            ):
+                config[section].setdefault(field, value)
         expected = json.loads(
             default.get_config().copy_and_resolve_references().to_json()
         )

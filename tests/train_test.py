@@ -253,6 +253,17 @@ def test_a_config_file_that_is_none(tmp_path, section, field, value, message):
         Workdir(tmp_path).read_config()
 
 
+def test_a_config_of_before_a_field_was_there(tmp_path):
+    """Its run means what it meant: its step sizes, and its outer rates."""
+    config = json.loads(text.get_config("smoke").to_json())
+    del config["optimizer"]["output_gain"]
+    del config["learner"]["step_size_gain"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    config = Workdir(tmp_path).read_config()
+    assert config.optimizer.output_gain == 1.0
+    assert config.learner.step_size_gain == 128.0
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

@@ -8,9 +8,10 @@ its step is timed, and the number of outer steps is what fits into the budget of
 CPU minutes; validation and evaluation are on top of it, the same for all. Every
 cell is scored on the same held-out signals after 1, 2, 4, 8 and 16 steps.
 
-Beside them stand, without a budget: random weights with tuned Adam, the best
-constant images, and, with `--warm_start=FILE`, the weights of that file with
-the paper's steps of 1e-2.
+Beside them stand, without a budget: random weights with tuned Adam
+(`standard_adam`), the best constant images (`constant`) and, with
+`--warm_start=FILE`, the weights of that file with the paper's steps of 1e-2
+(`released`). The recipe `warm_start` is the default one, from those weights.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
@@ -53,15 +54,13 @@ flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 flags.DEFINE_float("cpu_minutes", 20.0, "Budget of training of each cell.")
 flags.DEFINE_integer("num_signals", 100, "Held-out signals to score.")
 flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
-flags.DEFINE_string("folder", None, "Images of the class image_folder.")
+flags.DEFINE_string("folder", None, "config.signal.folder, where there is one.")
 flags.DEFINE_string("warm_start", None, "Run, or .npz file, to start from.")
 
 STEPS = (1, 2, 4, 8, 16)
 _NUM_TIMED = 20
 _NUM_VALIDATED = 4  # times, in the course of a run
-# Rates of the inner Adam steps from random weights, tuned for each number of
-# steps on validation signals.
-_NUM_TUNING = 4
+_NUM_TUNING = 4  # validation signals
 _RELEASED_LR = 1e-2  # paper
 
 
@@ -101,14 +100,16 @@ def _one_outer_rate(config):
     config.optimizer.output_gain = 1.0
 
 
+def _slow_step_sizes(config):
+    config.learner.step_size_gain = 128.0
+
+
 def _first_order(config):
     config.learner.first_order = True
 
 
 def _warm_start(config):
     config.warm_start = _FLAGS.warm_start
-    # Of the 31 684 pixels of the paper's images 1 024 are few.
-    config.signal.points_per_step = min(4096, config.signal.resolution**2 // 4)
 
 
 # What each changes of a class's config, which is the default recipe.
@@ -120,6 +121,7 @@ RECIPES = {
     "fixed_step_sizes": _fixed_step_sizes,
     "step_size_a_weight": _step_size_a_weight,
     "one_outer_rate": _one_outer_rate,
+    "slow_step_sizes": _slow_step_sizes,
     "first_order": _first_order,
     "warm_start": _warm_start,
 }
@@ -134,6 +136,9 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     config.signal.resolution = _FLAGS.resolution
     if "folder" in config.signal:
         config.signal.folder = _FLAGS.folder or ""
+    if _FLAGS.resolution > 64:
+        # Of the 31 684 pixels of the paper's images 1 024 are few.
+        config.signal.points_per_step = 4096
     RECIPES[recipe](config)
     if config.learner.name == "reptile":
         del config.learner.first_order
@@ -336,15 +341,26 @@ def main(argv):
     unknown = sorted(set(rows) - set(known))
     if unknown:
         raise InputError(
-            f"--recipes must be among {', '.join(known)} (warm_start and "
-            "released with --warm_start alone). Received: "
-            f"{', '.join(unknown)}"
+            f"--recipes must be among {', '.join(known)}"
+            + (
+                ""
+                if _FLAGS.warm_start
+                else "; warm_start and released need --warm_start as well"
+            )
+            + f". Received: {', '.join(unknown)}"
+        )
+    if "image_folder" in _FLAGS.classes and not _FLAGS.folder:
+        raise InputError(
+            "--classes=image_folder needs --folder, a folder of images. "
+            "Received: none"
         )
     settings = folder / "settings.json"
     wanted = {
         "cpu_minutes": _FLAGS.cpu_minutes,
         "num_signals": _FLAGS.num_signals,
         "resolution": _FLAGS.resolution,
+        "folder": _FLAGS.folder,
+        "warm_start": _FLAGS.warm_start,
     }
     if settings.is_file() and files.read_json(settings) != wanted:
         raise InputError(
@@ -355,13 +371,11 @@ def main(argv):
     files.write_json(settings, wanted)
     print(f"Cells go to {folder}", flush=True)
     # One seed of all rows first.
-    for number, seed in enumerate(map(int, _FLAGS.seeds)):
+    for seed in map(int, _FLAGS.seeds):
         for name in _FLAGS.classes:
             for row in rows:
-                if row in RECIPES:
-                    _make_once(folder, name, row, seed)
-                elif not number:
-                    _make_once(folder, name, row, 0)
+                seed_of_row = seed if row in RECIPES else 0
+                _make_once(folder, name, row, seed_of_row)
     table = to_markdown(folder, _FLAGS.classes)
     with files.atomic_path(folder / "quality.md") as temporary:
         temporary.write_text(table)

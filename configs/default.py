@@ -37,7 +37,7 @@ def get_config():
     config.learner.inner_lr = 1e-2  # paper; here the initial value
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
-    config.learner.step_size_gain = 512.0  # 1.5% an iteration, at most
+    config.learner.step_size_gain = 512.0  # about 1.5% an iteration
     config.learner.eval_steps = 8
     config.signal.inner_steps = config.learner.get_ref("inner_steps")
 
@@ -45,8 +45,8 @@ def get_config():
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average. A
     # rate of 1e-4 makes them grow at random; 1e-5 (paper) is slow.
     config.optimizer.learning_rate = 3e-5
-    # Factor of the learning rate for the output layer's kernel, which has
-    # twenty times the way to go.
+    # Factor of the rate for the output layer's kernel: that of a SIREN starts
+    # where the hidden ones do, and ends twenty times as large.
     config.optimizer.output_gain = 10.0
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01

@@ -4,6 +4,8 @@ r"""A folder of your own images.
         --config.signal.folder=photos --workdir=runs/photos
 
 A few dozen images are enough to run; the prior is only as wide as the folder.
+Files are split by their names' hashes, or as the folders train, validation and
+test in it have them (for crops of one photograph: they must not be in two).
 Cost: as configs/text.py, about 10 minutes on two CPU cores at 64 x 64.
 """
 

@@ -58,7 +58,6 @@ def demo_config(data_dir):
     config.signal.num_train = 3000
     config.signal.num_eval = 100
     config.signal.data_dir = str(data_dir)
-    config.optimizer.warmup_steps = 100
     config.validation.every = 200
     config.validation.num_signals = 8
     config.learner.eval_steps = 4

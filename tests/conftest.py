@@ -32,7 +32,7 @@ def _seeded():
 def smoke_run(tmp_path_factory):
     """A folder with a run of the smallest config, and its data.
 
-    Shared by all tests: who writes into it works on a copy.
+    Shared by all tests: who writes into the run works on a copy.
     """
     folder = tmp_path_factory.mktemp("smoke")
     config = text.get_config("smoke")

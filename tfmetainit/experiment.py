@@ -26,7 +26,6 @@ import ml_collections
 import tensorflow as tf
 
 from tfmetainit import fields, files, functional, initial_weights, learners
-from tfmetainit.adaptation import DEFAULT_GAIN
 from tfmetainit.configs import default
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.learners import MetaLearner
@@ -124,23 +123,22 @@ class _Adam(keras.optimizers.Adam):
     """Adam that updates some variables at a multiple of its rate.
 
     Args:
+        learning_rate: of all variables but those.
         gains: the factors, by the variables' paths.
         **kwargs: of Adam.
     """
 
-    def __init__(self, *args, gains: dict[str, float], **kwargs):
-        super().__init__(*args, name="adam", **kwargs)
-        self._gains_of_paths = gains
-
-    def build(self, variables):
-        super().build(variables)
-        self._gains = [self._gains_of_paths.get(v.path) for v in variables]
+    def __init__(self, learning_rate, gains: dict[str, float], **kwargs):
+        # Keras would make a name of the class's, which is no valid one.
+        super().__init__(learning_rate, name="adam", **kwargs)
+        self._gains = gains
 
     def update_step(self, gradient, variable, learning_rate):
-        gain = self._gains[self._get_variable_index(variable)]
-        if gain is not None:
-            learning_rate = gain * learning_rate
-        super().update_step(gradient, variable, learning_rate)
+        # Under a strategy, `variable` is one replica's, and has no path.
+        index = self._get_variable_index(variable)
+        path = self._trainable_variables[index].path
+        gain = self._gains.get(path, 1.0)
+        super().update_step(gradient, variable, gain * learning_rate)
 
 
 def build_optimizer(
@@ -153,20 +151,18 @@ def build_optimizer(
     scope of the strategy that trains with it, if there is one.
 
     The kernel of the output layer is updated at `output_gain` times the rate.
-    Adam moves every weight by about the rate. In a SIREN the output kernel
-    starts where the hidden ones do, and ends twenty times as large.
 
     Args:
         config: as in configs/default.py.
         field: whose weights are trained, beside step sizes.
     """
     options = config.optimizer
-    if not options.learning_rate > 0:
-        raise InputError(
-            "config.optimizer.learning_rate must be positive. Received: "
-            f"{options.learning_rate}"
-        )
-    check_range("config.optimizer.output_gain", options.output_gain, 0, 1e3)
+    for name in ("learning_rate", "output_gain"):
+        if not options[name] > 0:
+            raise InputError(
+                f"config.optimizer.{name} must be positive. Received: "
+                f"{options[name]}"
+            )
     rate = options.learning_rate
     if options.warmup_steps:
         start, peak = 0.0, rate
@@ -233,15 +229,7 @@ class Workdir:
                 f"Received: {self.root}, where there is no config.json"
             )
         config = files.read_json(self.config)
-        # What runs had before these fields were there.
-        for section, field, value in (
-            ("optimizer", "output_gain", 1.0),
-            ("learner", "step_size_gain", DEFAULT_GAIN),
-        ):
-            if isinstance(config, dict) and isinstance(
-                config.get(section), dict
-            ):
-                config[section].setdefault(field, value)
+        _supply_earlier_settings(config)
         expected = json.loads(
             default.get_config().copy_and_resolve_references().to_json()
         )
@@ -259,6 +247,19 @@ class Workdir:
             raise InputError(
                 f"{self.config} is not a config: {error}."
             ) from error
+
+
+def _supply_earlier_settings(config) -> None:
+    """Gives a run's config the values of fields that were not there yet."""
+    for section, field, value in (
+        ("optimizer", "output_gain", 1.0),
+        ("learner", "step_size_gain", 128.0),
+    ):
+        if isinstance(config, dict) and isinstance(config.get(section), dict):
+            config[section].setdefault(field, value)
+            # Was there for a day; 0 is what all do now.
+            if config[section].get("muon_rate") == 0:
+                del config[section]["muon_rate"]
 
 
 def pretrained_names() -> list[str]:
@@ -346,7 +347,16 @@ def warm_start(learner: MetaLearner, path) -> None:
         params = initial_weights.load_npz(path, learner.field)
         functional.set_params(learner.field, params)
         return
-    load_weights(learner, find_run(path).best)
+    run = find_run(path)
+    load_weights(learner, run.best)
+    before = run.read_config().learner
+    # What is stored depends on these two settings, which may have changed.
+    sizes = learner.step_sizes
+    offset = math.log(before.inner_lr / sizes.initial)
+    for logarithm in sizes.logarithms:
+        logarithm.assign(
+            (offset + before.step_size_gain * logarithm) / sizes.gain
+        )
     learner.best_loss.assign(math.inf)
 
 

@@ -44,7 +44,8 @@ def read_folder(
     """Reads all images of a folder and the folders below it.
 
     If these are train, validation and test (and perhaps others), the files in
-    them are the splits, and what is elsewhere is not read.
+    them are the splits, and what is elsewhere is not read. Two of the three
+    are an error: to mix them again is hardly meant.
 
     Args:
         folder: its path.
@@ -64,7 +65,14 @@ def read_folder(
             "config.signal.folder must name a folder of images. Received: "
             f"{folder!r}"
         )
-    divided = all((root / split).is_dir() for split in SPLITS)
+    there = [split for split in SPLITS if (root / split).is_dir()]
+    divided = len(there) == len(SPLITS)
+    if len(there) == 2 or (there and (root / "val").is_dir()):
+        raise InputError(
+            "A folder of images that is divided must hold the folders "
+            f"{', '.join(SPLITS)}; any other is divided by the files' names. "
+            f"Received: {folder} with {', '.join(there)} alone"
+        )
     paths = sorted(
         path
         for top in ([root / split for split in SPLITS] if divided else [root])
@@ -92,17 +100,19 @@ def read_folder(
         images[split].append(np.uint16(np.round(_MAX_16_BIT * image)))
     counts = {split: len(of_split) for split, of_split in images.items()}
     _LOGGER.info(
-        "%s: %d images read %s, %d files skipped as unreadable",
+        "%s: %d images read %s%s, %d files skipped as unreadable",
         root,
         sum(counts.values()),
         counts,
+        ", divided by their folders" if divided else "",
         len(unreadable),
     )
     if not all(counts.values()):
         raise InputError(
             "A folder must hold enough images for a training, a validation and "
-            f"a test set (a few dozen). Received: {folder} with {counts} "
-            f"readable images and {len(unreadable)} unreadable ones"
+            "a test set (a few dozen, or some in each of its folders). "
+            f"Received: {folder} with {counts} readable images and "
+            f"{len(unreadable)} unreadable ones"
         )
     return array_source(
         {split: np.stack(of_split) for split, of_split in images.items()}

@@ -4,7 +4,7 @@ r"""Meta-trains initial weights.
 
 Any field of the config can be set on the command line:
 
-    --config.learner.inner_steps=3 --config.optimizer.learning_rate=1e-4
+    --config.learner.inner_steps=3 --config.batch_size=4
 
 `--config=configs/text.py:smoke` shrinks a config to seconds. The same command
 again resumes a run that was stopped; `tensorboard --logdir=runs` shows it.

@@ -289,6 +289,7 @@ def to_markdown(folder, classes) -> str:
 
 def save_plot(path, folder, classes) -> None:
     """PSNR over steps, one panel a class."""
+    order = [*RECIPES, *REFERENCES]
     figure, axes = plt.subplots(
         1,
         len(classes),
@@ -298,8 +299,13 @@ def save_plot(path, folder, classes) -> None:
     )
     for panel, name in zip(axes[0], classes):
         for row, curves in _rows(folder, name).items():
-            style = "--" if row in REFERENCES else "o-"
-            panel.plot(STEPS, np.mean(curves, axis=0), style, label=row)
+            panel.plot(
+                STEPS,
+                np.mean(curves, axis=0),
+                "--" if row in REFERENCES else "o-",
+                color=f"C{order.index(row) % 10}",  # the same in all panels
+                label=row,
+            )
         panel.set_xscale("log", base=2)
         panel.set_xticks(STEPS, map(str, STEPS))
         panel.set(title=name, xlabel="gradient steps", ylabel="PSNR in dB")

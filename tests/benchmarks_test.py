@@ -1,0 +1,53 @@
+"""The benchmark of recipes, as far as nothing is trained."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+_FOLDER = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+# In a process of its own: the script's flags are those of the process.
+_BUILD_ALL = """
+import quality
+from tfmetainit import experiment
+
+quality._FLAGS(["quality", "--warm_start=text_64"])
+for recipe in quality.RECIPES:
+    config = quality.make_config("text", recipe, 1)
+    learner = experiment.build_learner(config, experiment.build_signal(config))
+    experiment.build_optimizer(config, learner.field)
+    print(recipe, config.seed, config.learner.name)
+"""
+
+
+def _python(*arguments):
+    environment = dict(os.environ)
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=_FOLDER,
+        env=environment,
+    )
+
+
+def test_every_recipe_is_a_valid_config():
+    result = _python("-c", _BUILD_ALL)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "default 1 maml" in lines
+    assert "paper_reptile 1 reptile" in lines
+    assert "warm_start 1 maml" in lines
+
+
+def test_unknown_rows_are_named(tmp_path, assert_one_sentence):
+    result = _python(
+        "quality.py",
+        "--recipes=default,best,released",
+        f"--output_dir={tmp_path}",
+    )
+    assert_one_sentence(
+        result, "--recipes must be among", "need --warm_start", "best, released"
+    )
+    assert not list(tmp_path.iterdir())

@@ -6,9 +6,9 @@ not published; signals/text.py draws this one.
     python -m tfmetainit.train --config=configs/text.py --workdir=runs/text
     python -m tfmetainit.evaluate --workdir=runs/text
 
-Cost: 9.4 minutes of training, then 7.6 of evaluation, on two CPU cores. Reached
-there on 100 held-out signals: 26.0 dB after 2 steps and 36.6 after 10. A random
-init with tuned Adam has 20.6 dB after 10 steps; a constant image 19.1.
+Cost: 20 CPU minutes for 3 860 outer steps (of the 4 500; benchmarks/quality.py),
+which reach on 100 held-out signals 26.3 dB after 2 steps and 36.3 after 8. A
+random init with tuned Adam has 18.5 dB after 8 steps; a constant image 19.1.
 """
 
 import ml_collections

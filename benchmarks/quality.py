@@ -65,15 +65,9 @@ _RELEASED_LR = 1e-2  # paper
 
 
 def _paper_maml(config):
-    config.signal.points_per_step = 0
-    config.learner.step_sizes = "scalar"
-    config.learner.learn_step_sizes = False
+    default.use_paper_images(config)
+    config.signal.resolution = _FLAGS.resolution
     config.learner.inner_lr = 1e-2
-    config.optimizer.learning_rate = 1e-5
-    config.optimizer.output_gain = 1.0
-    config.optimizer.warmup_steps = 0
-    config.optimizer.final_fraction = 1.0
-    config.optimizer.clip_norm = 0.0
 
 
 def _paper_reptile(config):
@@ -246,6 +240,7 @@ REFERENCES = {
     "constant": _constant,
     "released": _released,
 }
+ROWS = (*RECIPES, *REFERENCES)
 
 
 def make_reference(name: str, row: str) -> dict:
@@ -263,8 +258,7 @@ def _rows(folder, name):
     for path in sorted((folder / name).glob("*/*/cell.json")):
         cell = files.read_json(path)
         rows.setdefault(path.parent.parent.name, []).append(cell["psnr"])
-    order = [*RECIPES, *REFERENCES]
-    return {row: rows[row] for row in order if row in rows}
+    return {row: rows[row] for row in ROWS if row in rows}
 
 
 def to_markdown(folder, classes) -> str:
@@ -289,7 +283,6 @@ def to_markdown(folder, classes) -> str:
 
 def save_plot(path, folder, classes) -> None:
     """PSNR over steps, one panel a class."""
-    order = [*RECIPES, *REFERENCES]
     figure, axes = plt.subplots(
         1,
         len(classes),
@@ -303,7 +296,7 @@ def save_plot(path, folder, classes) -> None:
                 STEPS,
                 np.mean(curves, axis=0),
                 "--" if row in REFERENCES else "o-",
-                color=f"C{order.index(row) % 10}",  # the same in all panels
+                color=f"C{ROWS.index(row) % 10}",  # the same in all panels
                 label=row,
             )
         panel.set_xscale("log", base=2)
@@ -340,7 +333,7 @@ def main(argv):
     """Makes the cells that are missing, then the table and the plot."""
     del argv
     folder = files.make_folder(_FLAGS.output_dir)
-    known = [*RECIPES, *REFERENCES]
+    known = ROWS
     if not _FLAGS.warm_start:
         known = [row for row in known if row not in ("warm_start", "released")]
     rows = _FLAGS.recipes or known

@@ -9,6 +9,7 @@ number a tensor or one number a weight (Meta-SGD, Li et al. 2017, arXiv
 1707.09835), fixed or learned together with theta_0.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -285,6 +286,17 @@ class StepSizes(keras.layers.Layer):
             for logarithm in self.logarithms
         ]
         return sizes * len(self.shapes) if len(sizes) == 1 else sizes
+
+    def keep_from(self, initial: float, gain: float) -> None:
+        """Keeps the step sizes of another layer whose weights were loaded.
+
+        Args:
+            initial: of that layer; what is stored is relative to it.
+            gain: of that layer.
+        """
+        offset = math.log(initial / self.initial)
+        for logarithm in self.logarithms:
+            logarithm.assign((offset + gain * logarithm) / self.gain)
 
     def get_config(self):
         config = super().get_config()

@@ -251,15 +251,16 @@ class Workdir:
 
 def _supply_earlier_settings(config) -> None:
     """Gives a run's config the values of fields that were not there yet."""
-    for section, field, value in (
-        ("optimizer", "output_gain", 1.0),
-        ("learner", "step_size_gain", 128.0),
-    ):
-        if isinstance(config, dict) and isinstance(config.get(section), dict):
-            config[section].setdefault(field, value)
-            # Was there for a day; 0 is what all do now.
-            if config[section].get("muon_rate") == 0:
-                del config[section]["muon_rate"]
+    if not isinstance(config, dict):
+        return
+    optimizer, learner = config.get("optimizer"), config.get("learner")
+    if isinstance(optimizer, dict):
+        optimizer.setdefault("output_gain", 1.0)
+        # Was there for a day; 0 is what all do now.
+        if optimizer.get("muon_rate") == 0:
+            del optimizer["muon_rate"]
+    if isinstance(learner, dict):
+        learner.setdefault("step_size_gain", 128.0)
 
 
 def pretrained_names() -> list[str]:
@@ -350,13 +351,7 @@ def warm_start(learner: MetaLearner, path) -> None:
     run = find_run(path)
     load_weights(learner, run.best)
     before = run.read_config().learner
-    # What is stored depends on these two settings, which may have changed.
-    sizes = learner.step_sizes
-    offset = math.log(before.inner_lr / sizes.initial)
-    for logarithm in sizes.logarithms:
-        logarithm.assign(
-            (offset + before.step_size_gain * logarithm) / sizes.gain
-        )
+    learner.step_sizes.keep_from(before.inner_lr, before.step_size_gain)
     learner.best_loss.assign(math.inf)
 
 

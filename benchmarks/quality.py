@@ -283,6 +283,7 @@ def to_markdown(folder, classes) -> str:
 
 def save_plot(path, folder, classes) -> None:
     """PSNR over steps, one panel a class."""
+    colors = plt.colormaps["tab20"]
     figure, axes = plt.subplots(
         1,
         len(classes),
@@ -296,7 +297,7 @@ def save_plot(path, folder, classes) -> None:
                 STEPS,
                 np.mean(curves, axis=0),
                 "--" if row in REFERENCES else "o-",
-                color=f"C{ROWS.index(row) % 10}",  # the same in all panels
+                color=colors(ROWS.index(row)),  # the same in all panels
                 label=row,
             )
         panel.set_xscale("log", base=2)

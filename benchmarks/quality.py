@@ -84,6 +84,10 @@ def _random_pixels(config):
     config.signal.points_per_step = _FLAGS.resolution**2 // 4
 
 
+def _only_pixels(config):
+    config.signal.query_jitter = 0.0
+
+
 def _three_tasks(config):
     config.batch_size = 3
 
@@ -118,6 +122,7 @@ RECIPES = {
     "paper_maml": _paper_maml,
     "paper_reptile": _paper_reptile,
     "random_pixels": _random_pixels,
+    "only_pixels": _only_pixels,
     "three_tasks": _three_tasks,
     "fixed_step_sizes": _fixed_step_sizes,
     "step_size_a_weight": _step_size_a_weight,

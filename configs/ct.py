@@ -46,6 +46,7 @@ def use_ct(config):
     config.batch_size = 1
     config.signal.name = "ct"
     config.signal.points_per_step = 0
+    del config.signal.query_jitter  # of images
     config.signal.num_train = 2_048
     config.signal.num_eval = 100
     config.signal.data_seed = 0

@@ -25,6 +25,8 @@ def get_config():
     # 0: all pixels, as in the paper. Fewer are cheaper a step and worse for
     # the same time: fits are given all.
     config.signal.points_per_step = 0
+    # Of images: without it (paper, 0) the field is learned at the pixels only.
+    config.signal.query_jitter = 1.0
 
     config.field = ml_collections.ConfigDict()
     config.field.name = "siren"
@@ -78,6 +80,7 @@ def use_paper_images(config):
     config.batch_size = 3
     config.signal.resolution = 178
     config.signal.points_per_step = 0
+    config.signal.query_jitter = 0.0
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.optimizer.learning_rate = 1e-5

@@ -215,6 +215,61 @@ def test_random_points_carry_their_own_values():
         assert len(np.unique(tasks.support.values[index, ..., 2])) == 1
 
 
+def test_random_points_are_spread_out():
+    """Four of sixteen pixels: one of each quarter, each as often as others."""
+    signal = _toy_signal(points_per_step=4)
+    drawn = [
+        task.query.inputs[0]
+        for task in _take(signal.make_dataset("train", 1), 400)
+    ]
+    quarters = np.floor(2.0 * np.stack(drawn)) @ [2.0, 1.0]
+    np.testing.assert_array_equal(np.sort(quarters), [range(4)] * len(drawn))
+    pixels_drawn = np.rint(4.0 * np.concatenate(drawn)) @ [4.0, 1.0]
+    counts = np.bincount(pixels_drawn.astype(int), minlength=16)
+    assert counts.min() > 60
+    assert counts.max() < 140
+
+
+@pytest.mark.parametrize("points_per_step", [0, 7])
+def test_queries_between_pixels_have_values_between(points_per_step):
+    """The image's values are its coordinates: so are those interpolated."""
+    signal = _toy_signal(points_per_step)
+    signal.query_jitter = 1.0
+    tasks = _take(signal.make_dataset("train", 1), 50)
+    coords = np.concatenate([task.query.inputs[0] for task in tasks])
+    values = np.concatenate([task.query.values[0] for task in tasks])
+    np.testing.assert_allclose(values[:, :2], coords, atol=1e-6)
+    assert coords.min() == 0.0
+    assert coords.max() == 0.75
+    fractions = np.histogram(4.0 * coords % 1.0, bins=4, range=(0, 1))[0]
+    assert fractions.min() > 0.15 * coords.size
+    for task in tasks:  # what is adapted to is seen at the pixels
+        places = 4.0 * task.support.inputs
+        np.testing.assert_allclose(places, np.rint(places), atol=1e-6)
+
+
+def test_interpolation_is_that_of_a_slow_loop():
+    rng = np.random.default_rng(0)
+    image = rng.random((5, 3, 2), np.float32)
+    places = rng.random((40, 2), np.float32) * np.float32([4, 2])
+    places[:3] = [[0, 0], [4, 2], [4, 0.5]]
+    wanted = np.zeros((40, 2))
+    for n, place in enumerate(places):
+        for row, column in np.ndindex(5, 3):
+            near = np.maximum(0.0, 1.0 - np.abs(place - [row, column]))
+            wanted[n] += near.prod() * image[row, column]
+    found = image_signals._interpolate(tf.constant(image), places)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 5, 8])
+def test_z_order_visits_each_pixel_once(side):
+    order = pixels.z_order(side)
+    np.testing.assert_array_equal(np.sort(order), np.arange(side * side))
+    if side == 8:
+        assert order[:8].tolist() == [0, 1, 8, 9, 2, 3, 10, 11]
+
+
 def test_training_data_depend_on_the_seed_alone():
     signal = _toy_signal()
     first, again, other = (
@@ -277,6 +332,10 @@ def test_render_at_any_resolution():
         (
             {"resolution": 8, "points_per_step": -1},
             "signal.points_per_step must lie in",
+        ),
+        (
+            {"resolution": 8, "query_jitter": 3.0},
+            "signal.query_jitter must lie in",
         ),
     ],
 )

@@ -43,9 +43,14 @@ class ImageSignal(SourcedSignal):
         resolution: side of the images in pixels; others are centre-cropped
             and resized.
         inner_steps: number of inner steps for which training draws points.
-        points_per_step: number of pixels drawn at random, with replacement,
-            for each inner step and for the query in training; 0 for all pixels
-            at every step, as in the paper.
+        points_per_step: number of pixels drawn at random for each inner step
+            and for the query in training, one from each of as many regions of
+            equal area; 0 for all pixels at every step, as in the paper.
+        query_jitter: width in pixels of the squares around the pixels in which
+            the points of the query lie at random in training, with values
+            interpolated bilinearly; 0 for the pixels themselves, as in the
+            paper. Who is scored at pixels only, and learns fast, learns a
+            table of them: a field that is noise anywhere else.
         shuffle_buffer: number of encoded images shuffled at a time.
     """
 
@@ -59,14 +64,17 @@ class ImageSignal(SourcedSignal):
         resolution: int,
         inner_steps: int = 2,
         points_per_step: int = 0,
+        query_jitter: float = 0.0,
         shuffle_buffer: int = 10_000,
     ):
         check_range("config.signal.resolution", resolution, 2, MAX_RESOLUTION)
         check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
+        check_range("config.signal.query_jitter", query_jitter, 0, 2)
         super().__init__(open_source, shuffle_buffer)
         self.resolution = resolution
         self.inner_steps = inner_steps
         self.points_per_step = points_per_step
+        self.query_jitter = query_jitter
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.kind = ImageKind(resolution)
 
@@ -74,9 +82,15 @@ class ImageSignal(SourcedSignal):
         del index
         image = crop_and_resize(signal, self.resolution)
         values = tf.reshape(image, [-1, self.value_dims])
-        if training and self.points_per_step:
-            return self._random_task(values, seed)
-        return self.whole_task(values)
+        task = self.whole_task(values)
+        if training:
+            seeds = tf.random.split(seed, 2)
+            if self.points_per_step:
+                task = self._random_task(values, seeds[0])
+            if self.query_jitter:
+                query = self._jittered(image, task.query.inputs, seeds[1])
+                task = task._replace(query=query)
+        return task
 
     def whole_task(self, values) -> Task:
         """The task with all pixels `[R * R, 3]` as support and query."""
@@ -87,17 +101,56 @@ class ImageSignal(SourcedSignal):
         )
 
     def _random_task(self, values, seed) -> Task:
-        """A task with fresh random pixels at each inner step and the query."""
+        """A task with fresh random pixels at each inner step and the query.
+
+        They are spread out: a gradient by pixels that are drawn independently
+        of each other is farther from that by all of them.
+        """
         steps, count = self.inner_steps, self.points_per_step
-        pixels = tf.random.stateless_uniform(
-            [steps + 1, count], seed, 0, len(self.coords), tf.int32
-        )
-        coords = tf.gather(tf.constant(self.coords), pixels)
-        values = tf.gather(values, pixels)
+        area = len(self.coords) / count
+        offsets = tf.random.stateless_uniform([steps + 1, count], seed)
+        places = (tf.range(count, dtype=tf.float32) + offsets) * area
+        # Rounding may reach the end itself.
+        places = tf.minimum(tf.cast(places, tf.int32), len(self.coords) - 1)
+        chosen = tf.gather(pixels.z_order(self.resolution), places)
+        coords = tf.gather(tf.constant(self.coords), chosen)
+        values = tf.gather(values, chosen)
         return Task(
             Observations(coords[:steps], values[:steps]),
             Observations(coords[steps], values[steps]),
         )
+
+    def _jittered(self, image, coords, seed) -> Observations:
+        """The image at random points near some pixels `[n, 2]`."""
+        offsets = tf.random.stateless_uniform(coords.shape, seed, -0.5, 0.5)
+        # In pixels; none beyond those at the edge.
+        places = self.resolution * coords + self.query_jitter * offsets
+        places = tf.clip_by_value(places, 0.0, self.resolution - 1.0)
+        return Observations(
+            places / self.resolution, _interpolate(image, places)
+        )
+
+
+def _interpolate(image: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Bilinear interpolation.
+
+    Args:
+        image: floats `[height, width, c]`, at least 2 x 2.
+        places: `[n, 2]`, rows and columns in pixels, inside the image.
+
+    Returns:
+        `[n, c]`.
+    """
+    height, width, _ = image.shape
+    first = tf.minimum(tf.cast(places, tf.int32), [height - 2, width - 2])
+    down, right = tf.split(places - tf.cast(first, tf.float32), 2, axis=-1)
+    top_left, top_right, bottom_left, bottom_right = (
+        tf.gather_nd(image, first + corner)
+        for corner in ([0, 0], [0, 1], [1, 0], [1, 1])
+    )
+    top = top_left + right * (top_right - top_left)
+    bottom = bottom_left + right * (bottom_right - bottom_left)
+    return top + down * (bottom - top)
 
 
 def tfds_images(builder, splits: dict[str, str]) -> Source:

@@ -38,6 +38,25 @@ def pixel_coords(height: int, width: int) -> np.ndarray:
     return grid.reshape(-1, 2).astype(np.float32)
 
 
+def z_order(side: int) -> np.ndarray:
+    """The pixels of a square along a Z-order curve: neighbours stay together.
+
+    Morton 1966: the bits of row and column, interleaved, are a pixel's place.
+
+    Args:
+        side: R, at most 65536.
+
+    Returns:
+        int32 `[R * R]`, indices of pixels that are counted row by row.
+    """
+    rows, columns = np.divmod(np.arange(side * side), side)
+    place = np.zeros(side * side, np.int64)
+    for bit in range(16):
+        place |= (columns >> bit & 1) << (2 * bit)
+        place |= (rows >> bit & 1) << (2 * bit + 1)
+    return np.argsort(place).astype(np.int32)
+
+
 def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
     """The largest central square of an image, resized with antialiasing.
 

@@ -6,7 +6,8 @@ r"""PSNR of training recipes that are given the same CPU time.
 A cell is one recipe on one class of signals with one seed. Before it is trained
 its step is timed, and the number of outer steps is what fits into the budget of
 CPU minutes; validation and evaluation are on top of it, the same for all. Every
-cell is scored on the same held-out signals after 1, 2, 4, 8 and 16 steps.
+cell is scored on the same held-out signals after 1, 2, 4, 8 and 16 steps; 20 of
+them, if they are images, after 2 and 8 steps between their pixels as well.
 
 Beside them stand, without a budget: random weights with tuned Adam
 (`standard_adam`), the best constant images (`constant`) and, with
@@ -44,7 +45,8 @@ from tfmetainit.configs import default
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
 from tfmetainit.functional import get_params
-from tfmetainit.tasks import constant_floor
+from tfmetainit.image_signals import ImageSignal
+from tfmetainit.tasks import constant_floor, psnr_from_mse
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/quality", "Folder of the cells.")
@@ -58,6 +60,8 @@ flags.DEFINE_string("folder", None, "config.signal.folder, where there is one.")
 flags.DEFINE_string("warm_start", None, "Run, or .npz file, to start from.")
 
 STEPS = (1, 2, 4, 8, 16)
+_STEPS_BETWEEN = (2, 8)
+_NUM_BETWEEN = 20  # held-out signals
 _NUM_TIMED = 20
 _NUM_VALIDATED = 4  # times, in the course of a run
 _NUM_TUNING = 4  # validation signals
@@ -178,6 +182,27 @@ def _curve(comparison, method, tasks):
     return comparison.score(method, tasks, max(STEPS)).psnr.mean(axis=0)
 
 
+def _scores(comparison, method) -> dict:
+    """A cell's numbers: PSNR in dB after STEPS; of images, between pixels too.
+
+    Who knows an image at its pixels only has fitted no field.
+    """
+    curve = _curve(comparison, method, comparison.test)
+    scores = {"psnr": [float(curve[step]) for step in STEPS]}
+    signal, learner = comparison.signal, comparison.learner
+    if isinstance(signal, ImageSignal):
+        curves = []
+        for task in map(signal.between, comparison.test[:_NUM_BETWEEN]):
+            values = learner.reconstructions(
+                task, method.params, method.fit, max(_STEPS_BETWEEN)
+            )
+            errors = [np.mean((v - task.query.values) ** 2) for v in values]
+            curves.append(psnr_from_mse(np.array(errors)))
+        curve = np.mean(curves, axis=0)
+        scores["between"] = [float(curve[step]) for step in _STEPS_BETWEEN]
+    return scores
+
+
 def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     """Trains and scores one cell, or goes on with it."""
     workdir = Workdir(folder / "run")
@@ -198,9 +223,8 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
     comparison = _comparison(learner, signal)
-    curve = _curve(comparison, comparison.learned(), comparison.test)
     return {
-        "psnr": [float(curve[step]) for step in STEPS],
+        **_scores(comparison, comparison.learned()),
         "outer_steps": config.num_steps,
         "diverged": diverged,
     }
@@ -224,13 +248,13 @@ def _standard_adam(comparison, learner, config):
             method = tuning[best][0]
             curves[best] = _curve(comparison, method, comparison.test)
         standard.append(float(curves[best][step]))
-    return standard
+    return {"psnr": standard}
 
 
 def _constant(comparison, learner, config):
     """Each signal's own best constant."""
     del learner, config
-    return [constant_floor(comparison.test)] * len(STEPS)
+    return {"psnr": [constant_floor(comparison.test)] * len(STEPS)}
 
 
 def _released(comparison, learner, config):
@@ -239,8 +263,7 @@ def _released(comparison, learner, config):
     experiment.warm_start(learner, _FLAGS.warm_start)
     params = get_params(learner.field)
     method = comparison.with_sgd("released", params, _RELEASED_LR)
-    curve = _curve(comparison, method, comparison.test)
-    return [float(curve[step]) for step in STEPS]
+    return _scores(comparison, method)
 
 
 # What is not trained within the budget.
@@ -258,33 +281,42 @@ def make_reference(name: str, row: str) -> dict:
     signal = experiment.build_signal(config)
     learner = experiment.build_learner(config, signal)
     comparison = _comparison(learner, signal)
-    return {"psnr": REFERENCES[row](comparison, learner, config)}
+    return REFERENCES[row](comparison, learner, config)
 
 
 def _rows(folder, name):
-    """`{row: [one curve a seed]}` of all that is there."""
+    """`{row: [scores of a seed]}` of all that is there.
+
+    The scores are those after STEPS, then those between pixels, NaN if none.
+    """
     rows = {}
     for path in sorted((folder / name).glob("*/*/cell.json")):
         cell = files.read_json(path)
-        rows.setdefault(path.parent.parent.name, []).append(cell["psnr"])
+        between = cell.get("between") or [np.nan] * len(_STEPS_BETWEEN)
+        rows.setdefault(path.parent.parent.name, []).append(
+            [*cell["psnr"], *between]
+        )
     return {row: rows[row] for row in ROWS if row in rows}
 
 
 def to_markdown(folder, classes) -> str:
     """A table for each class: mean, and standard deviation over seeds."""
     lines = []
+    titles = ["recipe", "seeds", *map(str, STEPS)]
+    titles += [f"{steps}, between" for steps in _STEPS_BETWEEN]
     for name in classes:
         lines += [
             f"### {name}",
             "",
-            "| recipe | seeds | " + " | ".join(map(str, STEPS)) + " |",
-            "|---|---:|" + "---:|" * len(STEPS),
+            f"| {' | '.join(titles)} |",
+            "|---|" + "---:|" * (len(titles) - 1),
         ]
         for row, curves in _rows(folder, name).items():
             cells = []
             for values in zip(*curves):
                 spread = f" ± {np.std(values):.2f}" if len(values) > 1 else ""
                 cells.append(f"{np.mean(values):.2f}{spread}")
+            cells = ["" if cell.startswith("nan") else cell for cell in cells]
             lines.append(f"| {row} | {len(curves)} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
@@ -304,7 +336,7 @@ def save_plot(path, folder, classes) -> None:
         for row, curves in _rows(folder, name).items():
             panel.plot(
                 STEPS,
-                np.mean(curves, axis=0),
+                np.mean(curves, axis=0)[: len(STEPS)],
                 "--" if row in REFERENCES else "o-",
                 color=colors(ROWS.index(row)),  # the same in all panels
                 label=row,

@@ -248,6 +248,20 @@ def test_queries_between_pixels_have_values_between(points_per_step):
         np.testing.assert_allclose(places, np.rint(places), atol=1e-6)
 
 
+def test_between_four_pixels():
+    signal = _toy_signal()
+    ((task,), *_) = (
+        [tf.nest.map_structure(lambda leaf: leaf[0], batch)]
+        for batch in signal.make_dataset("test", 1)
+    )
+    between = signal.between(task)
+    assert between.support is task.support
+    inputs, values = between.query
+    assert inputs.shape == (9, 2)
+    np.testing.assert_allclose(inputs[:2], [[1 / 8, 1 / 8], [1 / 8, 3 / 8]])
+    np.testing.assert_allclose(values[:, :2], inputs, atol=1e-6)
+
+
 def test_interpolation_is_that_of_a_slow_loop():
     rng = np.random.default_rng(0)
     image = rng.random((5, 3, 2), np.float32)

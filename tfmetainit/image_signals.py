@@ -100,6 +100,22 @@ class ImageSignal(SourcedSignal):
             Observations(coords, values),
         )
 
+    def between(self, task: Task) -> Task:
+        """The same support, scored in the middle between each four pixels.
+
+        Args:
+            task: a `whole_task`.
+
+        Returns:
+            A task whose query are `[(R - 1) ** 2]` points, with values
+            interpolated bilinearly.
+        """
+        shape = [self.resolution, self.resolution, self.value_dims]
+        image = tf.reshape(task.query.values, shape)
+        places = tf.reshape(self.resolution * self.coords, [*shape[:2], 2])
+        places = tf.reshape(places[:-1, :-1], [-1, 2]) + 0.5
+        return task._replace(query=_observe(image, places))
+
     def _random_task(self, values, seed) -> Task:
         """A task with fresh random pixels at each inner step and the query.
 
@@ -126,9 +142,12 @@ class ImageSignal(SourcedSignal):
         # In pixels; none beyond those at the edge.
         places = self.resolution * coords + self.query_jitter * offsets
         places = tf.clip_by_value(places, 0.0, self.resolution - 1.0)
-        return Observations(
-            places / self.resolution, _interpolate(image, places)
-        )
+        return _observe(image, places)
+
+
+def _observe(image: tf.Tensor, places: tf.Tensor) -> Observations:
+    """The values of a square image at places in pixels `[n, 2]`."""
+    return Observations(places / image.shape[0], _interpolate(image, places))
 
 
 def _interpolate(image: tf.Tensor, places: tf.Tensor) -> tf.Tensor:

@@ -117,7 +117,10 @@ def _first_order(config):
 
 
 def _warm_start(config):
+    """A third of the rate, and one for all: nothing is small any more."""
     config.warm_start = _FLAGS.warm_start
+    config.optimizer.learning_rate /= 3.0
+    config.optimizer.output_gain = 1.0
 
 
 # What each changes of a class's config, which is the default recipe.
@@ -146,6 +149,8 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     config.signal.resolution = _FLAGS.resolution
     if "folder" in config.signal:
         config.signal.folder = _FLAGS.folder or ""
+    if _FLAGS.resolution > 64:
+        config.validation.num_signals = 8  # minutes else
     RECIPES[recipe](config)
     if config.learner.name == "reptile":
         del config.learner.first_order

@@ -89,7 +89,7 @@ def _random_pixels(config):
 
 
 def _only_pixels(config):
-    config.signal.query_jitter = 0.0
+    config.signal.query_between = 0.0
 
 
 def _three_tasks(config):
@@ -117,9 +117,9 @@ def _first_order(config):
 
 
 def _warm_start(config):
-    """A third of the rate, and one for all: nothing is small any more."""
+    """Half the rate, and one for all: nothing is small any more."""
     config.warm_start = _FLAGS.warm_start
-    config.optimizer.learning_rate /= 3.0
+    config.optimizer.learning_rate /= 2.0
     config.optimizer.output_gain = 1.0
 
 

@@ -26,7 +26,7 @@ def get_config():
     # the same time: fits are given all.
     config.signal.points_per_step = 0
     # Of images: without it (paper, 0) the field is learned at the pixels only.
-    config.signal.query_jitter = 1.0
+    config.signal.query_between = 0.5
 
     config.field = ml_collections.ConfigDict()
     config.field.name = "siren"
@@ -48,7 +48,7 @@ def get_config():
     config.optimizer = ml_collections.ConfigDict()
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average:
     # 1e-5 (paper) is slow.
-    config.optimizer.learning_rate = 6e-5
+    config.optimizer.learning_rate = 4e-5
     # Factor of the rate for the output layer's kernel: that of a SIREN starts
     # where the hidden ones do, and ends twenty times as large.
     config.optimizer.output_gain = 10.0
@@ -80,7 +80,7 @@ def use_paper_images(config):
     config.batch_size = 3
     config.signal.resolution = 178
     config.signal.points_per_step = 0
-    config.signal.query_jitter = 0.0
+    config.signal.query_between = 0.0
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.optimizer.learning_rate = 1e-5

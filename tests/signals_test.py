@@ -234,7 +234,7 @@ def test_random_points_are_spread_out():
 def test_queries_between_pixels_have_values_between(points_per_step):
     """The image's values are its coordinates: so are those interpolated."""
     signal = _toy_signal(points_per_step)
-    signal.query_jitter = 1.0
+    signal.query_between = 1.0
     tasks = _take(signal.make_dataset("train", 1), 50)
     coords = np.concatenate([task.query.inputs[0] for task in tasks])
     values = np.concatenate([task.query.values[0] for task in tasks])
@@ -348,8 +348,8 @@ def test_render_at_any_resolution():
             "signal.points_per_step must lie in",
         ),
         (
-            {"resolution": 8, "query_jitter": 3.0},
-            "signal.query_jitter must lie in",
+            {"resolution": 8, "query_between": 1.5},
+            "signal.query_between must lie in",
         ),
     ],
 )

@@ -46,11 +46,11 @@ class ImageSignal(SourcedSignal):
         points_per_step: number of pixels drawn at random for each inner step
             and for the query in training, one from each of as many regions of
             equal area; 0 for all pixels at every step, as in the paper.
-        query_jitter: width in pixels of the squares around the pixels in which
-            the points of the query lie at random in training, with values
-            interpolated bilinearly; 0 for the pixels themselves, as in the
-            paper. Who is scored at pixels only, and learns fast, learns a
-            table of them: a field that is noise anywhere else.
+        query_between: share of the query's points, in [0, 1], that in training
+            lie somewhere around their pixels, with values interpolated
+            bilinearly; 0 for the pixels themselves, as in the paper. Who is
+            scored at pixels only, and learns fast, learns a table of them: a
+            field that is noise anywhere else.
         shuffle_buffer: number of encoded images shuffled at a time.
     """
 
@@ -64,17 +64,17 @@ class ImageSignal(SourcedSignal):
         resolution: int,
         inner_steps: int = 2,
         points_per_step: int = 0,
-        query_jitter: float = 0.0,
+        query_between: float = 0.0,
         shuffle_buffer: int = 10_000,
     ):
         check_range("config.signal.resolution", resolution, 2, MAX_RESOLUTION)
         check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
-        check_range("config.signal.query_jitter", query_jitter, 0, 2)
+        check_range("config.signal.query_between", query_between, 0, 1)
         super().__init__(open_source, shuffle_buffer)
         self.resolution = resolution
         self.inner_steps = inner_steps
         self.points_per_step = points_per_step
-        self.query_jitter = query_jitter
+        self.query_between = query_between
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.kind = ImageKind(resolution)
 
@@ -87,8 +87,8 @@ class ImageSignal(SourcedSignal):
             seeds = tf.random.split(seed, 2)
             if self.points_per_step:
                 task = self._random_task(values, seeds[0])
-            if self.query_jitter:
-                query = self._jittered(image, task.query.inputs, seeds[1])
+            if self.query_between:
+                query = self._moved(image, task.query.inputs, seeds[1])
                 task = task._replace(query=query)
         return task
 
@@ -136,13 +136,20 @@ class ImageSignal(SourcedSignal):
             Observations(coords[steps], values[steps]),
         )
 
-    def _jittered(self, image, coords, seed) -> Observations:
-        """The image at random points near some pixels `[n, 2]`."""
-        offsets = tf.random.stateless_uniform(coords.shape, seed, -0.5, 0.5)
+    def _moved(self, image, coords, seed) -> Observations:
+        """The image at some pixels `[n, 2]`, and next to them."""
+        seeds = tf.random.split(seed, 2)
+        chance = tf.random.stateless_uniform([len(coords), 1], seeds[0])
+        offsets = tf.where(
+            chance < self.query_between,
+            tf.random.stateless_uniform(coords.shape, seeds[1], -0.5, 0.5),
+            0.0,
+        )
         # In pixels; none beyond those at the edge.
-        places = self.resolution * coords + self.query_jitter * offsets
-        places = tf.clip_by_value(places, 0.0, self.resolution - 1.0)
-        return _observe(image, places)
+        places = self.resolution * coords + offsets
+        return _observe(
+            image, tf.clip_by_value(places, 0.0, self.resolution - 1.0)
+        )
 
 
 def _observe(image: tf.Tensor, places: tf.Tensor) -> Observations:

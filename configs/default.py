@@ -25,7 +25,7 @@ def get_config():
     # 0: all pixels, as in the paper. Fewer are cheaper a step and worse for
     # the same time: fits are given all.
     config.signal.points_per_step = 0
-    # Of images: without it (paper, 0) the field is learned at the pixels only.
+    # Of images: without it (0, paper) this recipe learns a table of pixels.
     config.signal.query_between = 0.5
 
     config.field = ml_collections.ConfigDict()
@@ -41,7 +41,7 @@ def get_config():
     config.learner.inner_lr = 1e-2  # paper; here the initial value
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
-    config.learner.step_size_gain = 512.0  # about 1.5% an iteration
+    config.learner.step_size_gain = 512.0  # about 2% an iteration
     config.learner.eval_steps = 8
     config.signal.inner_steps = config.learner.get_ref("inner_steps")
 

@@ -248,6 +248,16 @@ def test_queries_between_pixels_have_values_between(points_per_step):
         np.testing.assert_allclose(places, np.rint(places), atol=1e-6)
 
 
+def test_a_share_of_the_query_lies_between_pixels():
+    signal = _toy_signal(points_per_step=0)
+    signal.query_between = 0.25
+    tasks = _take(signal.make_dataset("train", 1), 100)
+    places = 4.0 * np.concatenate([task.query.inputs[0] for task in tasks])
+    inner = places[np.all((places > 0.6) & (places < 2.4), axis=-1)]
+    off = np.mean(np.any(inner != np.rint(inner), axis=-1))
+    assert 0.1 < off < 0.4
+
+
 def test_between_four_pixels():
     signal = _toy_signal()
     ((task,), *_) = (

@@ -6,8 +6,8 @@ r"""A folder of your own images.
 A few dozen images are enough to run; the prior is only as wide as the folder.
 Files are split by their names' hashes, or as the folders train, validation and
 test in it have them (for crops of one photograph: they must not be in two).
-Cost: as configs/text.py at 64 x 64; it grows with the number of pixels. Of large
-images, --config.signal.points_per_step=16384 takes so many pixels a step.
+Cost: as configs/text.py at 64 x 64; it grows with the number of pixels. Of
+large images, --config.signal.points_per_step=16384 takes so many a step.
 """
 
 from tfmetainit.configs import default

@@ -8,7 +8,8 @@ the shapes.
 
 Cost: 20 CPU minutes for 2 820 outer steps (benchmarks/quality.py) reach on
 100 held-out signals 48.9 dB after 2 steps and 61.0 after 8. A
-random init with tuned Adam has 19.0 dB after 8 steps; a constant image 16.1.
+random init with tuned Adam has 19.0 dB after 8 steps; a constant
+image 16.1.
 """
 
 import ml_collections

@@ -8,7 +8,8 @@ not published; signals/text.py draws this one.
 
 Cost: 20 CPU minutes for 2 832 outer steps (benchmarks/quality.py) reach on
 100 held-out signals 33.1 dB after 2 steps and 47.5 after 8. A
-random init with tuned Adam has 18.5 dB after 8 steps; a constant image 19.1.
+random init with tuned Adam has 18.5 dB after 8 steps; a constant
+image 19.1.
 """
 
 import ml_collections

@@ -46,7 +46,7 @@ _OUTER_DIVERGENCE = 4.0
 _DEAD = 1e-7
 _COLLAPSE = 0.5  # dB above the floor once, and at the floor now
 _INNER_DIVERGENCE = 2.0
-# Of the running mean over an epoch's batches, the first few are noise.
+# Of the mean over an epoch's batches, the first few are noise.
 _NUM_TRUSTED_BATCHES = 50
 _NUM_PICTURES = 4
 _VARIABLE_BYTES = 4096  # what HDF5 stores beside each variable, at most
@@ -58,10 +58,10 @@ class StopOnDivergence(keras.callbacks.Callback):
     Checked after every batch: a loss or gradient that is not finite, an inner
     loop that makes the loss larger instead of smaller, and a field that is
     dead: a NeRF whose densities are all zero has a gradient of zero, and would
-    stay white for ever. After every epoch:
-    a validation score that is not finite, an outer loss far above its best,
-    and a field that has collapsed: adapted, it is no better than one constant
-    colour, and was before. Checkpoints are left as they are.
+    stay white for ever. After every epoch: a validation score that is not
+    finite, an outer loss far above its best (where an epoch has batches enough
+    to tell), and a field that has collapsed: adapted, it is no better than one
+    constant colour, and was before. Checkpoints are left as they are.
 
     Args:
         options: `config.optimizer`, whose rate is named in the message.
@@ -129,6 +129,8 @@ class StopOnDivergence(keras.callbacks.Callback):
                 f"the field had collapsed: its validation PSNR, {best:.2f} dB "
                 f"before, was {psnr:.2f} dB, no more than one constant colour's"
             )
+        if self.params["steps"] < _NUM_TRUSTED_BATCHES:
+            return  # A mean over so few tasks is noise.
         loss, best = logs["loss"], float(self.model.best_loss.numpy())
         if loss > _OUTER_DIVERGENCE * best:
             self._stop_outer(

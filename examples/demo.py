@@ -43,6 +43,7 @@ _STEPS_SHOWN = (0, 1, 2, 4, 8, 16)
 _EVALUATION = {
     "num_signals": 20,
     "num_tuning_signals": 3,
+    "num_match_signals": 5,
     "num_steps": 10,
     "num_fit_steps": 200,
     "max_match_steps": 60,

@@ -46,7 +46,6 @@ def use_ct(config):
     config.batch_size = 1
     config.signal.name = "ct"
     config.signal.points_per_step = 0
-    del config.signal.query_between  # of images
     config.signal.num_train = 2_048
     config.signal.num_eval = 100
     config.signal.data_seed = 0

@@ -22,7 +22,6 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 1_500
     config.batch_size = 1
-    del config.signal.query_between  # of images
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.num_train = 400

@@ -25,7 +25,6 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 150_000
     config.batch_size = 1
-    del config.signal.query_between  # of images
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.resolution = 256

@@ -26,7 +26,6 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 100_000
     config.batch_size = 1
-    del config.signal.query_between  # of images
     config.signal.name = "objects"
     config.signal.kind = "chairs"
     config.signal.folder = ml_collections.config_dict.placeholder(str)

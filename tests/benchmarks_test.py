@@ -13,6 +13,8 @@ from tfmetainit import experiment
 
 quality._FLAGS(["quality", "--warm_start=text_64"])
 for recipe in quality.RECIPES:
+    # What is not an image class takes the recipes of images too.
+    experiment.build_signal(quality.make_config("ct_maml", recipe, 1))
     config = quality.make_config("text", recipe, 1)
     learner = experiment.build_learner(config, experiment.build_signal(config))
     experiment.build_optimizer(config, learner.field)

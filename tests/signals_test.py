@@ -238,9 +238,12 @@ def test_queries_between_pixels_have_values_between(points_per_step):
     tasks = _take(signal.make_dataset("train", 1), 50)
     coords = np.concatenate([task.query.inputs[0] for task in tasks])
     values = np.concatenate([task.query.values[0] for task in tasks])
-    np.testing.assert_allclose(values[:, :2], coords, atol=1e-6)
-    assert coords.min() == 0.0
-    assert coords.max() == 0.75
+    # Beyond its last pixels the image goes on as it ends.
+    np.testing.assert_allclose(
+        values[:, :2], np.minimum(coords, 0.75), atol=1e-6
+    )
+    assert coords.min() >= 0.0
+    assert 0.95 < coords.max() < 1.0
     fractions = np.histogram(4.0 * coords % 1.0, bins=4, range=(0, 1))[0]
     assert fractions.min() > 0.15 * coords.size
     for task in tasks:  # what is adapted to is seen at the pixels
@@ -253,9 +256,8 @@ def test_a_share_of_the_query_lies_between_pixels():
     signal.query_between = 0.25
     tasks = _take(signal.make_dataset("train", 1), 100)
     places = 4.0 * np.concatenate([task.query.inputs[0] for task in tasks])
-    inner = places[np.all((places > 0.6) & (places < 2.4), axis=-1)]
-    off = np.mean(np.any(inner != np.rint(inner), axis=-1))
-    assert 0.1 < off < 0.4
+    off = np.mean(np.any(places != np.rint(places), axis=-1))
+    assert 0.2 < off < 0.3
 
 
 def test_between_four_pixels():

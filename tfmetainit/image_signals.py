@@ -47,7 +47,7 @@ class ImageSignal(SourcedSignal):
             and for the query in training, one from each of as many regions of
             equal area; 0 for all pixels at every step, as in the paper.
         query_between: share of the query's points, in [0, 1], that in training
-            lie somewhere around their pixels, with values interpolated
+            lie somewhere in their pixels' cells, with values interpolated
             bilinearly; 0 for the pixels themselves, as in the paper. Who is
             scored at pixels only, and learns fast, learns a table of them: a
             field that is noise anywhere else.
@@ -114,7 +114,10 @@ class ImageSignal(SourcedSignal):
         image = tf.reshape(task.query.values, shape)
         places = tf.reshape(self.resolution * self.coords, [*shape[:2], 2])
         places = tf.reshape(places[:-1, :-1], [-1, 2]) + 0.5
-        return task._replace(query=_observe(image, places))
+        query = Observations(
+            places / self.resolution, _interpolate(image, places)
+        )
+        return task._replace(query=query)
 
     def _random_task(self, values, seed) -> Task:
         """A task with fresh random pixels at each inner step and the query.
@@ -137,24 +140,24 @@ class ImageSignal(SourcedSignal):
         )
 
     def _moved(self, image, coords, seed) -> Observations:
-        """The image at some pixels `[n, 2]`, and next to them."""
+        """The image at some pixels `[n, 2]`, and in the cells of others.
+
+        The cell of pixel (row, column) is [row, row + 1) x [column,
+        column + 1): together they are all that a field is rendered at.
+        """
         seeds = tf.random.split(seed, 2)
         chance = tf.random.stateless_uniform([len(coords), 1], seeds[0])
         offsets = tf.where(
             chance < self.query_between,
-            tf.random.stateless_uniform(coords.shape, seeds[1], -0.5, 0.5),
+            tf.random.stateless_uniform(coords.shape, seeds[1]),
             0.0,
         )
-        # In pixels; none beyond those at the edge.
         places = self.resolution * coords + offsets
-        return _observe(
-            image, tf.clip_by_value(places, 0.0, self.resolution - 1.0)
+        # Beyond its last pixels an image goes on as it ends.
+        padded = tf.pad(image, [[0, 1], [0, 1], [0, 0]], "SYMMETRIC")
+        return Observations(
+            places / self.resolution, _interpolate(padded, places)
         )
-
-
-def _observe(image: tf.Tensor, places: tf.Tensor) -> Observations:
-    """The values of a square image at places in pixels `[n, 2]`."""
-    return Observations(places / image.shape[0], _interpolate(image, places))
 
 
 def _interpolate(image: tf.Tensor, places: tf.Tensor) -> tf.Tensor:

@@ -5,13 +5,14 @@ PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13 3.10,\
 VENV ?= .venv
 BIN = $(VENV)/bin
 SECONDS_EACH ?= 60
+WORKERS ?= 2
 
 .PHONY: help setup demo test test-slow fuzz lint format bench scaling quality \
 	web c clean
 
 help:
 	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
-	@echo "make test        set up and run the tests"
+	@echo "make test        set up and run the tests (WORKERS=2 at a time)"
 	@echo "make test-slow   the checks that train for minutes"
 	@echo "make fuzz        damaged files for every reader: minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
@@ -33,8 +34,10 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 demo: setup
 	$(BIN)/python examples/demo.py --output_dir=runs/demo
 
+# Most of a test is the making of graphs, which keeps one core busy. Each
+# worker takes 2 GB.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -40,7 +40,8 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import evaluate, experiment, files, train
+from tfmetainit import experiment, files, train
+from tfmetainit.comparison import Comparison
 from tfmetainit.configs import default
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.experiment import Workdir
@@ -179,7 +180,7 @@ def _comparison(learner, signal):
     options = default.get_config().evaluation
     options.num_signals = _FLAGS.num_signals
     options.num_tuning_signals = _NUM_TUNING
-    return evaluate.Comparison(learner, signal, {}, options)
+    return Comparison(learner, signal, {}, options)
 
 
 def _curve(comparison, method, tasks):

@@ -31,6 +31,7 @@ from tfmetainit import (
     functional,
     initial_weights,
     pictures,
+    tables,
     train,
 )
 from tfmetainit.configs import text
@@ -144,7 +145,7 @@ def main(argv):
     train.train(config, output / "run")
     print("\n2. Comparing with other initial weights on unseen text")
     results = evaluate.evaluate(output / "run", options=_EVALUATION)
-    print("\n" + evaluate.to_markdown(results))
+    print("\n" + tables.to_markdown(results))
 
     print("3. Exporting for TF Serving and LiteRT")
     exported = output / "exported"

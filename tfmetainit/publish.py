@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 import tfmetainit
-from tfmetainit import evaluate, experiment, files
+from tfmetainit import comparison, experiment, files, tables
 from tfmetainit.errors import InputError
 from tfmetainit.experiment import Workdir
 
@@ -130,9 +130,9 @@ def _results(workdir):
         condition["rows"] = [
             row
             for row in condition["rows"]
-            if not row["method"].startswith(f"{evaluate.LEARNED}:")
+            if not row["method"].startswith(f"{comparison.LEARNED}:")
         ]
-    return evaluate.to_markdown(results)
+    return tables.to_markdown(results)
 
 
 def _save_halved(learner, path):

@@ -1,0 +1,104 @@
+"""Tables of PSNR over gradient steps, as text and as Markdown."""
+
+
+def shown_steps(last: int) -> list[int]:
+    """The steps that a table of `last` steps has columns for."""
+    steps = (0, 1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100, 200, 500, 1000)
+    return [s for s in steps if s < last] + [last]
+
+
+def in_numbers(curve) -> str:
+    """A curve of PSNRs after 0, 1, ... steps at a dozen of them, in a line."""
+    steps = shown_steps(len(curve) - 1)
+    return " ".join(f"{curve[step]:.2f}" for step in steps)
+
+
+def to_markdown(results: dict) -> str:
+    """The results as Markdown tables with a line on how they came about.
+
+    Args:
+        results: what `evaluate.evaluate` returns.
+    """
+    first = results["conditions"][0]
+    last = len(first["rows"][0]["psnr"]) - 1
+    lines = [
+        f"PSNR in dB after gradient steps, and SSIM after the last; trained on "
+        f"{results['trained_on']}, mean over {first['num_signals']} held-out "
+        f"{results['evaluated_on']} signals. The baselines' rates are those of "
+        f"the best PSNR after {last} steps on {first['num_tuning_signals']} "
+        "validation signals.",
+        "",
+    ]
+    for condition in results["conditions"]:
+        lines += _table(condition, last)
+    if len(results["conditions"]) > 1:
+        lines += _summary(results["conditions"], last)
+    return "\n".join(lines)
+
+
+def _table(condition, last):
+    """One condition's table: methods by steps."""
+    steps = shown_steps(last)
+    lines = [f"### {condition['label']}", ""] if condition["label"] else []
+    lines += [
+        "| initial weights | optimizer | "
+        + " | ".join(str(step) for step in steps)
+        + " | SSIM |",
+        "|---|---|" + "---:|" * (len(steps) + 1),
+    ]
+    for row in condition["rows"]:
+        values = " | ".join(f"{row['psnr'][step]:.2f}" for step in steps)
+        lines.append(
+            f"| {row['method']} | {row['optimizer']} | {values} | "
+            f"{row['ssim']:.3f} |"
+        )
+    for row in condition["classical"]:
+        lines.append(
+            f"| {row['method']} | |"
+            + " |" * (len(steps) - 1)
+            + f" {row['psnr']:.2f} | {row['ssim']:.3f} |"
+        )
+    match = condition["standard_to_match"]
+    needed = (
+        f"{match['steps']} Adam steps (rate {match['rate']:g})"
+        if match["steps"] is not None
+        else f"more than {match['max_steps']} Adam steps: its best was "
+        f"{match['best_psnr']:.2f} dB"
+    )
+    return [
+        *lines,
+        "",
+        f"The best constant image scores {condition['constant_psnr']:.2f} dB, "
+        f"the class's mean image {condition['mean_psnr']:.2f} dB. For the "
+        f"{match['target']:.2f} dB that the learned weights reach in "
+        f"{condition['inner_steps']} steps on {match['num_signals']} of the "
+        f"signals, random weights need {needed}.",
+        "",
+    ]
+
+
+def _summary(conditions, last):
+    """Methods by conditions, after the last step."""
+    lines = [
+        f"### After {last} steps",
+        "",
+        "| | " + " | ".join(c["label"] for c in conditions) + " |",
+        "|---|" + "---:|" * len(conditions),
+    ]
+    rows = [
+        [(row["method"], row["psnr"][-1]) for row in condition["rows"]]
+        + [(row["method"], row["psnr"]) for row in condition["classical"]]
+        for condition in conditions
+    ]
+    for of_method in zip(*rows):
+        values = " | ".join(f"{psnr:.2f}" for _, psnr in of_method)
+        lines.append(f"| {of_method[0][0]} | {values} |")
+    best = " | ".join(
+        f"{c['standard_to_match']['best_psnr']:.2f}" for c in conditions
+    )
+    limit = conditions[0]["standard_to_match"]["max_steps"]
+    return [
+        *lines,
+        f"| Standard, at its best of {limit} Adam steps | {best} |",
+        "",
+    ]

@@ -82,4 +82,4 @@ c: setup
 		$$lib/libLiteRt.so -Wl,-rpath,$$lib -lm
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info runs exported
+	rm -rf $(VENV) build dist *.egg-info

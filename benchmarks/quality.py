@@ -73,6 +73,7 @@ def _paper_maml(config):
     default.use_paper_images(config)
     config.signal.resolution = _FLAGS.resolution
     config.learner.inner_lr = 1e-2
+    config.learner.multi_step = 0.0
 
 
 def _paper_reptile(config):
@@ -113,6 +114,10 @@ def _slow_step_sizes(config):
     config.learner.step_size_gain = 128.0
 
 
+def _last_step(config):
+    config.learner.multi_step = 0.0
+
+
 def _first_order(config):
     config.learner.first_order = True
 
@@ -138,6 +143,7 @@ RECIPES = {
     "step_size_a_weight": _step_size_a_weight,
     "one_outer_rate": _one_outer_rate,
     "slow_step_sizes": _slow_step_sizes,
+    "last_step": _last_step,
     "first_order": _first_order,
     "warm_start": _warm_start,
 }
@@ -157,6 +163,7 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     RECIPES[recipe](config)
     if config.learner.name == "reptile":
         del config.learner.first_order
+        del config.learner.multi_step
     config.signal.inner_steps = config.learner.inner_steps
     return config
 

@@ -15,8 +15,8 @@ def get_config():
     config.num_steps = 2_500  # outer iterations
     config.batch_size = 1  # tasks in a meta-batch
     config.jit_compile = False  # for GPUs; XLA's sine is slow on a CPU
-    # A run (its folder, or the name of one of the package's), or an .npz file
-    # of a field's weights, to start from.
+    # A run (its folder, or the name of one of the package's), or a file of a
+    # field's weights (.npz, or the authors' .pickle), to start from.
     config.warm_start = config_dict.placeholder(str)
 
     # Everything but `name` goes to that module's `make_signal_class`.

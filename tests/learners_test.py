@@ -50,11 +50,12 @@ def _batch(tasks):
 
 
 def _outer_loss(learner, task, variables, values):
-    """The query loss after the inner loop, with weights set to `values`."""
+    """The outer loss, with weights set to `values`."""
     for variable, value in zip(variables, values):
         variable.assign(value)
-    adapted, _ = learner.adapt(task.support)
-    return float(learner.query_loss(adapted, task.query))
+    adapted, losses = learner.adapt(task.support)
+    loss = learner.query_loss(adapted, task.query)
+    return float(loss + learner.multi_step * sum(losses[1:]))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,8 @@ def _outer_loss(learner, task, variables, values):
         *itertools.product(_GRANULARITIES, (1, 3), ({},)),
         *itertools.product(_GRANULARITIES, (3,), ({"recompute": True},)),
         ("tensor", 3, {"recompute": True, "chunk": 5}),
+        ("tensor", 3, {"multi_step": 0.3}),
+        ("tensor", 3, {"multi_step": 0.3, "recompute": True, "chunk": 5}),
     ],
 )
 def test_maml_gradient_equals_finite_differences(
@@ -329,6 +332,11 @@ def test_recomputation_of_observations_whose_number_is_unknown():
 def test_chunks_want_recomputation():
     with pytest.raises(ValueError, match="together with `recompute`"):
         learners.MAML(_field(), chunk=3)
+
+
+def test_a_weight_of_early_losses_is_not_negative():
+    with pytest.raises(ValueError, match="must not be negative"):
+        learners.MAML(_field(), multi_step=-0.5)
 
 
 def test_the_loss_before_is_comparable_with_the_one_after():

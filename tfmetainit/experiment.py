@@ -337,16 +337,16 @@ def warm_start(learner: MetaLearner, path) -> None:
 
     Args:
         learner: not compiled yet; its optimizer starts afresh.
-        path: a run (`find_run`), for its best weights and step sizes, or an
-            `.npz` file of the field's weights (`initial_weights.load_npz`).
+        path: a run (`find_run`), for its best weights and step sizes, or a
+            file of the field's weights alone (`initial_weights.READERS`).
 
     Raises:
         InputError: if there are none, or they are another network's.
     """
     path = pathlib.Path(path)
-    if path.suffix == ".npz":
-        params = initial_weights.load_npz(path, learner.field)
-        functional.set_params(learner.field, params)
+    read = initial_weights.READERS.get(path.suffix)
+    if read is not None:
+        functional.set_params(learner.field, read(path, learner.field))
         return
     run = find_run(path)
     load_weights(learner, run.best)

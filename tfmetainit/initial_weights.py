@@ -163,6 +163,10 @@ def load_haiku(path, field: keras.Model) -> Params:
     return _fit_shapes(path, params, field)
 
 
+# Readers of files of weights, by the end of their names.
+READERS = {".npz": load_npz, ".pkl": load_haiku, ".pickle": load_haiku}
+
+
 def _natural_order(name):
     """Sorts linear, linear_1, ..., linear_10 as their layers come."""
     stem, _, number = name.rpartition("_")

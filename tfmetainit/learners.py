@@ -274,6 +274,11 @@ class MAML(MetaLearner):
     """Model-agnostic meta-learning, through every inner step.
 
     Args:
+        multi_step: weight in the outer loss of the loss after each inner step
+            but the last (Antoniou et al. 2019, arXiv 1810.09502, section 4,
+            without its annealing); the query loss after the last has weight 1.
+            Theirs are query losses. These are what the inner loop has anyway,
+            the losses of the observations that it adapts to: they cost nothing.
         first_order: treat the inner gradients as constants. Cheaper, and
             another gradient wherever the loss is curved.
         recompute: take the memory of one inner step instead of all, for about
@@ -286,6 +291,7 @@ class MAML(MetaLearner):
         self,
         field,
         *,
+        multi_step: float = 0.0,
         first_order: bool = False,
         recompute: bool = False,
         chunk: int = 0,
@@ -297,6 +303,11 @@ class MAML(MetaLearner):
                 "`chunk` must be 0, or a number of observations together with "
                 f"`recompute`. Received: {chunk=}, {recompute=}"
             )
+        if multi_step < 0:
+            raise ValueError(
+                f"`multi_step` must not be negative. Received: {multi_step}"
+            )
+        self.multi_step = multi_step
         self.first_order = first_order
         self.recompute = recompute
         self.chunk = chunk
@@ -318,8 +329,10 @@ class MAML(MetaLearner):
                 num_steps=self.inner_steps,
                 step_sizes=self.step_sizes.as_params(),
             )
-            loss = query_loss(adapted, task.query)
-        gradients = tape.gradient(loss, self.trainable_variables)
+            loss = outer_loss = query_loss(adapted, task.query)
+            if self.multi_step:
+                outer_loss += self.multi_step * tf.reduce_sum(losses[1:])
+        gradients = tape.gradient(outer_loss, self.trainable_variables)
         before = self._initial_loss(task, losses, query_loss)
         return gradients, loss, before
 

@@ -28,6 +28,7 @@ def get_config(variant=""):
     config.learner.inner_lr = 10.0
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
+    config.learner.early_loss_weight = 0.0
     config.learner.eval_steps = 50
     config.optimizer.learning_rate = 5e-5
     config.optimizer.output_gain = 1.0

@@ -30,6 +30,7 @@ def get_config(variant=""):
     config.signal.train_views = (1, 2, 4, 8)
     config.learner.inner_steps = 3
     config.learner.inner_lr = 2.0
+    config.learner.early_loss_weight = 0.0
     # The first layer's grows to hundreds of times that of the others.
     config.learner.step_size_gain = 30.0
     config.learner.eval_steps = 12

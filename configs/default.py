@@ -42,6 +42,7 @@ def get_config():
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
     config.learner.step_size_gain = 512.0  # about 2% an iteration
+    config.learner.early_loss_weight = 0.2  # paper: 0
     config.learner.eval_steps = 8
     config.signal.inner_steps = config.learner.get_ref("inner_steps")
 
@@ -83,6 +84,7 @@ def use_paper_images(config):
     config.signal.query_between = 0.0
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
+    config.learner.early_loss_weight = 0.0
     config.optimizer.learning_rate = 1e-5
     config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0

@@ -17,5 +17,4 @@ def get_config(variant=""):
     config = default.get_config()
     config.signal.name = "image_folder"
     config.signal.folder = ""
-    config.learner.multi_step = 0.2  # paper: the last step alone is scored
     return default.apply_variant(config, variant)

@@ -52,6 +52,7 @@ def get_config(variant=""):
     config.field.max_exponent = 5.0
     config.learner.inner_steps = 4
     config.learner.inner_lr = 1.0
+    config.learner.early_loss_weight = 0.0
     config.learner.step_size_gain = 30.0
     config.learner.eval_steps = 8
     config.optimizer.learning_rate = 1e-3

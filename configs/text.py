@@ -24,5 +24,4 @@ def get_config(variant=""):
     config.signal.num_eval = 500
     config.signal.data_seed = 0
     config.signal.data_dir = ml_collections.config_dict.placeholder(str)
-    config.learner.multi_step = 0.2  # paper: the last step alone is scored
     return default.apply_variant(config, variant)

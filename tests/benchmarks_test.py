@@ -18,7 +18,11 @@ for recipe in quality.RECIPES:
     config = quality.make_config("text", recipe, 1)
     learner = experiment.build_learner(config, experiment.build_signal(config))
     experiment.build_optimizer(config, learner.field)
-    print(recipe, config.seed, config.learner.name)
+    print(
+        *(recipe, config.seed, config.learner.name),
+        config.learner.early_loss_weight,
+    )
+quality.make_config("ct", "default", 1)  # by Reptile
 """
 
 
@@ -38,9 +42,11 @@ def test_every_recipe_is_a_valid_config():
     result = _python("-c", _BUILD_ALL)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert "default 1 maml" in lines
-    assert "paper_reptile 1 reptile" in lines
-    assert "warm_start 1 maml" in lines
+    assert "default 1 maml 0.2" in lines
+    assert "last_loss 1 maml 0.0" in lines
+    assert "paper_maml 1 maml 0.0" in lines
+    assert "paper_reptile 1 reptile 0.0" in lines
+    assert "warm_start 1 maml 0.2" in lines
 
 
 def test_unknown_rows_are_named(tmp_path, assert_one_sentence):

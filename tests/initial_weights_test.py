@@ -8,12 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit import (
-    experiment,
     fields,
     files,
     functional,
     initial_weights,
-    learners,
     restricted_pickle,
 )
 from tfmetainit.errors import InputError
@@ -157,20 +155,6 @@ def test_haiku_pickle(tmp_path, haiku_mapping, protocol):
     path = tmp_path / "params.pkl"
     path.write_bytes(pickle.dumps(_modules(params, haiku_mapping), protocol))
     for a, b in zip(params, initial_weights.load_haiku(path, field)):
-        np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("name", ["weights.npz", "authors.pickle", "a.pkl"])
-def test_a_learner_starts_from_a_file(tmp_path, name):
-    params = functional.get_params(_field())
-    path = tmp_path / name
-    if name.endswith("npz"):
-        files.write_npz(path, params)
-    else:
-        path.write_bytes(pickle.dumps(_modules(params)))
-    learner = learners.MAML(_field(1))
-    experiment.warm_start(learner, path)
-    for a, b in zip(params, functional.get_params(learner.field)):
         np.testing.assert_array_equal(a, b)
 
 

@@ -1,13 +1,14 @@
 """Meta-gradients are checked in float64 on small networks."""
 
 import itertools
+import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import fields, functional, learners
+from tfmetainit import adaptation, fields, functional, learners
 from tfmetainit.tasks import Observations, Task
 
 _GRANULARITIES = ("scalar", "tensor", "weight")
@@ -53,9 +54,14 @@ def _outer_loss(learner, task, variables, values):
     """The outer loss, with weights set to `values`."""
     for variable, value in zip(variables, values):
         variable.assign(value)
-    adapted, losses = learner.adapt(task.support)
-    loss = learner.query_loss(adapted, task.query)
-    return float(loss + learner.multi_step * sum(losses[1:]))
+    loss = learner.query_loss(learner.adapt(task.support)[0], task.query)
+    for step in range(1, learner.inner_steps):
+        early, _ = learner.adapt(task.support, step)
+        observed = adaptation.at_step(task.support, step)
+        loss += learner.early_loss_weight * learner.support_loss(
+            early, observed
+        )
+    return float(loss)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +70,8 @@ def _outer_loss(learner, task, variables, values):
         *itertools.product(_GRANULARITIES, (1, 3), ({},)),
         *itertools.product(_GRANULARITIES, (3,), ({"recompute": True},)),
         ("tensor", 3, {"recompute": True, "chunk": 5}),
-        ("tensor", 3, {"multi_step": 0.3}),
-        ("tensor", 3, {"multi_step": 0.3, "recompute": True, "chunk": 5}),
+        ("tensor", 3, {"early_loss_weight": 0.3}),
+        ("tensor", 3, {"early_loss_weight": 0.3, "recompute": True}),
     ],
 )
 def test_maml_gradient_equals_finite_differences(
@@ -209,9 +215,11 @@ def test_reptile_with_one_step_is_the_scaled_gradient():
         )
 
 
-def test_reptile_refuses_to_learn_step_sizes():
+def test_reptile_refuses_what_it_has_not():
     with pytest.raises(ValueError, match="Reptile cannot learn step sizes"):
         learners.Reptile(_field(), learn_step_sizes=True)
+    with pytest.raises(ValueError, match="Reptile has no outer loss"):
+        learners.Reptile(_field(), early_loss_weight=0.2)
 
 
 def test_batch_gradient_is_the_mean_over_tasks():
@@ -334,9 +342,31 @@ def test_chunks_want_recomputation():
         learners.MAML(_field(), chunk=3)
 
 
-def test_a_weight_of_early_losses_is_not_negative():
-    with pytest.raises(ValueError, match="must not be negative"):
-        learners.MAML(_field(), multi_step=-0.5)
+@pytest.mark.parametrize("weight", [-0.5, math.nan, math.inf])
+def test_a_weight_of_early_losses_is_a_number(weight):
+    with pytest.raises(ValueError, match="`early_loss_weight` must be"):
+        learners.MAML(_field(), early_loss_weight=weight)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_early_losses_are_not_reported(first_order, inner_steps):
+    """They change the gradient, where there are any, and nothing else."""
+    field, task = _field(), _task(steps=inner_steps)
+    results = [
+        learners.MAML(
+            field,
+            inner_steps=inner_steps,
+            inner_lr=0.1,
+            first_order=first_order,
+            early_loss_weight=weight,
+        ).outer_gradients(task)
+        for weight in (0.0, 0.5)
+    ]
+    (gradients, *losses), (others, *other_losses) = results
+    np.testing.assert_array_equal(losses, other_losses)
+    same = [np.allclose(a, b, rtol=1e-9) for a, b in zip(gradients, others)]
+    assert all(same) == (inner_steps == 1)
 
 
 def test_the_loss_before_is_comparable_with_the_one_after():

@@ -33,7 +33,11 @@ def wheel(tmp_path_factory):
     shutil.copytree(
         _ROOT,
         source,
-        ignore=shutil.ignore_patterns(".*", "runs", "build", "*.egg-info"),
+        ignore=shutil.ignore_patterns(
+            *(".*", "runs", "build", "*.egg-info"),
+            # Others may be writing there.
+            *("__pycache__", "node_modules"),
+        ),
     )
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     subprocess.run(

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import signal as os_signal
 import subprocess
 import sys
@@ -111,14 +112,20 @@ def test_warm_start(data_dir, tmp_path):
     first = _config(data_dir)
     train.train(first, tmp_path / "first")
     best = experiment.load(tmp_path / "first")
-    weights = tmp_path / "weights.npz"
-    files.write_npz(weights, functional.get_params(best.field))
-    for index, start in enumerate((tmp_path / "first", weights)):
+    weights = functional.get_params(best.field)
+    files.write_npz(tmp_path / "weights.npz", weights)
+    layers = {
+        f"linear_{i}": {"w": np.asarray(w), "b": np.asarray(b)}
+        for i, (w, b) in enumerate(zip(weights[::2], weights[1::2]))
+    }
+    (tmp_path / "weights.pickle").write_bytes(pickle.dumps(layers))
+    starts = ("first", "weights.npz", "weights.pickle")
+    for index, start in enumerate(starts):
         # A rate so small that nothing moves; another resolution, and other
         # settings of what the step sizes are stored as.
         config = _config(
             data_dir,
-            warm_start=str(start),
+            warm_start=str(tmp_path / start),
             **{
                 "optimizer.learning_rate": 1e-30,
                 "signal.resolution": 20,
@@ -138,7 +145,7 @@ def test_warm_start(data_dir, tmp_path):
         np.testing.assert_allclose(
             again.step_sizes.as_params(), sizes, rtol=1e-5
         )  # a file of weights has none
-    for wrong in ("gone", "gone.npz"):
+    for wrong in ("gone", "gone.npz", "gone.pickle"):
         config = _config(data_dir, warm_start=str(tmp_path / wrong))
         with pytest.raises(InputError, match="There is no"):
             train.train(config, tmp_path / "third")
@@ -262,12 +269,14 @@ def test_a_config_of_before_a_field_was_there(tmp_path):
     config = json.loads(text.get_config("smoke").to_json())
     del config["optimizer"]["output_gain"]
     del config["learner"]["step_size_gain"]
+    del config["learner"]["early_loss_weight"]
     config["optimizer"]["muon_rate"] = 0.0
     (tmp_path / "config.json").write_text(json.dumps(config))
     config = Workdir(tmp_path).read_config()
     assert "muon_rate" not in config.optimizer
     assert config.optimizer.output_gain == 1.0
     assert config.learner.step_size_gain == 128.0
+    assert config.learner.early_loss_weight == 0.0
 
 
 @pytest.mark.parametrize(

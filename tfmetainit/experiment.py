@@ -261,6 +261,7 @@ def _supply_earlier_settings(config) -> None:
             del optimizer["muon_rate"]
     if isinstance(learner, dict):
         learner.setdefault("step_size_gain", 128.0)
+        learner.setdefault("early_loss_weight", 0.0)
 
 
 def pretrained_names() -> list[str]:
@@ -345,7 +346,7 @@ def warm_start(learner: MetaLearner, path) -> None:
     """
     path = pathlib.Path(path)
     read = initial_weights.READERS.get(path.suffix)
-    if read is not None:
+    if read is not None and not path.is_dir():
         functional.set_params(learner.field, read(path, learner.field))
         return
     run = find_run(path)

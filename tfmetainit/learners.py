@@ -274,11 +274,12 @@ class MAML(MetaLearner):
     """Model-agnostic meta-learning, through every inner step.
 
     Args:
-        multi_step: weight in the outer loss of the loss after each inner step
-            but the last (Antoniou et al. 2019, arXiv 1810.09502, section 4,
-            without its annealing); the query loss after the last has weight 1.
-            Theirs are query losses. These are what the inner loop has anyway,
-            the losses of the observations that it adapts to: they cost nothing.
+        early_loss_weight: weight in the outer loss of the loss after each
+            inner step but the last; the query loss after the last has weight 1
+            (Antoniou et al. 2019, arXiv 1810.09502, section 4, without its
+            annealing). Theirs are query losses. These are of the observations
+            that are adapted to: the inner loop has them anyway, and in second
+            order they are differentiated anyway.
         first_order: treat the inner gradients as constants. Cheaper, and
             another gradient wherever the loss is curved.
         recompute: take the memory of one inner step instead of all, for about
@@ -291,7 +292,7 @@ class MAML(MetaLearner):
         self,
         field,
         *,
-        multi_step: float = 0.0,
+        early_loss_weight: float = 0.0,
         first_order: bool = False,
         recompute: bool = False,
         chunk: int = 0,
@@ -303,11 +304,12 @@ class MAML(MetaLearner):
                 "`chunk` must be 0, or a number of observations together with "
                 f"`recompute`. Received: {chunk=}, {recompute=}"
             )
-        if multi_step < 0:
+        if not 0 <= early_loss_weight < math.inf:
             raise ValueError(
-                f"`multi_step` must not be negative. Received: {multi_step}"
+                "`early_loss_weight` must be a number and not negative. "
+                f"Received: {early_loss_weight}"
             )
-        self.multi_step = multi_step
+        self.early_loss_weight = early_loss_weight
         self.first_order = first_order
         self.recompute = recompute
         self.chunk = chunk
@@ -330,8 +332,9 @@ class MAML(MetaLearner):
                 step_sizes=self.step_sizes.as_params(),
             )
             loss = outer_loss = query_loss(adapted, task.query)
-            if self.multi_step:
-                outer_loss += self.multi_step * tf.reduce_sum(losses[1:])
+            if self.early_loss_weight:
+                early = tf.reduce_sum(losses[1:])
+                outer_loss += self.early_loss_weight * early
         gradients = tape.gradient(outer_loss, self.trainable_variables)
         before = self._initial_loss(task, losses, query_loss)
         return gradients, loss, before
@@ -341,15 +344,21 @@ class Reptile(MetaLearner):
     """Reptile: moves the initial weights towards the adapted ones.
 
     Raises:
-        ValueError: if `learn_step_sizes` is set: Reptile's outer gradient has
-            no component along the step sizes.
+        ValueError: if `learn_step_sizes` or `early_loss_weight` is set:
+            Reptile's outer gradient has no component along the step sizes, and
+            is that of no outer loss.
     """
 
-    def __init__(self, field, **kwargs):
+    def __init__(self, field, *, early_loss_weight: float = 0.0, **kwargs):
         if kwargs.get("learn_step_sizes"):
             raise ValueError(
                 "Reptile cannot learn step sizes; use MAML for that. "
                 "Received: learn_step_sizes=True"
+            )
+        if early_loss_weight:
+            raise ValueError(
+                "Reptile has no outer loss; use MAML for early losses. "
+                f"Received: {early_loss_weight=}"
             )
         super().__init__(field, **kwargs)
 

@@ -1,7 +1,7 @@
 """Tables of PSNR over gradient steps, as text and as Markdown."""
 
 
-def shown_steps(last: int) -> list[int]:
+def _shown_steps(last: int) -> list[int]:
     """The steps that a table of `last` steps has columns for."""
     steps = (0, 1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100, 200, 500, 1000)
     return [s for s in steps if s < last] + [last]
@@ -9,7 +9,7 @@ def shown_steps(last: int) -> list[int]:
 
 def in_numbers(curve) -> str:
     """A curve of PSNRs after 0, 1, ... steps at a dozen of them, in a line."""
-    steps = shown_steps(len(curve) - 1)
+    steps = _shown_steps(len(curve) - 1)
     return " ".join(f"{curve[step]:.2f}" for step in steps)
 
 
@@ -38,7 +38,7 @@ def to_markdown(results: dict) -> str:
 
 def _table(condition, last):
     """One condition's table: methods by steps."""
-    steps = shown_steps(last)
+    steps = _shown_steps(last)
     lines = [f"### {condition['label']}", ""] if condition["label"] else []
     lines += [
         "| initial weights | optimizer | "

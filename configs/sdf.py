@@ -6,9 +6,9 @@ the shapes.
     python -m tfmetainit.train --config=configs/sdf.py --workdir=runs/sdf
     python -m tfmetainit.evaluate --workdir=runs/sdf
 
-Cost: 20 CPU minutes for 2 812 outer steps (benchmarks/quality.py) reach on
-100 held-out signals 48.3 dB after 2 steps and 61.2 after 8. A
-random init with tuned Adam has 19.0 dB after 8 steps; a constant
+Cost: 20 CPU minutes for 2 920 outer steps (benchmarks/quality.py) reach on
+100 held-out signals 49.4 dB after 2 steps and 61.4 after 8. A
+random init with tuned Adam has 18.9 dB after 8 steps; a constant
 image 16.1.
 """
 

@@ -1,4 +1,4 @@
-r"""The whole of tfmetainit in a few minutes, on two CPU cores.
+r"""The whole of tfmetainit in ten minutes on two CPU cores.
 
     make demo
 

@@ -34,8 +34,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 demo: setup
 	$(BIN)/python examples/demo.py --output_dir=runs/demo
 
-# Most of a test is the making of graphs, which keeps one core busy. Each
-# worker takes 2 GB.
+# Most of a test is the making of graphs, which keeps one core busy.
 test: setup
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 

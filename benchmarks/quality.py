@@ -188,7 +188,7 @@ def _comparison(learner, signal):
     options = default.get_config().evaluation
     options.num_signals = _FLAGS.num_signals
     options.num_tuning_signals = _NUM_TUNING
-    return Comparison(learner, signal, {}, options)
+    return Comparison(learner, signal, options)
 
 
 def _curve(comparison, method, tasks):

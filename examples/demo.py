@@ -25,18 +25,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tfmetainit import (
+    baselines,
     evaluate,
     experiment,
     files,
     functional,
-    initial_weights,
     pictures,
     tables,
     train,
 )
 from tfmetainit.configs import text
 from tfmetainit.export import exporter
-from tfmetainit.initial_weights import AdamFit
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.tasks import first_tasks, psnr_from_mse
 
@@ -159,14 +158,14 @@ def main(argv):
     signal = experiment.build_signal(config)
     learner = experiment.load(output / "run")
     params = functional.get_params(learner.field)
-    random = initial_weights.standard(learner.field, seed=1)
+    random = baselines.standard(learner.field, seed=1)
     unseen = first_tasks(signal, "test", 2)
     task = signal.read_task(photo)
     sgd = learner.sgd_fit()
     # Random weights get the better optimizer of the two, at its tuned rate.
     rows = results["conditions"][0]["rows"]
     (plain,) = (r for r in rows if r["method"] == "Standard")
-    adam = AdamFit(learner.support_loss, plain["rate"])
+    adam = baselines.AdamFit(learner.support_loss, plain["rate"])
     *on_device, milliseconds = _fit_on_device(exported / exporter.TFLITE, task)
     rows = [
         ("learned, text", unseen[0], *_fit(learner, params, sgd, unseen[0])),

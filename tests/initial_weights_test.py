@@ -5,7 +5,6 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tfmetainit import (
     fields,
@@ -15,73 +14,10 @@ from tfmetainit import (
     restricted_pickle,
 )
 from tfmetainit.errors import InputError
-from tfmetainit.tasks import FieldLoss, Observations
 
 
 def _field(seed=0):
     return fields.SIREN(hidden_layers=2, hidden_units=8, w0=10.0, seed=seed)
-
-
-def test_standard_draws_fresh_weights():
-    field = _field()
-    same = initial_weights.standard(field, seed=0)
-    other = initial_weights.standard(field, seed=1)
-    for ours, again in zip(functional.get_params(field), same):
-        np.testing.assert_array_equal(ours, again)
-    assert np.any(np.asarray(other[0]) != np.asarray(same[0]))
-
-
-def test_shuffled_permutes_within_each_tensor():
-    params = functional.get_params(_field())
-    shuffled = initial_weights.shuffled(params, seed=0)
-    for before, after in zip(params, shuffled):
-        np.testing.assert_array_equal(
-            np.sort(before, None), np.sort(after, None)
-        )
-    assert np.any(np.asarray(params[2]) != np.asarray(shuffled[2]))
-
-
-def test_fitted_approaches_its_signal_and_starts_afresh():
-    field = _field()
-    loss = FieldLoss(field)
-    coords = np.random.default_rng(0).random((64, 2), np.float32)
-    target = np.stack([coords[:, 0], coords[:, 1], coords.sum(1)], -1) / 2
-    support = Observations(tf.constant(coords[None]), tf.constant(target[None]))
-    start = functional.get_params(field)
-    kept = [np.array(p) for p in start]
-    results = [
-        initial_weights.fitted(
-            loss, start, support, num_steps=150, learning_rate=1e-2
-        )
-        for _ in range(2)
-    ]
-    query = Observations(tf.constant(coords), tf.constant(target))
-    assert float(loss(results[0], query)) < 0.05 * float(loss(start, query))
-    for a, b in zip(*results):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
-    for variable, value in zip(field.trainable_variables, kept):
-        np.testing.assert_array_equal(variable, value)
-
-
-def test_adam_takes_the_textbook_first_step():
-    """Adam's first step is the rate times the sign of the gradient."""
-    field = _field()
-    loss = FieldLoss(field)
-    coords = tf.constant(np.random.default_rng(0).random((32, 2), np.float32))
-    support = Observations(coords[None], tf.zeros((1, 32, 3)))
-    start = functional.get_params(field)
-    _, gradients = loss.value_and_grad(
-        start, Observations(coords, tf.zeros((32, 3)))
-    )
-    fit = initial_weights.AdamFit(loss, 1e-3)
-    _, after = fit.trajectory(start, support, 1)
-    for p, q, g in zip(start, after, gradients):
-        large = np.abs(g) > 1e-3
-        np.testing.assert_allclose(
-            (np.asarray(p) - np.asarray(q))[large],
-            1e-3 * np.sign(np.asarray(g)[large]),
-            rtol=2e-3,
-        )
 
 
 def test_npz_round_trip(tmp_path):

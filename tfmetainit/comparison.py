@@ -1,6 +1,6 @@
 """A learned initialization and the paper's baselines, on the same signals.
 
-Which those are: `tfmetainit.initial_weights` (Tancik et al. 2021, section 4).
+Which those are: `tfmetainit.baselines` (Tancik et al. 2021, section 4).
 Their rates are tuned on validation signals alone.
 """
 
@@ -11,18 +11,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfmetainit import initial_weights
 from tfmetainit.adaptation import SgdFit
+from tfmetainit.baselines import AdamFit, Baselines
 from tfmetainit.functional import Params, get_params
-from tfmetainit.initial_weights import AdamFit
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tables import in_numbers
-from tfmetainit.tasks import (
-    Observations,
-    constant_floor,
-    first_tasks,
-    psnr_from_mse,
-)
+from tfmetainit.tasks import constant_floor, first_tasks, psnr_from_mse
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -30,9 +24,6 @@ LEARNED = "Learned"
 
 _SHOWN_STEPS = (0, 1, 2, 3)
 _SSIM_WINDOW = 11  # pixels (Wang et al. 2004)
-# Where every signal is scored at inputs of its own: how many signals' inputs
-# Matched is fitted at.
-_MATCHING_TASKS = 250
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,19 +65,24 @@ class Comparison:
     Args:
         learner: with trained weights.
         signal: the class of the validation and test signals.
-        starts: baselines' initial weights by their name, as `baselines` makes
-            them.
         options: `config.evaluation` of configs/default.py.
+        baselines: None where `score` and the single methods are all that is
+            asked for.
         others: learners of the same network, by their rows' names.
     """
 
     def __init__(
-        self, learner: MetaLearner, signal, starts, options, others=None
+        self,
+        learner: MetaLearner,
+        signal,
+        options,
+        baselines: Baselines | None = None,
+        others: dict[str, MetaLearner] | None = None,
     ):
         self.learner = learner
         self.signal = signal
-        self.starts = starts
         self.options = options
+        self.baselines = baselines
         self.others = others or {}
         self.tuning = first_tasks(
             signal, "validation", options.num_tuning_signals
@@ -175,7 +171,7 @@ class Comparison:
             "best_psnr"}`; steps is None if `options.max_match_steps` did not
             suffice.
         """
-        params = self.starts["Standard"]
+        params = self.baselines.starts["Standard"]
         limit = self.options.max_match_steps
         best_rate, best = None, (np.inf, np.inf)
         for rate in self.options.adam_rates:
@@ -201,8 +197,9 @@ class Comparison:
     def methods(self) -> list[Method]:
         """The learned init and the paper's baselines, their rates tuned."""
         options, learned = self.options, self.learned()
-        sgd = ("Standard (SGD)", self.starts["Standard"], options.sgd_rates)
-        adam = {**self.starts, f"{LEARNED} (Adam)": learned.params}
+        starts = self.baselines.starts
+        sgd = ("Standard (SGD)", starts["Standard"], options.sgd_rates)
+        adam = {**starts, f"{LEARNED} (Adam)": learned.params}
         return [
             learned,
             *map(self.learned, self.others),
@@ -254,7 +251,7 @@ class Comparison:
             "num_tuning_signals": len(self.tuning),
             "inner_steps": inner_steps,
             "constant_psnr": constant_floor(self.test),
-            "mean_psnr": mean_floor(self.signal, self.test),
+            "mean_psnr": self.baselines.mean_floor(self.test),
             "classical": self.classical(),
             "rows": rows,
             "standard_to_match": self.steps_to_match(target),
@@ -301,63 +298,6 @@ class Comparison:
         return rows, titles + [f"Learned\nstep {step}" for step in steps]
 
 
-def baselines(learner: MetaLearner, signal, options, seed) -> dict[str, Params]:
-    """The initial weights that the learned ones are compared with, by name.
-
-    Args:
-        learner: with trained weights.
-        signal: the class of the signals.
-        options: `config.evaluation` of configs/default.py.
-        seed: integer seed of the random ones.
-    """
-    field, query_loss = learner.field, learner.query_loss
-    random = initial_weights.standard(field, seed + 1)
-    learned = get_params(field)
-    if signal.shares_inputs:
-        inputs = first_tasks(signal, "test", 1)[0].query.inputs[None]
-    else:
-        tasks = first_tasks(signal, "train", _MATCHING_TASKS)
-        inputs = tf.stack([task.query.inputs for task in tasks])
-
-    def fit_to(values):
-        return initial_weights.fitted(
-            query_loss,
-            random,
-            Observations(inputs, values),
-            num_steps=options.num_fit_steps,
-        )
-
-    starts = {"Standard": random}
-    if signal.shares_inputs:
-        starts["Mean"] = fit_to(_mean_values(signal)[None])
-    outputs = [query_loss.predict(learned, batch) for batch in inputs]
-    starts["Matched"] = fit_to(tf.stack(outputs))
-    starts["Shuffled"] = initial_weights.shuffled(learned, seed)
-    return starts
-
-
-def _mean_values(signal):
-    """The mean signal of the class, over its validation split."""
-    total, count = 0.0, 0
-    for batch in signal.make_dataset("validation", 1):
-        total += batch.query.values[0]
-        count += 1
-    return total / count
-
-
 def _first_reaching(curve, target):
     reached = np.flatnonzero(np.asarray(curve) >= target)
     return int(reached[0]) if len(reached) else None
-
-
-def mean_floor(signal, tasks) -> float:
-    """Mean PSNR in dB of the class's mean signal (over validation signals)."""
-    mean = _mean_values(signal)
-    return float(
-        np.mean(
-            [
-                psnr_from_mse(np.mean((mean - task.query.values) ** 2))
-                for task in tasks
-            ]
-        )
-    )

@@ -21,7 +21,8 @@ from tfmetainit import cli
 cli.quiet_tensorflow()
 
 from tfmetainit import experiment, files, pictures
-from tfmetainit.comparison import LEARNED, Comparison, baselines
+from tfmetainit.baselines import make_baselines
+from tfmetainit.comparison import LEARNED, Comparison
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.functional import get_params
 from tfmetainit.tables import to_markdown
@@ -88,7 +89,7 @@ def evaluate(
     output_dir = files.make_folder(output_dir)
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
-    starts = baselines(learner, signal, settings, config.seed)
+    baselines = make_baselines(learner, signal, settings, config.seed)
     results = {
         "trained_on": trained_on,
         "evaluated_on": class_name,
@@ -98,7 +99,7 @@ def evaluate(
     for label, condition in conditions.items():
         if label:
             _LOGGER.info("%s:", label)
-        comparison = Comparison(learner, condition, starts, settings, others)
+        comparison = Comparison(learner, condition, settings, baselines, others)
         of_condition, methods = comparison.run()
         results["conditions"].append({"label": label, **of_condition})
         curves = {row["method"]: row["psnr"] for row in of_condition["rows"]}

@@ -1,110 +1,21 @@
-"""The paper's baseline initial weights, and weights in files.
+"""Weights of a field in files.
 
-Baselines (Tancik et al. 2021, section 4): Standard draws the network's own
-random weights; Mean is fitted to the mean signal of the class; Matched is
-fitted to the learned initialization's own output; Shuffled permutes the
-learned weights within each layer.
-
-Files: `.npz` with the keys `layer0/kernel`, `layer0/bias`, `layer1/kernel`,
-..., and the pickles that the paper's authors published.
+`.npz` with the keys `layer0/kernel`, `layer0/bias`, `layer1/kernel`, ..., and
+the pickles that the paper's authors published.
 """
 
 import pathlib
 import zipfile
-from collections.abc import Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import files, functional, restricted_pickle
-from tfmetainit.adaptation import at_step
+from tfmetainit import files, restricted_pickle
 from tfmetainit.errors import InputError
 from tfmetainit.functional import Params
-from tfmetainit.tasks import FieldLoss, Observations
 
 _MAX_FILE_BYTES = 2**30
-
-
-def standard(field: keras.Model, seed: int) -> Params:
-    """Fresh random weights of the field's own initializers."""
-    fresh = type(field).from_config({**field.get_config(), "seed": seed})
-    return functional.get_params(fresh)
-
-
-class AdamFit:
-    """Fits a field to one signal with Adam, from any initial weights.
-
-    What the paper gives its baselines, and what a user without a learned
-    initialization would do.
-
-    Args:
-        loss: of the observations; its field is not changed.
-        learning_rate: Adam's rate.
-    """
-
-    def __init__(self, loss: FieldLoss, learning_rate: float):
-        self._loss = loss
-        # Through NumPy: a Keras variable adopts a tf.Variable as its storage.
-        self._weights = [
-            keras.Variable(v.numpy()) for v in loss.field.trainable_variables
-        ]
-        self._optimizer = keras.optimizers.Adam(learning_rate)
-        self._optimizer.build(self._weights)
-        self._fresh = [v.numpy() for v in self._optimizer.variables]
-        self._step = tf.function(self._update)
-
-    def _update(self, observed):
-        _, gradients = self._loss.value_and_grad(self._params(), observed)
-        self._optimizer.apply(gradients, self._weights)
-
-    def _params(self):
-        return [tf.convert_to_tensor(w) for w in self._weights]
-
-    def trajectory(
-        self, params: Params, support: Observations, num_steps: int
-    ) -> Iterator[Params]:
-        """Yields the weights after 0, 1, ..., `num_steps` steps."""
-        for variable, value in zip(self._optimizer.variables, self._fresh):
-            variable.assign(value)
-        for weight, value in zip(self._weights, params):
-            weight.assign(value)
-        yield self._params()
-        for step in range(num_steps):
-            self._step(at_step(support, step))
-            yield self._params()
-
-
-def fitted(
-    loss: FieldLoss,
-    params: Params,
-    support: Observations,
-    *,
-    num_steps: int,
-    learning_rate: float = 1e-4,
-) -> Params:
-    """Weights fitted to one signal by many steps of Adam: Mean and Matched.
-
-    Args:
-        loss: of the observations.
-        params: where to start.
-        support: the class's mean signal, or the learned init's own output,
-            with a leading axis over steps.
-        num_steps: number of Adam steps.
-        learning_rate: Adam's rate; the paper's is 1e-4.
-    """
-    fit = AdamFit(loss, learning_rate)
-    *_, last = fit.trajectory(params, support, num_steps)
-    return last
-
-
-def shuffled(params: Params, seed: int) -> Params:
-    """The same numbers in another order, permuted within each tensor."""
-    rng = np.random.default_rng(seed)
-    return [
-        tf.constant(rng.permutation(np.ravel(p)).reshape(p.shape))
-        for p in map(np.asarray, params)
-    ]
 
 
 def load_npz(path, field: keras.Model) -> Params:

@@ -153,7 +153,7 @@ class MetaLearner(keras.Model, abc.ABC):
         Args:
             task: without a batch axis.
             params: where to start.
-            fit: an `adaptation.SgdFit` or `initial_weights.AdamFit`.
+            fit: an `adaptation.SgdFit` or `baselines.AdamFit`.
             num_steps: number of steps.
         """
         return [

@@ -147,7 +147,7 @@ def export(
     )
     metadata["num_points"], metadata["num_coords"] = num_points, num_coords
     with quiet.notices():
-        case = _Case(learner, adapter, task, num_points)
+        case = _Case(learner, adapter, signal.kind, task, num_points)
     signatures, differences, operations = {}, {}, {}
     psnr = {"Python": case.psnr()}
     with files.atomic_folder(output_dir) as staging:
@@ -228,6 +228,11 @@ def _check_output(output_dir):
 
 def _held_out(signal, input_path, details) -> Task:
     """The signal that the artifacts are checked on."""
+    if input_path is None and details:
+        raise InputError(
+            f"--{', --'.join(details)} must be given together with --input, of "
+            "which it is a detail. Received: no --input"
+        )
     if input_path is not None:
         kinds.check_details(signal.kind, details)
         task = signal.read_task(input_path, **details)
@@ -248,7 +253,7 @@ def _metadata(
     settings = experiment.public_settings(config.signal)
     config = {**config.to_dict(), "signal": settings}
     config.pop("warm_start", None)
-    best = files.read_json(workdir.best_record)
+    best = workdir.read_best()
     params = [
         {"name": name, "shape": list(variable.shape)}
         for name, variable in zip(
@@ -287,12 +292,15 @@ class _Case:
     Predictions are pairs: before and after the training's number of steps.
     """
 
-    def __init__(self, learner, adapter, task: Task, num_points: int):
+    def __init__(self, learner, adapter, kind, task: Task, num_points: int):
         self._steps = min(learner.inner_steps, adapter.max_steps)
         self._coords = task.query.inputs.numpy()
         self._target = task.query.values.numpy()
-        self._inputs = task.support.inputs[0, :num_points].numpy()
-        self._values = task.support.values[0, :num_points].numpy()
+        inputs, values = (leaf[:1].numpy() for leaf in task.support)
+        if kind is not None:
+            inputs, values = kind.thinned(inputs, values, num_points)
+        self._inputs = inputs[0, :num_points]
+        self._values = values[0, :num_points]
         support = Observations(
             tf.constant(self._inputs[None]), tf.constant(self._values[None])
         )

@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tfmetainit import evaluate, files, fit, pictures, pixels, train
+from tfmetainit import cli, evaluate, files, fit, pictures, pixels, train
 from tfmetainit.adaptation import SgdFit
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError, UserError
@@ -280,6 +280,13 @@ def test_console_scripts_are_installed():
         )
         assert f"python -m tfmetainit.{command} --" in result.stdout
         assert "--workdir" in result.stdout
+
+
+def test_only_a_flag_is_followed_by_its_value():
+    """A folder may be called as a flag is."""
+    argv = ["train", "--workdir", "config", "--config", "nowhere/a.py"]
+    expected = ["train", "--workdir", "config", "--config=nowhere/a.py"]
+    assert cli._find_configs(argv) == expected
 
 
 def test_parse_resolution():

@@ -7,7 +7,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import evaluate, files, fit, tomography, train
+from tfmetainit import (
+    evaluate,
+    experiment,
+    files,
+    fit,
+    functional,
+    tomography,
+    train,
+)
 from tfmetainit.configs import ct_maml
 from tfmetainit.errors import InputError
 from tfmetainit.export import exporter
@@ -267,6 +275,20 @@ def test_a_slice_and_its_sinogram_give_the_same_weights(folder, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_an_array_is_a_sinogram_with_angles_and_a_slice_without(folder):
+    config = experiment.Workdir(folder / "run").read_config()
+    kind = experiment.build_signal(config).kind
+    image = np.random.default_rng(0).random((_SIDE, _SIDE), np.float32)
+    np.save(folder / "array.npy", image)
+    (folder / "array.npy").rename(folder / "ARRAY.NPY")
+    sample = kind.read(folder / "ARRAY.NPY")
+    np.testing.assert_array_equal(sample.target, image.reshape(-1, 1))
+    angles = ",".join(map(str, range(_SIDE)))
+    sample = kind.read(folder / "ARRAY.NPY", angles=angles)
+    assert sample.target is None
+    np.testing.assert_array_equal(sample.values[0], image)
+
+
 @pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize(
     ("name", "angles", "message"),
@@ -336,6 +358,32 @@ def test_evaluation_on_slices_of_another_size(folder):
         assert np.isfinite([r["psnr"] for r in condition["rows"]]).all()
 
 
+def test_each_run_is_scored_with_its_own_frequencies(folder, tmp_path):
+    """Runs of other seeds drew other ones, which no weight tells."""
+    config = experiment.Workdir(folder / "run").read_config()
+    config.seed = 1
+    train.train(config, tmp_path / "other")
+    options = {"num_steps": 2, "num_signals": 2}
+    alone, beside = (
+        evaluate.evaluate(run, tmp_path / run.name, None, options, against)
+        for run, against in (
+            (tmp_path / "other", []),
+            (folder / "run", [tmp_path / "other"]),
+        )
+    )
+    for one, both in zip(alone["conditions"], beside["conditions"]):
+        (row,) = (r for r in both["rows"] if r["method"] == "Learned: other")
+        np.testing.assert_allclose(
+            row["psnr"], one["rows"][0]["psnr"], rtol=1e-6
+        )
+    # Nor does a file of weights.
+    weights = functional.get_params(experiment.load(folder / "run").field)
+    files.write_npz(tmp_path / "weights.npz", weights)
+    config.warm_start = str(tmp_path / "weights.npz")
+    with pytest.raises(InputError, match="must name a run .* FourierMLP"):
+        train.train(config, tmp_path / "third")
+
+
 def test_an_export_is_checked_on_a_known_slice(folder, tmp_path):
     summary = exporter.export(
         folder / "run",
@@ -348,12 +396,12 @@ def test_an_export_is_checked_on_a_known_slice(folder, tmp_path):
     for details, message in (
         ({"angles": "0,30,90"}, "--input must be a signal that is known"),
         ({"angles": "0", "pose": "1,2"}, "--pose is not for signals"),
+        ({"angles": "0", "input_path": None}, "together with --input"),
     ):
         with pytest.raises(InputError, match=message):
             exporter.export(
                 folder / "run",
                 tmp_path / "none",
-                input_path=folder / "sinogram.npy",
-                **details,
+                **{"input_path": folder / "sinogram.npy", **details},
             )
     assert not (tmp_path / "none").exists()

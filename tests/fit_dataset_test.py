@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
-from tfmetainit import experiment, fit_dataset, functional, train
-from tfmetainit.configs import ct_maml, objects
+from tfmetainit import experiment, fit, fit_dataset, functional, train
+from tfmetainit.configs import ct_maml, image_folder, objects
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import exporter
 from tfmetainit.tasks import SignalClass, psnr_from_mse
@@ -120,6 +121,39 @@ def test_an_artifact_fits_as_python_does(folder, tmp_path):
         np.testing.assert_allclose(a["psnr"], b["psnr"], atol=1e-2)
 
 
+def test_an_artifact_for_fewer_points_fits_as_the_command_does(
+    folder, tmp_path
+):
+    """Of the pixels that it takes, both draw the same."""
+    exporter.export(
+        folder / "run", tmp_path / "few", formats=["tflite"], num_points=100
+    )
+    artifact = tmp_path / "few" / "model.tflite"
+    config = experiment.Workdir(folder / "run").read_config()
+    fit_dataset.fit_dataset(
+        tmp_path / "out",
+        artifact=artifact,
+        signal=config,
+        steps=2,
+        num_signals=1,
+    )
+    (example,) = _examples(tmp_path / "out")
+    signal = experiment.build_signal(config)
+    task = next(iter(signal.all_tasks("test")))
+    pixels = np.uint8(np.round(255 * signal.picture(task.query.values.numpy())))
+    Image.fromarray(pixels).save(tmp_path / "signal.png")
+    psnr = fit.fit(
+        None,
+        tmp_path / "signal.png",
+        tmp_path / "fit.png",
+        artifact=artifact,
+        steps=2,
+    ).psnr
+    np.testing.assert_allclose(
+        [example["psnr_before"], example["psnr"]], [psnr[0], psnr[2]], atol=1e-3
+    )
+
+
 @pytest.mark.parametrize("module", [ct_maml, objects])
 def test_other_kinds_of_signals(module, tmp_path):
     """Sinograms, and rays of which every step sees others."""
@@ -166,6 +200,39 @@ def test_a_folder_of_another_data_set_is_left_alone(folder, tmp_path):
     (tmp_path / "photos" / "a.png").write_text("")
     with pytest.raises(InputError, match="which holds other files"):
         fit_dataset.fit_dataset(tmp_path / "photos", workdir=folder / "run")
+
+
+def test_a_plan_that_is_being_written_is_no_other_file(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".functaset.json.x1.json").write_text("{")
+    summary = fit_dataset.fit_dataset(
+        tmp_path / "out", workdir=folder / "run", num_signals=1
+    )
+    assert summary.fitted == 1
+
+
+def test_another_folder_of_images_is_another_data_set(folder, tmp_path):
+    config = image_folder.get_config("smoke")
+
+    def fit_folder(name):
+        config.signal.folder = str(tmp_path / name)
+        return fit_dataset.fit_dataset(
+            tmp_path / "out",
+            workdir=folder / "run",
+            signal=config,
+            num_signals=1,
+        )
+
+    for name, shade in (("a", 0), ("b", 255)):
+        for split in ("train", "validation", "test"):
+            (tmp_path / name / split).mkdir(parents=True)
+            Image.new("RGB", (16, 16 + shade), (shade, 9, 9)).save(
+                tmp_path / name / split / "1.png"
+            )
+    assert fit_folder("a").fitted == 1
+    assert fit_folder("a").fitted == 0
+    with pytest.raises(InputError, match="differs in 'files'"):
+        fit_folder("b")
 
 
 def test_a_fit_that_diverges_leaves_no_half_file(folder, tmp_path, monkeypatch):

@@ -300,6 +300,26 @@ def test_what_the_kind_refuses(tmp_path):
         _kind().read(tmp_path / "a.png", cameras=tmp_path / "model")
 
 
+def test_pictures_of_one_name_have_cameras_of_their_own(tmp_path, monkeypatch):
+    for light in ("day", "night"):
+        (tmp_path / light).mkdir()
+        _picture(tmp_path / light / "1.png")
+    _matrices(tmp_path)
+    (camera, *_) = read_collection(tmp_path, 1.0).values()
+    cameras = {
+        tmp_path / light / "1.png": camera._replace(bounds=(1.0, far))
+        for light, far in (("day", 2.0), ("night", 3.0))
+    }
+    monkeypatch.setattr(
+        photo_collections, "read_collection", lambda *_: cameras
+    )
+    seen = _kind().view(tmp_path / "day" / ".." / "night" / "1.png", "anything")
+    assert seen.bounds == (1.0, 3.0)
+    _picture(tmp_path / "1.png")
+    with pytest.raises(InputError, match="Received: 2 of that name"):
+        _kind().view(tmp_path / "1.png", "anything")
+
+
 def test_large_models_are_refused(tmp_path, monkeypatch):
     _text_model(tmp_path)
     monkeypatch.setattr(photo_collections, "MAX_MODEL_BYTES", 20)

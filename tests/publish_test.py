@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 import tfmetainit
-from tfmetainit import evaluate, experiment, functional, publish
+from tfmetainit import (
+    evaluate,
+    experiment,
+    files,
+    functional,
+    publish,
+    train,
+)
+from tfmetainit.configs import text
 from tfmetainit.errors import InputError
 from tfmetainit.experiment import Workdir
 
@@ -75,6 +83,28 @@ def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
         assert np.isfinite(params).all()
     with pytest.raises(InputError, match="--output_dir must be given"):
         evaluate.evaluate(name)
-    # A folder of the user's goes first.
+    # A run of the user's goes first; what else has the name does not.
     (tmp_path / name).mkdir()
+    assert experiment.find_run(f"{name}/").root == workdir.root
+    (tmp_path / name / "config.json").write_text("{}")
     assert experiment.find_run(name).root == Workdir(name).root
+
+
+def test_a_copy_is_not_trained_over(folder):
+    copy = experiment.Workdir(folder / "copy")
+    before = copy.best.read_bytes()
+    best = copy.read_best()
+    files.write_json(copy.best_record, {**best, "step": 10**6})
+    with pytest.raises(InputError, match="a copy of a run's best weights"):
+        train.train(text.get_config("smoke"), copy.root)
+    assert copy.best.read_bytes() == before
+    files.write_json(copy.best_record, best)
+
+
+def test_a_damaged_record_is_one_sentence(folder, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    record = Workdir(tmp_path / "run").best_record
+    for damaged in ({"step": 4}, {"step": 4, "psnr": "high"}, [1]):
+        files.write_json(record, damaged)
+        with pytest.raises(InputError, match="record of its best checkpoint"):
+            publish.publish(tmp_path / "run", tmp_path / "out", "MIT")

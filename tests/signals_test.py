@@ -1,6 +1,7 @@
 """The image classes: what they draw, load, and how their tasks are made."""
 
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -515,6 +516,8 @@ def test_a_file_keeps_its_split():
     np.testing.assert_allclose(
         [share[s] for s in SPLITS], [0.8, 0.1, 0.1], atol=0.03
     )
+    # Of a name that is not UTF-8, as Python has it, too.
+    assert folder_images.split_of(os.fsdecode(b"caf\xe9.png")) in SPLITS
 
 
 def test_two_processes_generate_one_data_set(tmp_path):

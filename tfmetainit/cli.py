@@ -175,7 +175,8 @@ def _find_configs(argv):
     """
     found = []
     for argument in argv:
-        if found and found[-1].lstrip("-") in _CONFIG_NAMES:
+        flag = found[-1] if found else ""
+        if flag.startswith("-") and flag.lstrip("-") in _CONFIG_NAMES:
             argument = f"{found.pop()}={argument}"  # --config text.py
         match = _CONFIG_FILE.match(argument)
         if match:

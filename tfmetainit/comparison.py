@@ -16,7 +16,12 @@ from tfmetainit.baselines import AdamFit, Baselines
 from tfmetainit.functional import Params, get_params
 from tfmetainit.learners import MetaLearner
 from tfmetainit.tables import in_numbers
-from tfmetainit.tasks import constant_floor, first_tasks, psnr_from_mse
+from tfmetainit.tasks import (
+    FieldLoss,
+    constant_floor,
+    first_tasks,
+    psnr_from_mse,
+)
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -34,6 +39,8 @@ class Method:
         label: the row's name.
         params: the initial weights.
         fit: an `SgdFit` or an `AdamFit`.
+        query_loss: what scores the weights, with the field that they are of:
+            two fields of the same shapes may differ in what is not learned.
         optimizer: what `fit` does, in words.
         rate: the learning rate; None where the step sizes are the learner's.
     """
@@ -41,6 +48,7 @@ class Method:
     label: str
     params: Params
     fit: SgdFit | AdamFit
+    query_loss: FieldLoss
     optimizer: str
     rate: float | None = None
 
@@ -88,10 +96,9 @@ class Comparison:
             signal, "validation", options.num_tuning_signals
         )
         self.test = first_tasks(signal, "test", options.num_signals)
-        self._score = tf.function(
-            lambda params, query: psnr_from_mse(
-                learner.query_loss(params, query)
-            )
+        # A graph for each loss, which is a Python object.
+        self._psnr = tf.function(
+            lambda loss, params, query: psnr_from_mse(loss(params, query))
         )
 
     def score(self, method: Method, tasks, num_steps: int) -> Scores:
@@ -102,9 +109,10 @@ class Comparison:
             for params in method.fit.trajectory(
                 method.params, task.support, num_steps
             ):
-                curve.append(self._score(params, task.query).numpy())
+                score = self._psnr(method.query_loss, params, task.query)
+                curve.append(score.numpy())
             psnr.append(curve)
-            values = self.learner.query_loss.predict(params, task.query.inputs)
+            values = method.query_loss.predict(params, task.query.inputs)
             ssim.append(self.ssim(task, values))
         return Scores(np.array(psnr), np.array(ssim))
 
@@ -131,6 +139,7 @@ class Comparison:
             label,
             get_params(learner.field),
             learner.sgd_fit(),
+            learner.query_loss,
             f"SGD, {kind} step sizes",
         )
 
@@ -138,12 +147,14 @@ class Comparison:
         """Weights adapted by plain gradient descent."""
         sizes = [tf.constant(rate, p.dtype) for p in params]
         fit = SgdFit(self.learner.support_loss, sizes)
-        return Method(label, params, fit, f"SGD {rate:g}", rate)
+        loss = self.learner.query_loss
+        return Method(label, params, fit, loss, f"SGD {rate:g}", rate)
 
     def with_adam(self, label, params, rate) -> Method:
         """Weights adapted by Adam."""
         fit = AdamFit(self.learner.support_loss, rate)
-        return Method(label, params, fit, f"Adam {rate:g}", rate)
+        loss = self.learner.query_loss
+        return Method(label, params, fit, loss, f"Adam {rate:g}", rate)
 
     def tune(self, make, label, params, rates) -> Method:
         """The method whose rate gives the best validation PSNR at the end."""
@@ -151,7 +162,11 @@ class Comparison:
         steps, scores = self.options.num_steps, []
         for candidate in candidates:
             psnr = [
-                self._score(self.adapted(candidate, task, steps), task.query)
+                self._psnr(
+                    candidate.query_loss,
+                    self.adapted(candidate, task, steps),
+                    task.query,
+                )
                 for task in self.tuning
             ]
             scores.append(np.mean(psnr))

@@ -159,6 +159,7 @@ def _others(paths, learner, signal):
                 f"the shapes {shapes[1]}, for {shapes[0]}"
             )
         other.support_loss = FieldLoss(other.field, signal.support_model)
+        other.query_loss = FieldLoss(other.field, signal.query_model)
         unique = folders.count(folder) == 1
         others[f"{LEARNED}: {folder if unique else workdir.root}"] = other
     return others

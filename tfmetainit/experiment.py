@@ -215,6 +215,22 @@ class Workdir:
     def tensorboard(self):
         return self.root / "tensorboard"
 
+    def read_best(self) -> dict:
+        """What is known of the best checkpoint: at least "step" and "psnr".
+
+        Raises:
+            InputError: if that is missing, or not numbers.
+        """
+        best = files.read_json(self.best_record)
+        problem = _difference(best, {"step": 0, "psnr": 0.0}, "the record")
+        if problem:
+            raise InputError(
+                f"A run's record of its best checkpoint must have {problem}. "
+                f"Received: {self.best_record}, where it is missing or "
+                "something else"
+            )
+        return best
+
     def read_config(self) -> ml_collections.ConfigDict:
         """The config of the run.
 
@@ -272,11 +288,12 @@ def pretrained_names() -> list[str]:
 def find_run(path) -> Workdir:
     """The run in a folder, or one of the package's own by its name.
 
-    A folder of that name goes first. Whether there is a run at all is checked
-    when it is read.
+    A run in a folder of that name goes first. Whether there is a run at all is
+    checked when it is read.
     """
-    workdir, name = Workdir(path), str(path)
-    if not workdir.root.exists() and name in pretrained_names():
+    workdir = Workdir(path)
+    name = str(workdir.root)
+    if not workdir.config.is_file() and name in pretrained_names():
         return Workdir(PRETRAINED / name)
     return workdir
 
@@ -347,6 +364,13 @@ def warm_start(learner: MetaLearner, path) -> None:
     path = pathlib.Path(path)
     read = initial_weights.READERS.get(path.suffix)
     if read is not None and not path.is_dir():
+        if learner.field.non_trainable_variables:
+            # The frequencies of a FourierMLP, drawn from the run's seed.
+            raise InputError(
+                "config.warm_start must name a run for a network of which a "
+                "part is not learned: a file of weights lacks that. Received: "
+                f"{path}, for a {type(learner.field).__name__}"
+            )
         functional.set_params(learner.field, read(path, learner.field))
         return
     run = find_run(path)

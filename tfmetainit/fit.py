@@ -149,13 +149,7 @@ class _Artifact:
         artifact = self._artifact
         inputs, values, coords, target = self.kind.read(input_path, **details)
         view = self.kind.view(input_path, **details)
-        count = inputs.shape[1]
-        if count > artifact.num_points and self.kind.may_drop:
-            # Exported for fewer observations than there are pixels.
-            chosen = np.random.default_rng(0).choice(
-                count, artifact.num_points, replace=False
-            )
-            inputs, values = inputs[:, chosen], values[:, chosen]
+        inputs, values = self.kind.thinned(inputs, values, artifact.num_points)
         theta, psnr = artifact.init(), []
         for step in range(steps + 1):
             # The loss before a step is that of the weights so far.

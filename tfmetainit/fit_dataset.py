@@ -125,7 +125,7 @@ class _Artifact:
         try:
             self.default_steps = int(metadata["inner_steps"])
             self.shapes = [tuple(p["shape"]) for p in metadata["params"]]
-            self._kind = metadata["signal"]["kind"]
+            self._kind_name = metadata["signal"]["kind"]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"The metadata of {path} are incomplete: {error!r}"
@@ -134,11 +134,12 @@ class _Artifact:
 
     def prepare(self, signal: SignalClass):
         received = signal.describe()["kind"]
-        if received != self._kind:
+        if received != self._kind_name:
             raise InputError(
-                f"{self._path} fits signals of the kind {self._kind!r}. "
+                f"{self._path} fits signals of the kind {self._kind_name!r}. "
                 f"Received: --signal of the kind {received!r}"
             )
+        self._kind = signal.kind
 
     def fit(self, tasks: list[Task], steps: int) -> list[Fitted]:
         return [self._fit(task, steps) for task in tasks]
@@ -147,6 +148,10 @@ class _Artifact:
         theta = self._artifact.init()
         before = self._score(theta, task)
         inputs, values = (leaf.numpy() for leaf in task.support)
+        if self._kind:
+            inputs, values = self._kind.thinned(
+                inputs, values, self._artifact.num_points
+            )
         # One call where every step sees the same, else one for each step.
         calls = [steps] if len(inputs) == 1 else [1] * steps
         for index, count in enumerate(calls):
@@ -257,6 +262,7 @@ def fit_dataset(
         made_from={
             "weights": source.digest,
             "signal": experiment.public_settings(config.signal),
+            "files": _files_of(config.signal),
             "steps": steps,
         },
     )
@@ -285,6 +291,21 @@ def fit_dataset(
         psnr=psnr[1],
         seconds=time.monotonic() - started,
     )
+
+
+def _files_of(options) -> str:
+    """What tells one set of files that signals are read from from another."""
+    digest = hashlib.sha256()
+    for option in ("folder", "file"):
+        root = options.get(option)
+        if not root:
+            continue
+        root = pathlib.Path(root)
+        for path in sorted([root, *root.rglob("*")]):
+            if path.is_file():
+                name = os.fsencode(path.relative_to(root))
+                digest.update(b"%s %d\n" % (name, path.stat().st_size))
+    return digest.hexdigest()
 
 
 def _count(signals, split, num_signals):

@@ -10,6 +10,7 @@ for files that are not independent, as several crops of one photograph.
 
 import hashlib
 import logging
+import os
 import pathlib
 from collections.abc import Callable, Collection
 
@@ -29,7 +30,7 @@ _MAX_BYTES = 4 * 2**30
 
 def split_of(name: str) -> str:
     """The split of the file called `name`: 80% train, 10% each of the rest."""
-    bucket = hashlib.sha256(name.encode()).digest()[0]
+    bucket = hashlib.sha256(os.fsencode(name)).digest()[0]
     return SPLITS[0 if bucket < 205 else 1 if bucket < 230 else 2]
 
 

@@ -124,7 +124,13 @@ class Functaset:
         """Writes the plan, or compares it with the one that is there."""
         path = self.folder / _PLAN
         files.make_folder(self.folder)
-        if not path.exists() and any(self.folder.iterdir()):
+        # Another worker may be about to write the plan.
+        others = [
+            p
+            for p in self.folder.iterdir()
+            if not p.name.startswith((f".{_PLAN}.", _PLAN))
+        ]
+        if not path.exists() and others:
             raise InputError(
                 "--output_dir must be a new folder, an empty one, or one of an "
                 f"earlier call. Received: {self.folder}, which holds other "
@@ -148,7 +154,7 @@ class Functaset:
 
     def first_signal(self, index: int) -> int:
         """The index of the first signal of a file."""
-        return sum(self.lengths[:index])
+        return index * self.lengths[0]
 
     def write(self, index: int, examples: Iterable[Example]) -> None:
         """Writes a file, which appears when it is complete."""
@@ -170,6 +176,8 @@ class Functaset:
 
     def finish(self) -> None:
         """Writes what TFDS needs to read the files, all of which are there."""
+        for path in self._paths:
+            files.remove_leftovers(path)
         size = sum(path.stat().st_size for path in self._paths)
         tfds.folder_dataset.write_metadata(
             data_dir=str(self.folder),

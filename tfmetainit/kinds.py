@@ -103,6 +103,25 @@ class Kind(abc.ABC):
         del path, details
         return None
 
+    def thinned(self, inputs, values, count: int):
+        """As many observations of each step as an artifact was exported for.
+
+        Args:
+            inputs: `[steps, n, ...]`.
+            values: `[steps, n, ...]`.
+            count: how many are wanted.
+
+        Returns:
+            Both with `count` rows a step, drawn from the same seed each time;
+            as they are where there are no more, or where all are needed.
+        """
+        if inputs.shape[1] <= count or not self.may_drop:
+            return inputs, values
+        chosen = np.random.default_rng(0).choice(
+            inputs.shape[1], count, replace=False
+        )
+        return inputs[:, chosen], values[:, chosen]
+
     def picture(self, values) -> np.ndarray:
         """Values `[n * resolution ** 2, 1 or 3]` as an image `[..., 3]`.
 
@@ -197,12 +216,8 @@ class SliceKind(Kind):
     def read(self, path, angles: str | None = None):
         """Reads a sinogram (.npy, with angles), or a slice to be projected."""
         coords = tomography.slice_coords(self.resolution)
-        is_sinogram = str(path).endswith(".npy")
-        if is_sinogram and angles is None:
-            raise InputError(
-                "A sinogram needs --angles, its views' degrees. Received: "
-                f"--input={path} without them"
-            )
+        is_array = pathlib.Path(path).suffix.lower() == ".npy"
+        is_sinogram = is_array and angles is not None
         radians = (
             tomography.even_angles(self.views)
             if angles is None
@@ -214,6 +229,13 @@ class SliceKind(Kind):
             )
             return Sample(radians[None], sinogram[None], coords, None)
         image = tomography.read_slice(path)
+        if is_array and min(image.shape[:2]) < self.resolution:
+            raise InputError(
+                "A sinogram needs --angles, its views' degrees; without them "
+                "an array is a slice, of no fewer pixels than the trained "
+                f"resolution, {self.resolution}. Received: --input={path} of "
+                f"shape {image.shape[:2]} without angles"
+            )
         image = pixels.crop_and_resize(image, self.resolution)
         sinogram = tomography.project(
             image[..., 0], radians, self.interpolation
@@ -422,14 +444,23 @@ class LandmarkKind(_RayKind):
                 f"Received: --input={path} without it"
             )
         collection = photo_collections.read_collection(cameras, self.scale)
-        name = pathlib.Path(path).name
-        named = [c for p, c in collection.items() if p.name == name]
+        # The file itself, or one of its name anywhere else.
+        path = pathlib.Path(path)
+        same = [p for p in collection if p.resolve() == path.resolve()]
+        named = same or [p for p in collection if p.name == path.name]
         if not named:
             raise InputError(
-                f"--cameras={cameras} has no camera for {name}; it has those "
-                f"of {len(collection)} other pictures."
+                f"--cameras={cameras} has no camera for {path.name}; it has "
+                f"those of {len(collection)} other pictures."
             )
-        return self.square(path, named[0])
+        if len(named) > 1:
+            raise InputError(
+                f"--cameras={cameras} must have one camera for {path.name}, or "
+                "--input be one of its own pictures. Received: "
+                f"{len(named)} of that name, among them {named[0]} and "
+                f"{named[1]}"
+            )
+        return self.square(path, collection[named[0]])
 
     def square(self, path, camera):
         """A photograph's central square, resized, and the camera of that."""

@@ -82,7 +82,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
         copy = Workdir(staging)
         copy.best.parent.mkdir()
         _save_halved(learner, copy.best)
-        best = files.read_json(source.best_record)
+        best = source.read_best()
         files.write_json(copy.best_record, best)
         files.write_json(copy.config, _public(config))
         experiment.load(staging)  # it can be read

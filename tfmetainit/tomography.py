@@ -142,7 +142,7 @@ def parse_angles(text: str) -> np.ndarray:
     Raises:
         InputError: if they are not 1 to 1024 numbers of degrees in [0, 360).
     """
-    if text.endswith(".npy"):
+    if text.lower().endswith(".npy"):
         degrees = files.read_array(text)
     else:
         try:

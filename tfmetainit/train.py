@@ -160,7 +160,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.best, self.best_step = -math.inf, None
         # Without a last checkpoint the run starts afresh, and so does its best.
         if workdir.last.is_file() and workdir.best_record.is_file():
-            record = files.read_json(workdir.best_record)
+            record = workdir.read_best()
             self.best, self.best_step = record["psnr"], record["step"]
 
     def _save(self, path):
@@ -249,7 +249,18 @@ def _check(config):
 def _check_same_run(config, workdir):
     """Raises InputError if the workdir holds a run of another config."""
     if not workdir.last.exists():
-        return  # Nothing was trained yet: its config may be replaced.
+        # A first epoch may have been killed: its config may be replaced. What
+        # has a best of a later one is a published copy.
+        if workdir.best_record.is_file():
+            before = workdir.read_config().validation.every
+            if workdir.read_best()["step"] > before:
+                raise InputError(
+                    "--workdir must be a new folder, or one of a run that can "
+                    f"go on. Received: {workdir.root}, a copy of a run's best "
+                    "weights alone; --config.warm_start="
+                    f"{workdir.root} starts another run from them."
+                )
+        return
     wanted = _flatten(_as_json(config))
     found = _flatten(_as_json(workdir.read_config()))
     for name in sorted(wanted.keys() | found.keys()):

@@ -128,7 +128,7 @@ def parse_pose(text: str) -> np.ndarray:
     Raises:
         InputError: if it is neither, or no rotation and translation.
     """
-    if text.endswith(".npy"):
+    if text.lower().endswith(".npy"):
         return check_pose(files.read_array(text), text)
     try:
         azimuth, elevation = (float(part) for part in text.split(","))

@@ -11,6 +11,7 @@ const MAX_ZOOM = 16;
 let field;     // LearnedField
 let picture;   // {canvas, values}: the square that is fitted
 let theta;     // the adapted weights
+let shown;     // the canvas of the square that they were adapted to
 let fitting = 0;  // number of the latest fit: a later one stops an earlier
 
 function say(text, isError = false) {
@@ -101,6 +102,7 @@ async function fit() {
     await new Promise((resolve) => setTimeout(resolve));
   }
   theta = weights;
+  shown = target;
   say(`${steps} gradient steps in ${milliseconds.toFixed(0)} ms: ${quality.toFixed(2)} dB.`);
   $('zoom').hidden = false;
   resetView();
@@ -185,7 +187,7 @@ let drawing = false, drawAgain = false;
 
 function resetView() {
   view = {row: 0, column: 0, extent: 1};
-  draw();
+  guarded(draw);
 }
 
 async function draw() {
@@ -194,6 +196,14 @@ async function draw() {
     return;
   }
   drawing = true;
+  try {
+    await drawOnce();
+  } finally {
+    drawing = false;
+  }
+}
+
+async function drawOnce() {
   do {
     drawAgain = false;
     const {row, column, extent} = view;
@@ -207,14 +217,13 @@ async function draw() {
     const pixels = field.resolution;
     context.imageSmoothingEnabled = false;
     context.drawImage(
-        picture.canvas, column * pixels, row * pixels, extent * pixels, extent * pixels,
+        shown, column * pixels, row * pixels, extent * pixels, extent * pixels,
         0, 0, size, size);
     const started = performance.now();
     paint(canvas, await field.predict(theta, coords));
     $('zoom-shown').textContent = `zoom ${(1 / extent).toFixed(1)} ×, ` +
         `${size} × ${size} points in ${(performance.now() - started).toFixed(0)} ms`;
   } while (drawAgain);
-  drawing = false;
 }
 
 function zoomAt(row, column, factor) {

@@ -28,8 +28,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import files, fit, lite_artifact, pixels
-from tfmetainit.configs import default
+from tfmetainit import experiment, files, fit, lite_artifact, pixels
+from tfmetainit.configs import default, text
 from tfmetainit.export import exporter
 
 _EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
@@ -63,6 +63,28 @@ def _psnr(folder):
 
 
 # ---- The demo ----------------------------------------------------------------
+
+
+def test_readme_s_python(tmp_path, monkeypatch, smoke_run):
+    """The block as it stands; trained for two steps, on small signals."""
+    readme = (_EXAMPLES.parent / "README.md").read_text()
+    block = re.search(r"## From Python\n\n```python\n(.*?)```", readme, re.S)[1]
+    fitting, training = block.split("# Train")
+    photo = Image.fromarray(skimage.data.astronaut())
+    photo.save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(fitting, names)
+    small = np.asarray(photo.resize((64, 64))) / 255.0
+    mse = np.mean((names["picture"] - small) ** 2)
+    assert pixels.psnr_from_mse(mse) > 20.0
+    config = text.get_config("smoke")
+    config.signal.data_dir = str(smoke_run / "data")
+    names["signal"] = experiment.build_signal(config)
+    numbers = "steps_per_epoch=250, epochs=10"
+    assert numbers in training
+    exec("#" + training.replace(numbers, "steps_per_epoch=2, epochs=1"), names)
+    assert names["learner"].optimizer.iterations == 2
 
 
 def test_demo(tmp_path, monkeypatch, smoke_run, capsys):

@@ -13,7 +13,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tfmetainit import files, fit, lite_artifact
+from tfmetainit import fit, image_files, lite_artifact
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import exporter
 
@@ -121,7 +121,9 @@ def test_both_forms_of_fit_agree(folder, tmp_path):
             weights=weights,
             **options,
         ).psnr
-        results.append((psnr, files.read_image(picture), np.load(weights)))
+        results.append(
+            (psnr, image_files.read_image(picture), np.load(weights))
+        )
     (psnr, picture, weights), (psnr_2, picture_2, weights_2) = results
     np.testing.assert_allclose(psnr_2, psnr, atol=1e-4)
     assert picture.shape == (20, 30, 3)

@@ -11,7 +11,15 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tfmetainit import cli, evaluate, files, fit, pictures, pixels, train
+from tfmetainit import (
+    cli,
+    evaluate,
+    fit,
+    image_files,
+    pictures,
+    pixels,
+    train,
+)
 from tfmetainit.adaptation import SgdFit
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError, UserError
@@ -209,7 +217,7 @@ def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
     ).psnr
     assert len(psnr) == 6
     assert psnr[-1] > psnr[0]
-    drawn = files.read_image(tmp_path / "fit.png")
+    drawn = image_files.read_image(tmp_path / "fit.png")
     photo = skimage.data.astronaut() / 255.0
     small = pixels.crop_and_resize(photo, 16)
     mse = np.mean((drawn - small) ** 2)

@@ -13,6 +13,7 @@ from tfmetainit import (
     files,
     fit,
     functional,
+    image_files,
     tomography,
     train,
 )
@@ -251,7 +252,10 @@ def test_run_and_artifact_fit_the_same(folder, tmp_path):
                 **details,
             )
             assert fitted.of_observations == of_observations
-            assert files.read_image(tmp_path / "out.png").shape[:2] == (16, 16)
+            assert image_files.read_image(tmp_path / "out.png").shape[:2] == (
+                16,
+                16,
+            )
             results.append((fitted.psnr, fitted.render(16, 16)))
         np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-3)
         np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-4)

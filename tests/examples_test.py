@@ -28,7 +28,13 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import experiment, files, fit, lite_artifact, pixels
+from tfmetainit import (
+    experiment,
+    fit,
+    image_files,
+    lite_artifact,
+    pixels,
+)
 from tfmetainit.configs import default, text
 from tfmetainit.export import exporter
 
@@ -145,8 +151,8 @@ def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
     psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
     np.testing.assert_allclose(psnr, _psnr(folder), atol=1e-3)
     np.testing.assert_allclose(
-        files.read_image(tmp_path / "fitted.ppm"),
-        files.read_image(folder / "fitted.png"),
+        image_files.read_image(tmp_path / "fitted.ppm"),
+        image_files.read_image(folder / "fitted.png"),
         atol=1.01 / 255,
     )
 
@@ -378,8 +384,8 @@ def test_serving_client(folder, server, tmp_path, protocol):
     psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
     np.testing.assert_allclose(psnr, _psnr(folder), atol=0.0051)
     np.testing.assert_allclose(
-        files.read_image(tmp_path / "served.png"),
-        files.read_image(folder / "fitted.png"),
+        image_files.read_image(tmp_path / "served.png"),
+        image_files.read_image(folder / "fitted.png"),
         atol=1.01 / 255,
     )
 

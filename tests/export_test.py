@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tfmetainit import fields, forward_models, functional, learners
+from tfmetainit import fields, forward_models, functional, layers, learners
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import NOT_TAKEN, Adapter
@@ -156,7 +156,7 @@ def test_relu_has_the_gradient_of_keras():
     x = tf.constant([-2.0, -0.5, 0.0, 0.5, 3.0])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        ours, theirs = fields.relu(x) ** 2, keras.activations.relu(x) ** 2
+        ours, theirs = layers.relu(x) ** 2, keras.activations.relu(x) ** 2
     np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(
         tape.gradient(ours, x), tape.gradient(theirs, x)
@@ -170,7 +170,7 @@ def test_relu_has_second_derivatives():
         outer.watch(x)
         with tf.GradientTape() as inner:
             inner.watch(x)
-            y = fields.relu(x) ** 2
+            y = layers.relu(x) ** 2
         gradient = inner.gradient(y, x)
     np.testing.assert_allclose(outer.gradient(gradient, x), [0.0, 2.0])
 

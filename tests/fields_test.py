@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 import tensorflow as tf
 
-from tfmetainit import fields, initial_weights, learners
+from tfmetainit import fields, initial_weights, layers, learners
 from tfmetainit.image_signals import ImageSignal
 from tfmetainit.tasks import Observations, Task
 
@@ -16,7 +16,7 @@ def _coords(count, dims=2, seed=0):
 
 
 def test_sine_dense_is_sin_of_w0_times_affine():
-    layer = fields.SineDense(7, w0=30.0)
+    layer = layers.SineDense(7, w0=30.0)
     coords = _coords(5, 3)
     values = layer(coords)
     kernel, bias = (v.numpy() for v in layer.trainable_variables)
@@ -111,7 +111,7 @@ def test_simplified_nerf_is_the_papers():
 
 def test_softplus():
     x = np.float64([-800.0, -3.0, 0.0, 3.0, 800.0])
-    np.testing.assert_allclose(fields.softplus(x), np.logaddexp(0.0, x))
+    np.testing.assert_allclose(layers.softplus(x), np.logaddexp(0.0, x))
     dense = fields.SimplifiedNeRF(seed=0)(_coords(50, 3))[:, 3]
     thin = fields.SimplifiedNeRF(density_shift=-5.0, seed=0)(_coords(50, 3))
     assert 0.0 < np.max(thin[:, 3]) < 0.1 < np.min(dense)
@@ -141,7 +141,7 @@ def test_keras_file_round_trip(make, tmp_path):
     [
         (lambda: fields.SIREN(hidden_units=0), "`hidden_units` must be posit"),
         (lambda: fields.SIREN(w0=-1.0), "`w0` must be positive. Received"),
-        (lambda: fields.SineDense(0), "`units` must be positive"),
+        (lambda: layers.SineDense(0), "`units` must be positive"),
         (lambda: fields.FourierMLP(scale=0.0), "`scale` must be positive"),
         (lambda: fields.SimplifiedNeRF(density="elu"), "`density` must be one"),
         (lambda: fields.SimplifiedNeRF(2, 3), "3 coordinates to 4 values"),

@@ -51,13 +51,13 @@ def _image():
     import numpy as np
     from PIL import Image
 
-    from tfmetainit import files
+    from tfmetainit import image_files
 
     rng = np.random.default_rng(0)
     for channels in (3, 4, 1):
         array = np.uint8(rng.integers(0, 255, (8, 8, channels)))
         picture = Image.fromarray(array[..., 0] if channels == 1 else array)
-        for name in files.IMAGE_FORMATS:
+        for name in image_files.IMAGE_FORMATS:
             buffer = io.BytesIO()
             try:
                 picture.save(buffer, name)
@@ -67,9 +67,9 @@ def _image():
 
 
 def _read_image(path):
-    from tfmetainit import files
+    from tfmetainit import image_files
 
-    image = files.read_image(path)
+    image = image_files.read_image(path)
     if not 0.0 <= image.min() <= image.max() <= 1.0:
         raise AssertionError("values out of range")
 
@@ -314,7 +314,9 @@ def _fuzz(name, seconds, folder):
 
     with atheris.instrument_imports(include=["tfmetainit"]):
         from tfmetainit import (  # noqa: F401
+            colmap,
             files,
+            image_files,
             photo_collections,
             restricted_pickle,
             tomography,

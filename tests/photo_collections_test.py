@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfmetainit import kinds, landmark_model, photo_collections
+from tfmetainit import colmap, kinds, landmark_model, photo_collections
 from tfmetainit.errors import InputError
 from tfmetainit.photo_collections import Camera, read_collection
 
@@ -322,6 +322,6 @@ def test_pictures_of_one_name_have_cameras_of_their_own(tmp_path, monkeypatch):
 
 def test_large_models_are_refused(tmp_path, monkeypatch):
     _text_model(tmp_path)
-    monkeypatch.setattr(photo_collections, "MAX_MODEL_BYTES", 20)
+    monkeypatch.setattr(colmap, "MAX_MODEL_BYTES", 20)
     with pytest.raises(InputError, match="at most 20 bytes"):
         read_collection(tmp_path, 1.0)

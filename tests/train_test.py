@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit import (
+    callbacks,
     experiment,
     fields,
     files,
@@ -320,7 +321,7 @@ def test_a_diverging_inner_loop_stops_the_run(data_dir, tmp_path):
 
 
 def test_what_counts_as_diverging(data_dir, tmp_path):
-    checkpoints = train.Checkpoints(
+    checkpoints = callbacks.Checkpoints(
         Workdir(tmp_path), Workdir(tmp_path), "val_psnr_2"
     )
     checkpoints.best = 15.0

@@ -14,10 +14,10 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME_OF_NAME = {
-    "FourierFeatures": "fields",
+    "FourierFeatures": "layers",
     "FourierMLP": "fields",
     "SIREN": "fields",
-    "SineDense": "fields",
+    "SineDense": "layers",
     "FieldLoss": "tasks",
     "Observations": "tasks",
     "SignalClass": "tasks",

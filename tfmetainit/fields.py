@@ -1,4 +1,4 @@
-"""Neural fields: coordinate networks as Keras layers and models.
+"""Neural fields: coordinate networks as Keras models.
 
 A field maps coordinates `[..., coord_dims]` to values `[..., value_dims]`.
 
@@ -18,15 +18,16 @@ import keras
 import numpy as np
 from keras import ops
 
-_PACKAGE = "tfmetainit"
-
-
-def _check_positive(**arguments):
-    for name, value in arguments.items():
-        if not value > 0:
-            raise ValueError(
-                f"`{name}` must be positive. Received: {name}={value}"
-            )
+from tfmetainit.layers import (
+    PACKAGE,
+    FourierFeatures,
+    PositionalEncoding,
+    SineDense,
+    check_positive,
+    relu,
+    sine_uniform,
+    softplus,
+)
 
 
 def _layer_seeds(seed, count):
@@ -38,196 +39,6 @@ def _layer_seeds(seed, count):
     if seed is None:
         return [None] * count
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
-
-
-def sine_uniform(w0, seed=None):
-    """Initializer U(-b, b) with b = sqrt(6 / fan_in) / w0.
-
-    For every SIREN kernel after the first, the output's included. It gives
-    pre-activations of unit variance (Sitzmann et al. 2020, section 3.2).
-    """
-    # VarianceScaling draws from U(-b, b) with b = sqrt(3 * scale / fan_in).
-    return keras.initializers.VarianceScaling(
-        scale=2.0 / w0**2, mode="fan_in", distribution="uniform", seed=seed
-    )
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-@ops.custom_gradient
-def relu(x):
-    """`max(x, 0)`, whose derivative is made of operations that LiteRT has.
-
-    The derivative is `sign(max(x, 0))`, 0 at 0: the same as that of
-    `keras.activations.relu`, which LiteRT lacks (`ReluGrad`).
-    """
-    y = ops.relu(x)
-
-    def grad(upstream):
-        return upstream * ops.sign(y)
-
-    return y, grad
-
-
-def softplus(x):
-    """`log(1 + exp(x))`, without overflow and of operations that LiteRT has."""
-    return relu(x) + ops.log(1.0 + ops.exp(-ops.abs(x)))
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class SineDense(keras.layers.Layer):
-    """Dense layer with a sine activation: `sin(w0 * (x @ kernel + bias))`.
-
-    Args:
-        units: positive integer, the width of the output.
-        w0: positive float, the angular frequency.
-        kernel_initializer: defaults to `sine_uniform(w0)`.
-
-    Input shape: `[..., input_dims]`. Output shape: `[..., units]`, in [-1, 1].
-
-    Example:
-    >>> layer = SineDense(256, w0=200.0)
-    >>> layer(np.zeros([5, 2])).shape
-    TensorShape([5, 256])
-    """
-
-    def __init__(self, units, w0=200.0, kernel_initializer=None, **kwargs):
-        super().__init__(**kwargs)
-        _check_positive(units=units, w0=w0)
-        self.units = units
-        self.w0 = float(w0)
-        self.kernel_initializer = (
-            keras.initializers.get(kernel_initializer)
-            if kernel_initializer is not None
-            else sine_uniform(self.w0)
-        )
-
-    def build(self, input_shape):
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(input_shape[-1], self.units),
-            initializer=self.kernel_initializer,
-        )
-        self.bias = self.add_weight(
-            name="bias", shape=(self.units,), initializer="zeros"
-        )
-
-    def call(self, inputs):
-        # w0 scales the weights, not the activations: the same values, with one
-        # tensor of [points, units] less in the graph (equally fast, measured).
-        kernel = self.w0 * ops.convert_to_tensor(self.kernel)
-        bias = self.w0 * ops.convert_to_tensor(self.bias)
-        return ops.sin(ops.add(ops.matmul(inputs, kernel), bias))
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "w0": self.w0,
-            "kernel_initializer": keras.initializers.serialize(
-                self.kernel_initializer
-            ),
-        }
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class FourierFeatures(keras.layers.Layer):
-    """Random Fourier features: `concat(sin(x @ B), cos(x @ B))`.
-
-    B is drawn once from N(0, scale^2) and frozen: a non-trainable weight that
-    is saved and exported but never adapted. There is no factor of 2 pi (Tancik
-    et al. 2021, CT notebook).
-
-    Args:
-        num_frequencies: positive integer; the output is twice as wide.
-        scale: positive float, the standard deviation of B, in radians per unit
-            of coordinate.
-        seed: integer seed of B, or None.
-
-    Input shape: `[..., input_dims]`. Output: `[..., 2 * num_frequencies]`.
-    """
-
-    def __init__(self, num_frequencies=256, scale=30.0, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        _check_positive(num_frequencies=num_frequencies, scale=scale)
-        self.num_frequencies = num_frequencies
-        self.scale = float(scale)
-        self.seed = seed
-
-    def build(self, input_shape):
-        self.frequencies = self.add_weight(
-            name="frequencies",
-            shape=(input_shape[-1], self.num_frequencies),
-            initializer=keras.initializers.RandomNormal(
-                stddev=self.scale, seed=self.seed
-            ),
-            trainable=False,
-        )
-
-    def call(self, inputs):
-        phases = ops.matmul(inputs, self.frequencies)
-        return ops.concatenate([ops.sin(phases), ops.cos(phases)], axis=-1)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], 2 * self.num_frequencies)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_frequencies": self.num_frequencies,
-            "scale": self.scale,
-            "seed": self.seed,
-        }
-
-
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class PositionalEncoding(keras.layers.Layer):
-    """`concat(sin(x * f), cos(x * f))` for some frequencies f, and no x itself.
-
-    The frequencies are 2^i for i evenly spaced in [0, max_exponent] (Tancik et
-    al. 2021, view synthesis notebook); they belong to the layer's definition,
-    not to its weights.
-
-    Args:
-        num_frequencies: positive integer.
-        max_exponent: positive float, the exponent of the last frequency.
-
-    Input shape: `[..., dims]`. Output: `[..., 2 * num_frequencies * dims]`.
-    """
-
-    def __init__(self, num_frequencies=20, max_exponent=8.0, **kwargs):
-        super().__init__(**kwargs)
-        _check_positive(
-            num_frequencies=num_frequencies, max_exponent=max_exponent
-        )
-        self.num_frequencies = num_frequencies
-        self.max_exponent = float(max_exponent)
-
-    def build(self, input_shape):
-        # As a matrix: coordinate by coordinate, all frequencies.
-        frequencies = 2.0 ** np.linspace(
-            0.0, self.max_exponent, self.num_frequencies
-        )
-        self._frequencies = np.kron(
-            np.eye(input_shape[-1]), frequencies[None]
-        ).astype(self.compute_dtype)
-
-    def call(self, inputs):
-        phases = ops.matmul(inputs, self._frequencies)
-        return ops.concatenate([ops.sin(phases), ops.cos(phases)], axis=-1)
-
-    def compute_output_shape(self, input_shape):
-        width = 2 * self.num_frequencies * input_shape[-1]
-        return (*input_shape[:-1], width)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_frequencies": self.num_frequencies,
-            "max_exponent": self.max_exponent,
-        }
 
 
 class _CoordinateNetwork(keras.Model):
@@ -255,7 +66,7 @@ class _CoordinateNetwork(keras.Model):
                 "`hidden_dtype` must be None or 'mixed_bfloat16'. Received: "
                 f"hidden_dtype={hidden_dtype!r}"
             )
-        _check_positive(
+        check_positive(
             coord_dims=coord_dims,
             value_dims=value_dims,
             hidden_layers=hidden_layers,
@@ -296,7 +107,7 @@ class _CoordinateNetwork(keras.Model):
         }
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class SIREN(_CoordinateNetwork):
     """Sinusoidal network: sine layers, a linear output, plus `output_offset`.
 
@@ -338,7 +149,7 @@ class SIREN(_CoordinateNetwork):
         super().__init__(
             coord_dims, value_dims, hidden_layers, hidden_units, seed, **kwargs
         )
-        _check_positive(w0=w0)
+        check_positive(w0=w0)
         self.w0 = float(w0)
         self.output_offset = float(output_offset)
         first, *others, last = _layer_seeds(seed, hidden_layers + 1)
@@ -385,7 +196,7 @@ class SIREN(_CoordinateNetwork):
         }
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class FourierMLP(_CoordinateNetwork):
     """Random Fourier features, ReLU layers, sigmoid outputs.
 
@@ -445,7 +256,7 @@ class FourierMLP(_CoordinateNetwork):
 DENSITIES = ("softplus", "relu")
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class SimplifiedNeRF(_CoordinateNetwork):
     """Colour and density of points in space, whatever the direction of view.
 

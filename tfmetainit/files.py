@@ -11,10 +11,8 @@ import os
 import pathlib
 import shutil
 import tempfile
-import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from tfmetainit.errors import InputError
 
@@ -23,30 +21,9 @@ try:
 except ModuleNotFoundError:
     fcntl = None
 
-# Formats whose decoders are Pillow's own: no interpreters, no subprocesses.
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-IMAGE_SUFFIXES = frozenset(
-    [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)
-# Far above any photograph; a decompression bomb is refused by its header.
-MAX_IMAGE_PIXELS = 100_000_000
 MAX_JSON_BYTES = 16 * 2**20
 # A float32 for each pixel of the largest image, and a header.
-MAX_ARRAY_BYTES = 4 * MAX_IMAGE_PIXELS + 4096
-
-_MODES_8BIT = (
-    "1",
-    "L",
-    "LA",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-)
-_MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+MAX_ARRAY_BYTES = 400_004_096
 
 
 @contextlib.contextmanager
@@ -248,126 +225,6 @@ def read_json(path):
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a JSON file: {error}.") from error
-
-
-def write_image(path, image):
-    """Writes a float or uint8 image atomically; the suffix sets the format.
-
-    Args:
-        path: ends in .png, .jpg, .jpeg, .webp, .bmp, .gif, .tif, .tiff or .ppm.
-        image: `[height, width, 1 or 3]`, floats in [0, 1] (clipped) or uint8.
-    """
-    image = np.asarray(image)
-    if image.dtype != np.uint8:
-        image = np.uint8(np.round(255.0 * np.clip(image, 0.0, 1.0)))
-    if image.shape[-1] == 1:
-        image = image[..., 0]
-    check_image_suffix(path)
-    with atomic_path(path) as temporary:
-        try:
-            Image.fromarray(image).save(temporary)
-        except ValueError as error:  # a format's own limits
-            raise InputError(
-                f"A picture of {image.shape[1]} x {image.shape[0]} cannot be "
-                f"written as {path}: {error}."
-            ) from error
-
-
-def check_image_suffix(path):
-    """Raises InputError unless an image can be written to a file so named."""
-    suffix = pathlib.Path(path).suffix.lower()
-    Image.init()
-    if Image.EXTENSION.get(suffix) not in IMAGE_FORMATS:
-        raise InputError(
-            "An output picture must end in .png, .jpg, .webp, .bmp, .gif, "
-            f".tiff or .ppm. Received: {path}"
-        )
-
-
-def read_image(path, upright: bool = True) -> np.ndarray:
-    """Reads an image file as RGB.
-
-    Grey images are repeated over the channels, transparent ones composited on
-    white, and a camera's orientation tag is applied. Of an animation, the first
-    frame is taken.
-
-    Args:
-        path: a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM file of at most 100
-            megapixels; 8 bits a channel, or 16-bit grey.
-        upright: whether the orientation tag is applied.
-
-    Returns:
-        float32 `[height, width, 3]` in [0, 1].
-
-    Raises:
-        InputError: with one sentence saying what is wrong with the file.
-    """
-    path = pathlib.Path(path)
-    try:
-        if path.is_dir():
-            raise InputError(
-                f"An image file is needed, but {path} is a folder."
-            )
-        if not path.exists():
-            raise InputError(f"There is no file {path}.")
-        if path.stat().st_size == 0:
-            raise InputError(f"The image file {path} is empty.")
-        # Pillow warns of large images and raises for huge ones; ours is the
-        # one limit, checked on the header before a pixel is decoded.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_IMAGE_PIXELS:
-                    raise InputError(
-                        f"An image may have at most {MAX_IMAGE_PIXELS} pixels. "
-                        f"Received: {path} of {width} x {height}"
-                    )
-                image.load()
-                if upright:
-                    image = ImageOps.exif_transpose(image)
-                return _to_rgb(image, path)
-    except InputError:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not an image that can be read; the formats are "
-            f"{', '.join(IMAGE_FORMATS)}."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"An image may have at most {MAX_IMAGE_PIXELS} pixels. Received: "
-            f"{path}, which has more"
-        ) from error
-    # Damaged files make Pillow's decoders raise errors of any kind.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"The image file {path} cannot be decoded: {reason}."
-        ) from error
-
-
-def _to_rgb(image, path):
-    """A decoded Pillow image as float32 RGB in [0, 1]."""
-    if image.mode in _MODES_16BIT:
-        grey = np.asarray(image).astype(np.float32) / 65535.0
-        if grey.min() < 0.0 or grey.max() > 1.0:
-            raise InputError(
-                "A grey image must have 8 or 16 bits a pixel. Received: "
-                f"{path} with values from {np.asarray(image).min()} to "
-                f"{np.asarray(image).max()}"
-            )
-        return np.repeat(grey[..., None], 3, axis=-1)
-    if image.mode not in _MODES_8BIT:
-        raise InputError(
-            "An image must be grey, RGB or RGBA with 8 bits a channel, or "
-            f"16-bit grey. Received: {path} of Pillow mode {image.mode!r}"
-        )
-    if "A" in image.mode or "transparency" in image.info:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.float32) / 255.0
-        alpha = rgba[..., 3:]
-        return rgba[..., :3] * alpha + (1.0 - alpha)
-    return np.asarray(image.convert("RGB")).astype(np.float32) / 255.0
 
 
 def read_array(path) -> np.ndarray:

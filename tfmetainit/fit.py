@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import cli, files, kinds, pixels
+from tfmetainit import cli, files, image_files, kinds, pixels
 from tfmetainit.errors import (
     InputError,
     UserError,
@@ -248,7 +248,7 @@ def fit(
         UserError: if the fit diverges; nothing is written.
     """
     check_one_source(workdir, artifact)
-    files.check_image_suffix(output_path)
+    image_files.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"--weights must end in .npz. Received: {weights}")
     source = _Artifact(artifact) if workdir is None else _Run(workdir)
@@ -265,7 +265,7 @@ def fit(
         fitted = source.fit(input_path, steps, details)
         size = resolution or (source.resolution, source.resolution)
         picture = fitted.render(*size)
-        files.write_image(picture_file, picture)
+        image_files.write_image(picture_file, picture)
         if weights is not None:
             files.write_npz(weights_file, fitted.params)
     return fitted

@@ -5,46 +5,25 @@ matrices of the paper's authors (`bds.npy`, `c2w_mats.npy`, `kinv_mats.npy`),
 and COLMAP's own sparse models, text and binary. Their poses are in the
 "opencv" convention of `tfmetainit.cameras`.
 
-COLMAP's files are read here, and not by pycolmap, because that one (4.2.1)
-takes the counts in a truncated or hostile file at their word and does not come
-back. Nothing here is allocated that the file itself does not hold.
-
 Imports neither TensorFlow nor Keras.
 """
 
 import math
 import pathlib
-import struct
 from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import files
+from tfmetainit import colmap, files
 from tfmetainit.errors import InputError
 from tfmetainit.views import check_pose
 
-MAX_MODEL_BYTES = 2**31
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Shares of a photograph's points that lie before its bounds' ends; between
 # them is the scene, beyond them are wrongly matched points.
 _PERCENTILES = (0.1, 99.9)
 # The authors' margins around the bounds (Tancik et al. 2021, notebook).
 _MARGINS = (0.9, 1.2)
-# Parameters of COLMAP's camera models by their number in binary files. Only
-# the first two have no lens distortion.
-_MODELS = {
-    0: ("SIMPLE_PINHOLE", 3),
-    1: ("PINHOLE", 4),
-    2: ("SIMPLE_RADIAL", 4),
-    3: ("RADIAL", 5),
-    4: ("OPENCV", 8),
-    5: ("OPENCV_FISHEYE", 8),
-    6: ("FULL_OPENCV", 12),
-    7: ("FOV", 5),
-    8: ("SIMPLE_RADIAL_FISHEYE", 4),
-    9: ("RADIAL_FISHEYE", 5),
-    10: ("THIN_PRISM_FISHEYE", 12),
-}
 _MATRICES = ("bds.npy", "c2w_mats.npy", "kinv_mats.npy")
 
 
@@ -207,7 +186,10 @@ def _read_sparse(folder):
         folder / "dense" / "sparse",
     ]
     for place in places:
-        for suffix, reader in ((".bin", _Binary), (".txt", _Text)):
+        for suffix, reader in (
+            (".bin", colmap.BinaryFile),
+            (".txt", colmap.TextFile),
+        ):
             if (place / f"cameras{suffix}").is_file():
                 return _assemble(folder, place, suffix, reader)
     raise InputError(
@@ -281,180 +263,3 @@ def _rotation(quaternion, where):
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def _lens(path, model, width, height, parameters):
-    """Focal lengths, principal point and size of one camera."""
-    if model not in ("SIMPLE_PINHOLE", "PINHOLE"):
-        raise InputError(
-            "Cameras must be free of lens distortion, PINHOLE or "
-            f"SIMPLE_PINHOLE (colmap image_undistorter). Received: {model} in "
-            f"{path}"
-        )
-    *focal, column, row = parameters
-    if (
-        len(parameters) != dict(_MODELS.values())[model]
-        or not np.isfinite(parameters).all()
-        or not min(focal) > 0.0
-        or not (width > 0 and height > 0)
-    ):
-        raise InputError(
-            "A camera must have a positive size, positive focal lengths and a "
-            f"principal point. Received: {model} {width} {height} "
-            f"{' '.join(f'{p:g}' for p in parameters)} in {path}"
-        )
-    # COLMAP has the corner of the first pixel at 0, and its middle at 0.5.
-    return (
-        np.array([focal[0], focal[-1]]),
-        np.array([column, row]) - 0.5,
-        (height, width),
-    )
-
-
-class _Text:
-    """One file of a sparse model in text."""
-
-    def __init__(self, path):
-        self._path = path
-        files.check_size(path, MAX_MODEL_BYTES)
-
-    def _lines(self):
-        """Every line's words; of comments, nothing."""
-        try:
-            with open(self._path, encoding="utf-8") as file:
-                for line in file:
-                    if not line.startswith("#"):
-                        yield line.split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._damaged("it cannot be read as text") from error
-
-    def _damaged(self, reason):
-        return InputError(
-            f"The sparse model's file {self._path} is damaged: {reason}."
-        )
-
-    def cameras(self):
-        cameras = {}
-        for words in self._lines():
-            if not words:
-                continue
-            try:
-                index, width, height = int(words[0]), *map(int, words[2:4])
-                parameters = [float(word) for word in words[4:]]
-                model = words[1]
-            except (IndexError, ValueError) as error:
-                raise self._damaged(f"{' '.join(words)[:80]!r}") from error
-            cameras[index] = _lens(self._path, model, width, height, parameters)
-        return cameras
-
-    def images(self):
-        lines = self._lines()
-        for words in lines:
-            if not words:
-                continue
-            try:
-                numbers = np.array([float(word) for word in words[1:8]])
-                camera_id, name = int(words[8]), " ".join(words[9:])
-                # Of every point: column, row, and its number or -1.
-                seen = [int(word) for word in next(lines, [])[2::3]]
-                rotation, translation = numbers[:4], numbers[4:7]
-            except (IndexError, ValueError) as error:
-                raise self._damaged(f"{' '.join(words)[:80]!r}") from error
-            if not name or not np.isfinite(numbers).all():
-                raise self._damaged(f"{' '.join(words)[:80]!r}")
-            yield name, camera_id, rotation, translation, seen
-
-    def points(self):
-        points = {}
-        for words in self._lines():
-            if not words:
-                continue
-            try:
-                position = [float(word) for word in words[1:4]]
-                points[int(words[0])] = position
-            except (IndexError, ValueError) as error:
-                raise self._damaged(f"{' '.join(words)[:80]!r}") from error
-            if len(position) != 3 or not np.isfinite(position).all():
-                raise self._damaged(f"{' '.join(words)[:80]!r}")
-        return points
-
-
-class _Binary:
-    """One file of a sparse model in COLMAP's binary form."""
-
-    def __init__(self, path):
-        self._path = path
-        files.check_size(path, MAX_MODEL_BYTES)
-        try:
-            self._data = path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"Cannot read {path}: {error.strerror}."
-            ) from error
-        self._at = 0
-
-    def _damaged(self):
-        return InputError(
-            f"The sparse model's file {self._path} is damaged: it ends before "
-            "what it announces."
-        )
-
-    def _take(self, layout):
-        """The next numbers, in the layout of `struct`."""
-        try:
-            numbers = struct.unpack_from(f"<{layout}", self._data, self._at)
-        except struct.error as error:
-            raise self._damaged() from error
-        self._at += struct.calcsize(f"<{layout}")
-        return numbers
-
-    def _skip(self, size):
-        if self._at + size > len(self._data):
-            raise self._damaged()
-        self._at += size
-
-    def cameras(self):
-        cameras = {}
-        for _ in range(*self._take("Q")):
-            index, number, width, height = self._take("iiQQ")
-            if number not in _MODELS:
-                raise InputError(
-                    f"{self._path} has a camera of the model {number}, which "
-                    "is not known."
-                )
-            model, count = _MODELS[number]
-            parameters = self._take(f"{count}d")
-            cameras[index] = _lens(self._path, model, width, height, parameters)
-        return cameras
-
-    def images(self):
-        for _ in range(*self._take("Q")):
-            numbers = np.array(self._take("x" * 4 + "7d"))
-            (camera_id,) = self._take("i")
-            end = self._data.find(b"\0", self._at)
-            if end < 0 or not np.isfinite(numbers).all():
-                raise self._damaged()
-            name = self._data[self._at : end].decode("utf-8", "replace")
-            self._at = end + 1
-            (count,) = self._take("Q")
-            start = self._at
-            self._skip(24 * count)
-            seen = np.frombuffer(
-                self._data,
-                np.dtype([("position", "<f8", 2), ("point", "<i8")]),
-                count,
-                start,
-            )["point"]
-            yield name, camera_id, numbers[:4], numbers[4:], seen.tolist()
-
-    def points(self):
-        points = {}
-        for _ in range(*self._take("Q")):
-            index, *position = self._take("Q3d")
-            if not np.isfinite(position).all():
-                raise self._damaged()
-            points[index] = position
-            self._skip(11)  # its colour and error
-            (length,) = self._take("Q")
-            self._skip(8 * length)
-        return points

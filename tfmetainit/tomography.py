@@ -25,7 +25,7 @@ import pathlib
 
 import numpy as np
 
-from tfmetainit import files, pixels
+from tfmetainit import files, image_files, pixels
 from tfmetainit.errors import InputError
 
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -38,7 +38,7 @@ _NOISE = 0.1
 # Hounsfield units of air and of twice the attenuation of water: 0 and 1.
 _HOUNSFIELD = (-1000.0, 1000.0)
 
-SLICE_SUFFIXES = files.IMAGE_SUFFIXES | {".npy", ".dcm"}
+SLICE_SUFFIXES = image_files.IMAGE_SUFFIXES | {".npy", ".dcm"}
 
 
 def slice_coords(resolution: int) -> np.ndarray:
@@ -210,7 +210,7 @@ def read_slice(path) -> np.ndarray:
     if suffix == ".dcm":
         return _read_dicom(path)[..., None]
     if suffix != ".npy":
-        return files.read_image(path).mean(axis=-1, keepdims=True)
+        return image_files.read_image(path).mean(axis=-1, keepdims=True)
     array = files.read_array(path)
     if array.ndim != 2 or not array.size:
         raise InputError(
@@ -242,7 +242,7 @@ def _read_dicom(path):
         frames = int(header.get("NumberOfFrames", 1))
         if frames != 1 or int(header.get("SamplesPerPixel", 1)) != 1:
             raise ValueError("it holds more than one grey picture")
-        if height * width > files.MAX_IMAGE_PIXELS:
+        if height * width > image_files.MAX_IMAGE_PIXELS:
             raise ValueError(f"it has {width} x {height} pixels")
         image = pydicom.dcmread(path)
         pixels = image.pixel_array.astype(np.float32)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import files, pixels
+from tfmetainit import files, image_files, pixels
 from tfmetainit.errors import InputError
 
 MAX_VIEWS = 200
@@ -182,7 +182,7 @@ def read_picture(
     Returns:
         float32 `[resolution, resolution, 3]`, and its camera.
     """
-    image = files.read_image(path)
+    image = image_files.read_image(path)
     side = min(image.shape[:2])
     camera = square_camera(side, side, angle, resolution)
     return pixels.crop_and_resize(image, resolution), camera
@@ -228,7 +228,7 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
     views, poses, shapes = [], [], {}
     for name, pose in entries:
         file = _inside(path, name)
-        image = files.read_image(file)
+        image = image_files.read_image(file)
         shapes.setdefault(image.shape[:2], file)
         if len(shapes) > 1:
             (first, one), (second, other) = shapes.items()

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import files, pixels
+from tfmetainit import files, image_files, pixels
 from tfmetainit.errors import InputError, UserError, check_range
 
 SIGNATURE = "fit_predict"
@@ -99,7 +99,7 @@ def main(argv):
             f"signals of the kind {kind!r}"
         )
     check_range("--steps", values.steps, 0, most)
-    picture = pixels.crop_and_resize(files.read_image(values.input), side)
+    picture = pixels.crop_and_resize(image_files.read_image(values.input), side)
     coords = pixels.pixel_coords(side, side)
     inputs = {
         "inputs": coords[None],
@@ -129,7 +129,7 @@ def main(argv):
         raise UserError(
             "The server's field is not finite. Nothing was written."
         )
-    files.write_image(values.output, fitted)
+    image_files.write_image(values.output, fitted)
     print(f"Rendered to {values.output}.")
 
 

@@ -3,7 +3,7 @@
 `tfmetainit.folder_images` says how it is read and divided.
 """
 
-from tfmetainit import files
+from tfmetainit import image_files
 from tfmetainit.folder_images import read_folder
 from tfmetainit.image_signals import ImageSignal
 
@@ -23,8 +23,8 @@ def make_signal_class(
         return read_folder(
             folder,
             resolution=resolution,
-            suffixes=files.IMAGE_SUFFIXES,
-            read=files.read_image,
+            suffixes=image_files.IMAGE_SUFFIXES,
+            read=image_files.read_image,
             channels=3,
         )
 

@@ -1,256 +1,19 @@
-"""Kinds of signals: how a file becomes observations, and a field a picture.
+"""Kinds that are observed through rays: objects, and landmarks."""
 
-What training and an exported artifact must agree on stands here once, and in
-the artifact as `describe()`; `from_description` makes the kind of that again.
-
-Imports neither TensorFlow nor Keras.
-"""
-
-import abc
 import math
 import pathlib
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import files, photo_collections, pixels, tomography, views
+from tfmetainit import image_files, photo_collections, pixels, views
 from tfmetainit.errors import InputError, check_range
+from tfmetainit.kinds.base import MAX_RESOLUTION, Kind, Sample
 
-MAX_RESOLUTION = 4096
 # Batches of random rays that a fit goes through, again and again.
 _RAY_BATCHES = 64
 _RAYS_AT_ONCE = 2**14
 # Of several views, so many are scored after every step.
 _MAX_SCORED_RAYS = 2**14
-
-
-# Flags that only some kinds of signals take (`Kind.details`).
-DETAILS = {
-    "angles": "Of a sinogram's views: 0,45,90 (degrees) or a .npy file.",
-    "pose": "Of an object's picture: azimuth,elevation, or a .npy file.",
-    "cameras": "Of a landmark's photograph: its collection's folder.",
-}
-
-
-class Sample(NamedTuple):
-    """One signal of the user's.
-
-    Attributes:
-        inputs: `[b, n, ...]` and
-        values: `[b, n, ...]`: what is observed of it, and adapted to; one
-            batch for every gradient step, or several that take turns.
-        coords: `[m, ...]`: where the field is scored.
-        target: `[m, ...]`, or None where the truth is not known.
-    """
-
-    inputs: np.ndarray
-    values: np.ndarray
-    coords: np.ndarray
-    target: np.ndarray | None
-
-
-class Kind(abc.ABC):
-    """Base of the kinds.
-
-    Attributes:
-        name: in artifacts' metadata.
-        details: names of what `read` takes beside the path, each a flag of
-            `python -m tfmetainit.fit`.
-        resolution: of the pictures of the class, in pixels.
-        may_drop: whether some of the observations will do where an artifact
-            was exported for fewer.
-    """
-
-    name: str
-    details: tuple[str, ...] = ()
-    resolution: int
-    may_drop: bool = False
-
-    @abc.abstractmethod
-    def describe(self) -> dict:
-        """A JSON-serializable dict with "kind" and the arguments of the class.
-
-        It also has "conventions": what a caller needs to prepare inputs.
-        """
-
-    @abc.abstractmethod
-    def read(self, path, **details) -> Sample:
-        """Reads one file.
-
-        Raises:
-            InputError: if it cannot be read as such a signal.
-        """
-
-    @abc.abstractmethod
-    def render(
-        self, predict: Callable, height: int, width: int, view=None
-    ) -> np.ndarray:
-        """A field as an image `[height, width, 3]`.
-
-        Args:
-            predict: maps what is scored, like `Sample.coords`, to values.
-            height: rows of the result, or of each of its parts.
-            width: its columns.
-            view: what `view` gives for the file that the field was fitted to.
-        """
-
-    def view(self, path, **details):
-        """From where a file's signal is seen, for `render`; None for most.
-
-        The arguments and errors are those of `read`.
-        """
-        del path, details
-        return None
-
-    def thinned(self, inputs, values, count: int):
-        """As many observations of each step as an artifact was exported for.
-
-        Args:
-            inputs: `[steps, n, ...]`.
-            values: `[steps, n, ...]`.
-            count: how many are wanted.
-
-        Returns:
-            Both with `count` rows a step, drawn from the same seed each time;
-            as they are where there are no more, or where all are needed.
-        """
-        if inputs.shape[1] <= count or not self.may_drop:
-            return inputs, values
-        chosen = np.random.default_rng(0).choice(
-            inputs.shape[1], count, replace=False
-        )
-        return inputs[:, chosen], values[:, chosen]
-
-    def picture(self, values) -> np.ndarray:
-        """Values `[n * resolution ** 2, 1 or 3]` as an image `[..., 3]`.
-
-        Several pictures lie beside one another.
-        """
-        side = self.resolution
-        images = np.reshape(values, [-1, side, side, np.shape(values)[-1]])
-        image = np.concatenate(list(images), axis=1)
-        return np.broadcast_to(image, [*image.shape[:2], 3])
-
-
-def check_details(kind: Kind | None, details: dict) -> None:
-    """Raises InputError if a detail is not for signals of a kind."""
-    for name, value in details.items():
-        if name not in (kind.details if kind else ()):
-            raise InputError(
-                f"--{name} is not for signals of this run's kind. Received: "
-                f"--{name}={value}"
-            )
-
-
-class ImageKind(Kind):
-    """RGB pictures, observed pixel by pixel.
-
-    Args:
-        resolution: side of the squares that files are cropped and resized to.
-    """
-
-    name = "image"
-    may_drop = True
-
-    def __init__(self, resolution: int):
-        check_range("resolution", resolution, 1, MAX_RESOLUTION)
-        self.resolution = resolution
-
-    def describe(self):
-        return {
-            "kind": self.name,
-            "resolution": self.resolution,
-            "conventions": (
-                "coords: (row / R, column / R), row first, in [0, 1), for "
-                "pixel (row, column) of an R x R image; values: red, green, "
-                "blue in [0, 1]"
-            ),
-        }
-
-    def read(self, path):
-        image = files.read_image(path)
-        image = pixels.crop_and_resize(image, self.resolution)
-        coords = pixels.pixel_coords(self.resolution, self.resolution)
-        values = image.reshape(len(coords), -1)
-        return Sample(coords[None], values[None], coords, values)
-
-    def render(self, predict, height, width, view=None):
-        return pixels.render(predict, height, width)
-
-
-class SliceKind(Kind):
-    """Slices of tomography, observed through parallel-beam projections.
-
-    Args:
-        resolution: side of the slices in pixels, and number of detectors.
-        interpolation: of the projection (`tomography.project`).
-        views: number of even angles at which a picture is projected where
-            none are given.
-    """
-
-    name = "ct"
-    details = ("angles",)
-
-    def __init__(self, resolution: int, interpolation: str, views: int):
-        check_range("resolution", resolution, 1, MAX_RESOLUTION)
-        check_range("views", views, 1, tomography.MAX_VIEWS)
-        self.resolution = resolution
-        self.interpolation = interpolation
-        self.views = views
-
-    def describe(self):
-        return {
-            "kind": self.name,
-            "resolution": self.resolution,
-            "interpolation": self.interpolation,
-            "views": self.views,
-            "conventions": (
-                "inputs: angles of views in radians; values: for each view, "
-                "the means along the rays of R detectors; coords: (column / "
-                "R, row / R), column first, in [0, 1), for pixel (row, column) "
-                "of an R x R slice"
-            ),
-        }
-
-    def read(self, path, angles: str | None = None):
-        """Reads a sinogram (.npy, with angles), or a slice to be projected."""
-        coords = tomography.slice_coords(self.resolution)
-        is_array = pathlib.Path(path).suffix.lower() == ".npy"
-        is_sinogram = is_array and angles is not None
-        radians = (
-            tomography.even_angles(self.views)
-            if angles is None
-            else tomography.parse_angles(angles)
-        )
-        if is_sinogram:
-            sinogram = tomography.read_sinogram(
-                path, self.resolution, len(radians)
-            )
-            return Sample(radians[None], sinogram[None], coords, None)
-        image = tomography.read_slice(path)
-        if is_array and min(image.shape[:2]) < self.resolution:
-            raise InputError(
-                "A sinogram needs --angles, its views' degrees; without them "
-                "an array is a slice, of no fewer pixels than the trained "
-                f"resolution, {self.resolution}. Received: --input={path} of "
-                f"shape {image.shape[:2]} without angles"
-            )
-        image = pixels.crop_and_resize(image, self.resolution)
-        sinogram = tomography.project(
-            image[..., 0], radians, self.interpolation
-        )
-        return Sample(
-            radians[None], sinogram[None], coords, image.reshape(-1, 1)
-        )
-
-    def render(self, predict, height, width, view=None):
-        grey = pixels.render(
-            lambda coords: predict(np.ascontiguousarray(coords[:, ::-1])),
-            height,
-            width,
-        )
-        return np.repeat(grey, 3, axis=-1)
 
 
 class _RayKind(Kind):
@@ -465,7 +228,7 @@ class LandmarkKind(_RayKind):
     def square(self, path, camera):
         """A photograph's central square, resized, and the camera of that."""
         # A camera is that of the pixels as they are stored.
-        image = files.read_image(path, upright=False)
+        image = image_files.read_image(path, upright=False)
         height, width = image.shape[:2]
         if camera.size not in (None, (height, width)):
             raise InputError(
@@ -505,33 +268,3 @@ def _progress(steps):
     except ImportError:  # a device has NumPy, Pillow and LiteRT only
         return steps
     return tqdm(steps, desc="Rendering", leave=False, disable=None)
-
-
-_KINDS = {
-    kind.name: kind for kind in (ImageKind, SliceKind, ViewsKind, LandmarkKind)
-}
-
-
-def from_description(description: dict) -> Kind:
-    """The kind that `description`, of an artifact's metadata, speaks of.
-
-    Raises:
-        InputError: if it is of no kind known here, or not complete.
-    """
-    name = description.get("kind")
-    if name not in _KINDS:
-        raise InputError(
-            f"--artifact can fit signals of the kinds {', '.join(_KINDS)}. "
-            f"Received: one of the kind {name!r}; call its signatures instead"
-        )
-    options = {
-        key: value
-        for key, value in description.items()
-        if key not in ("kind", "conventions")
-    }
-    try:
-        return _KINDS[name](**options)
-    except TypeError as error:
-        raise InputError(
-            f"The artifact's description of its signals is not valid: {error}"
-        ) from error

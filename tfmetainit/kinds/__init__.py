@@ -1,0 +1,60 @@
+"""Kinds of signals: how a file becomes observations, and a field a picture.
+
+What training and an exported artifact must agree on stands here once, and in
+the artifact as `describe()`; `from_description` makes the kind of that again.
+
+Imports neither TensorFlow nor Keras.
+"""
+
+from tfmetainit.errors import InputError
+from tfmetainit.kinds.base import (
+    DETAILS,
+    MAX_RESOLUTION,
+    Kind,
+    Sample,
+    check_details,
+)
+from tfmetainit.kinds.grids import ImageKind, SliceKind
+from tfmetainit.kinds.rays import LandmarkKind, ViewsKind
+
+__all__ = [
+    "DETAILS",
+    "MAX_RESOLUTION",
+    "ImageKind",
+    "Kind",
+    "LandmarkKind",
+    "Sample",
+    "SliceKind",
+    "ViewsKind",
+    "check_details",
+    "from_description",
+]
+
+_KINDS = {
+    kind.name: kind for kind in (ImageKind, SliceKind, ViewsKind, LandmarkKind)
+}
+
+
+def from_description(description: dict) -> Kind:
+    """The kind that `description`, of an artifact's metadata, speaks of.
+
+    Raises:
+        InputError: if it is of no kind known here, or not complete.
+    """
+    name = description.get("kind")
+    if name not in _KINDS:
+        raise InputError(
+            f"--artifact can fit signals of the kinds {', '.join(_KINDS)}. "
+            f"Received: one of the kind {name!r}; call its signatures instead"
+        )
+    options = {
+        key: value
+        for key, value in description.items()
+        if key not in ("kind", "conventions")
+    }
+    try:
+        return _KINDS[name](**options)
+    except TypeError as error:
+        raise InputError(
+            f"The artifact's description of its signals is not valid: {error}"
+        ) from error

@@ -325,7 +325,7 @@ def test_what_counts_as_diverging(data_dir, tmp_path):
         Workdir(tmp_path), Workdir(tmp_path), "val_psnr_2"
     )
     checkpoints.best = 15.0
-    callback = train.StopOnDivergence(
+    callback = callbacks.StopOnDivergence(
         text.get_config().optimizer, checkpoints, floor=14.2
     )
     learner = experiment.build_learner(

@@ -45,9 +45,9 @@ from tfmetainit import experiment, files, train
 from tfmetainit.comparison import Comparison
 from tfmetainit.configs import default
 from tfmetainit.errors import InputError, TrainingDivergedError
-from tfmetainit.experiment import Workdir
 from tfmetainit.functional import get_params
 from tfmetainit.image_signals import ImageSignal
+from tfmetainit.runs import Workdir
 from tfmetainit.tasks import constant_floor, psnr_from_mse
 
 _FLAGS = flags.FLAGS

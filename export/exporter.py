@@ -28,6 +28,7 @@ from tfmetainit import (
     lite_artifact,
     pixels,
     quiet,
+    runs,
 )
 from tfmetainit.errors import InputError, UserError, check_range
 from tfmetainit.export import lite, saved_model, serving
@@ -121,7 +122,7 @@ def export(
         check_range("--num_points", num_points, 1, MAX_POINTS)
     output_dir = pathlib.Path(os.path.realpath(output_dir))
     _check_output(output_dir)
-    workdir = experiment.find_run(workdir)
+    workdir = runs.find_run(workdir)
     config = workdir.read_config()
     config.field.hidden_dtype = None  # LiteRT has no bfloat16
     signal = experiment.build_signal(config)

@@ -14,6 +14,7 @@ from tfmetainit import (
     fit,
     functional,
     image_files,
+    runs,
     tomography,
     train,
 )
@@ -280,7 +281,7 @@ def test_a_slice_and_its_sinogram_give_the_same_weights(folder, tmp_path):
 
 
 def test_an_array_is_a_sinogram_with_angles_and_a_slice_without(folder):
-    config = experiment.Workdir(folder / "run").read_config()
+    config = runs.Workdir(folder / "run").read_config()
     kind = experiment.build_signal(config).kind
     image = np.random.default_rng(0).random((_SIDE, _SIDE), np.float32)
     np.save(folder / "array.npy", image)
@@ -364,7 +365,7 @@ def test_evaluation_on_slices_of_another_size(folder):
 
 def test_each_run_is_scored_with_its_own_frequencies(folder, tmp_path):
     """Runs of other seeds drew other ones, which no weight tells."""
-    config = experiment.Workdir(folder / "run").read_config()
+    config = runs.Workdir(folder / "run").read_config()
     config.seed = 1
     train.train(config, tmp_path / "other")
     options = {"num_steps": 2, "num_signals": 2}

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfmetainit import distribution, train
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir
 
 # Arguments: strategy, workdir, data_dir, number of virtual CPU devices.
 _PROGRAM = """

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import experiment, fit, fit_dataset, functional, train
+from tfmetainit import experiment, fit, fit_dataset, functional, runs, train
 from tfmetainit.configs import ct_maml, image_folder, objects
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import exporter
@@ -43,7 +43,7 @@ def test_weights_are_those_of_the_inner_loop(folder, tmp_path):
     assert [e["index"] for e in examples] == list(range(8))
     assert (summary.fitted, summary.num_signals) == (8, 8)
     learner = experiment.load(folder / "run")
-    config = experiment.Workdir(folder / "run").read_config()
+    config = runs.Workdir(folder / "run").read_config()
     tasks = experiment.build_signal(config).make_dataset("test", 1)
     for example, batch in zip(examples, tasks):
         task = tf.nest.map_structure(lambda leaf: leaf[0], batch)
@@ -93,7 +93,7 @@ def test_shares_of_workers_are_together_the_whole(folder, tmp_path):
 
 
 def test_training_signals_come_in_order_and_whole(folder):
-    config = experiment.Workdir(folder / "run").read_config()
+    config = runs.Workdir(folder / "run").read_config()
     signal = experiment.build_signal(config)
     tasks = list(signal.all_tasks("train", 30))
     assert len(tasks) == 2  # of 32
@@ -107,7 +107,7 @@ def test_an_artifact_fits_as_python_does(folder, tmp_path):
     fit_dataset.fit_dataset(
         tmp_path / "python", workdir=folder / "run", **common
     )
-    config = experiment.Workdir(folder / "run").read_config()
+    config = runs.Workdir(folder / "run").read_config()
     fit_dataset.fit_dataset(
         tmp_path / "lite",
         artifact=folder / "exported" / "model.tflite",
@@ -129,7 +129,7 @@ def test_an_artifact_for_fewer_points_fits_as_the_command_does(
         folder / "run", tmp_path / "few", formats=["tflite"], num_points=100
     )
     artifact = tmp_path / "few" / "model.tflite"
-    config = experiment.Workdir(folder / "run").read_config()
+    config = runs.Workdir(folder / "run").read_config()
     fit_dataset.fit_dataset(
         tmp_path / "out",
         artifact=artifact,

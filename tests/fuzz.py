@@ -244,12 +244,12 @@ def _config():
 def _read_config(path):
     import ml_collections
 
-    from tfmetainit import experiment
+    from tfmetainit import experiment, runs
 
     folder = path.parent / "run"
     folder.mkdir(exist_ok=True)
     path.rename(folder / "config.json")
-    config = experiment.Workdir(folder).read_config()
+    config = runs.Workdir(folder).read_config()
     # Networks of any size may be asked for; that is not what is looked for.
     config.field = ml_collections.ConfigDict(
         {"name": "siren", "hidden_layers": 1, "hidden_units": 4}

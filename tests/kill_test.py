@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfmetainit import lite_artifact
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir
 
 pytestmark = pytest.mark.slow
 

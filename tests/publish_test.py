@@ -8,15 +8,15 @@ import pytest
 import tfmetainit
 from tfmetainit import (
     evaluate,
-    experiment,
     files,
     functional,
     publish,
+    runs,
     train,
 )
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_card_has_the_results(folder):
 
 
 def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
-    config = experiment.find_run(folder / "run").read_config()
+    config = runs.find_run(folder / "run").read_config()
     config.signal.folder = "/home/me/slices"
     assert publish._public(config)["signal"]["folder"] == "(not published)"
     config.signal.folder = None
@@ -66,14 +66,14 @@ def test_nothing_is_overwritten(folder):
 
 
 def test_there_are_runs_in_the_package():
-    assert "chairs_64" in experiment.pretrained_names()
+    assert "chairs_64" in runs.pretrained_names()
 
 
-@pytest.mark.parametrize("name", experiment.pretrained_names())
+@pytest.mark.parametrize("name", runs.pretrained_names())
 def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
     """They load by their names, are small, and have their cards."""
     monkeypatch.chdir(tmp_path)
-    workdir = experiment.find_run(name)
+    workdir = runs.find_run(name)
     assert workdir.best.stat().st_size < 1_000_000
     assert (
         f'tfmetainit.load("{name}")' in (workdir.root / "README.md").read_text()
@@ -85,13 +85,13 @@ def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
         evaluate.evaluate(name)
     # A run of the user's goes first; what else has the name does not.
     (tmp_path / name).mkdir()
-    assert experiment.find_run(f"{name}/").root == workdir.root
+    assert runs.find_run(f"{name}/").root == workdir.root
     (tmp_path / name / "config.json").write_text("{}")
-    assert experiment.find_run(name).root == Workdir(name).root
+    assert runs.find_run(name).root == Workdir(name).root
 
 
 def test_a_copy_is_not_trained_over(folder):
-    copy = experiment.Workdir(folder / "copy")
+    copy = runs.Workdir(folder / "copy")
     before = copy.best.read_bytes()
     best = copy.read_best()
     files.write_json(copy.best_record, {**best, "step": 10**6})

@@ -22,7 +22,7 @@ from tfmetainit import (
 )
 from tfmetainit.configs import objects, text
 from tfmetainit.errors import InputError, TrainingDivergedError
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfmetainit import files, functional, pictures
 from tfmetainit.errors import TrainingDivergedError
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir
 
 # An epoch's mean loss this many times above the best one so far, or above the
 # loss before the inner loop, is no fluctuation.

@@ -25,6 +25,7 @@ from tfmetainit.baselines import make_baselines
 from tfmetainit.comparison import LEARNED, Comparison
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.functional import get_params
+from tfmetainit.runs import PRETRAINED, find_run
 from tfmetainit.tables import to_markdown
 from tfmetainit.tasks import FieldLoss, first_tasks
 
@@ -59,7 +60,7 @@ def evaluate(
         InputError: if there is no trained run, or the classes do not fit.
     """
     started = time.monotonic()
-    workdir = experiment.find_run(workdir)
+    workdir = find_run(workdir)
     config = workdir.read_config()
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
@@ -75,7 +76,7 @@ def evaluate(
     settings.update(options or {})
     _check(settings)
     if output_dir is None:
-        if workdir.root.is_relative_to(experiment.PRETRAINED):
+        if workdir.root.is_relative_to(PRETRAINED):
             raise InputError(
                 "--output_dir must be given for a run that comes with the "
                 f"package. Received: --workdir={workdir.root.name} alone"
@@ -141,7 +142,7 @@ def evaluate(
 def _others(paths, learner, signal):
     """The learners of other runs, made for a signal class, by their rows."""
     others = {}
-    runs = [experiment.find_run(path) for path in paths]
+    runs = [find_run(path) for path in paths]
     folders = [run.root.name for run in runs]
     for workdir, folder in zip(runs, folders):
         config = workdir.read_config()

@@ -79,14 +79,14 @@ class _Run:
     def __init__(self, workdir):
         try:
             cli.quiet_tensorflow()
-            from tfmetainit import experiment
+            from tfmetainit import experiment, runs
         except ModuleNotFoundError as error:
             raise InputError(
                 f"--workdir needs {error.name}: pip install tfmetainit. An "
                 "exported file (--artifact) does not."
             ) from error
 
-        self._workdir = experiment.find_run(workdir)
+        self._workdir = runs.find_run(workdir)
         self._config = self._workdir.read_config()
         self.default_steps = self._config.learner.inner_steps
         self._signal = experiment.build_signal(self._config)

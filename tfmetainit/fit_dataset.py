@@ -44,6 +44,7 @@ from tfmetainit.errors import (
 from tfmetainit.functaset import Example, Functaset
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.pipelines import SPLITS
+from tfmetainit.runs import find_run
 from tfmetainit.tasks import SignalClass, Task, psnr_from_mse
 
 _LOGGER = logging.getLogger("tfmetainit")
@@ -60,7 +61,7 @@ class _Run:
     """Fits with the weights of a training run, in TensorFlow."""
 
     def __init__(self, workdir):
-        self._workdir = experiment.find_run(workdir)
+        self._workdir = find_run(workdir)
         self.config = self._workdir.read_config()
         self.default_steps = self.config.learner.inner_steps
         self.digest = _digest(self._workdir.best)

@@ -27,7 +27,7 @@ import numpy as np
 import tfmetainit
 from tfmetainit import comparison, experiment, files, tables
 from tfmetainit.errors import InputError
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir, find_run
 
 _NOT_PUBLISHED = "(not published)"
 _CARD = """# {name}
@@ -67,7 +67,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
     Raises:
         InputError: if there is no trained run, or the folder is not empty.
     """
-    source, target = experiment.find_run(workdir), os.path.realpath(output_dir)
+    source, target = find_run(workdir), os.path.realpath(output_dir)
     target = pathlib.Path(target)
     config = source.read_config()
     learner = experiment.load_learner(

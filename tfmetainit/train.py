@@ -28,7 +28,7 @@ import keras
 
 from tfmetainit import callbacks, distribution, experiment, files
 from tfmetainit.errors import InputError, check_range
-from tfmetainit.experiment import Workdir
+from tfmetainit.runs import Workdir
 from tfmetainit.tasks import constant_floor, first_tasks
 
 _LOGGER = logging.getLogger("tfmetainit")

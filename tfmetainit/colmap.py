@@ -195,13 +195,7 @@ class BinaryFile:
         return cameras
 
     def images(self):
-        """Of a file of images: each one's name, lens, pose and points.
-
-        Yields:
-            `(name, camera_id, rotation, translation, seen)`: from world to
-            camera a quaternion `[4]` (w, x, y, z) and a vector `[3]`, and the
-            numbers of the points that it sees, -1 where there is none.
-        """
+        """Of a file of images: what `TextFile.images` yields."""
         for _ in range(*self._take("Q")):
             numbers = np.array(self._take("x" * 4 + "7d"))
             (camera_id,) = self._take("i")

@@ -22,8 +22,10 @@ FIELDS = {
 }
 LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
 MAX_STEPS = 10_000_000
+# Options of `config.signal` that name the files signals are read from.
+SOURCE_FIELDS = ("folder", "file")
 # Where somebody's files are is nobody else's concern.
-_PRIVATE_FIELDS = ("folder", "file", "data_dir", "manual_dir")
+_PRIVATE_FIELDS = (*SOURCE_FIELDS, "data_dir", "manual_dir")
 
 
 def _choose(table, options, where):

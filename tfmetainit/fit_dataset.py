@@ -297,7 +297,7 @@ def fit_dataset(
 def _files_of(options) -> str:
     """What tells one set of files that signals are read from from another."""
     digest = hashlib.sha256()
-    for option in ("folder", "file"):
+    for option in experiment.SOURCE_FIELDS:
         root = options.get(option)
         if not root:
             continue

@@ -128,7 +128,7 @@ class Functaset:
         others = [
             p
             for p in self.folder.iterdir()
-            if not p.name.startswith((f".{_PLAN}.", _PLAN))
+            if not p.name.startswith(f".{_PLAN}.")
         ]
         if not path.exists() and others:
             raise InputError(

@@ -112,7 +112,7 @@ def _public(config):
     kept = experiment.public_settings(config.signal)
     public["signal"] = {
         key: kept.get(key)
-        if key not in ("folder", "file") or not value
+        if key not in experiment.SOURCE_FIELDS or not value
         else _NOT_PUBLISHED
         for key, value in public["signal"].items()
     }

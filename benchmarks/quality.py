@@ -19,6 +19,9 @@ from random weights, at a quarter of its rate.
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
         --recipes=warm_start,released,constant
 
+`--classes=ct_maml --num_signals=50` makes the cells of CT, scored on the slices
+after steps on sinograms of 1, 2, 4 and 8 views.
+
 `--recipes=paper_maml,default` chooses rows; several processes, each with rows
 or seeds of its own, may share one output folder. Cells that are there are not
 made again, and one that was stopped resumes: the command can be given until it
@@ -43,7 +46,7 @@ import tensorflow as tf
 
 from tfmetainit import experiment, files, train
 from tfmetainit.comparison import Comparison
-from tfmetainit.configs import default
+from tfmetainit.configs import ct, default
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.functional import get_params
 from tfmetainit.image_signals import ImageSignal
@@ -70,14 +73,24 @@ _NUM_TUNING = 4  # validation signals
 _RELEASED_LR = 1e-2  # paper
 
 
-def _paper_maml(config):
-    default.use_paper_images(config)
+def _use_paper(config):
+    """The paper's settings of a class, but for the resolution."""
+    if config.signal.name == "ct":
+        ct.use_paper_ct(config)
+    else:
+        default.use_paper_images(config)
+        config.learner.inner_lr = 1e-2
     config.signal.resolution = _FLAGS.resolution
-    config.learner.inner_lr = 1e-2
+
+
+def _paper_maml(config):
+    _use_paper(config)
+    config.learner.name = "maml"
+    config.learner.inner_steps = 3 if config.signal.name == "ct" else 2
 
 
 def _paper_reptile(config):
-    _paper_maml(config)
+    _use_paper(config)
     config.learner.name = "reptile"
     config.learner.inner_steps = 12
     config.learner.eval_steps = 12
@@ -162,7 +175,9 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
         config.validation.num_signals = 8  # minutes else
     RECIPES[recipe](config)
     if config.learner.name == "reptile":
-        del config.learner.first_order
+        for option in ("first_order", "recompute"):  # of MAML
+            if option in config.learner:
+                del config.learner[option]
     config.signal.inner_steps = config.learner.inner_steps
     return config
 

@@ -20,6 +20,16 @@ from tfmetainit.configs import default
 def get_config(variant=""):
     config = default.get_config()
     use_ct(config)
+    use_paper_ct(config)
+    config.learner.eval_steps = 50
+    config.evaluation.num_steps = 1_000
+    config.evaluation.max_match_steps = 1_000
+    config.evaluation.sgd_rates = (1.0, 3.0, 10.0, 30.0)
+    return default.apply_variant(config, variant)
+
+
+def use_paper_ct(config):
+    """Sets every number that the paper's CT experiments state for training."""
     config.num_steps = 100_000
     config.signal.resolution = 256
     config.signal.train_views = (20,)
@@ -29,17 +39,12 @@ def get_config(variant=""):
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.learner.early_loss_weight = 0.0
-    config.learner.eval_steps = 50
     config.optimizer.learning_rate = 5e-5
     config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
     config.optimizer.clip_norm = 0.0
     config.validation.every = 1_000
-    config.evaluation.num_steps = 1_000
-    config.evaluation.max_match_steps = 1_000
-    config.evaluation.sgd_rates = (1.0, 3.0, 10.0, 30.0)
-    return default.apply_variant(config, variant)
 
 
 def use_ct(config):

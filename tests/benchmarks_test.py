@@ -13,15 +13,17 @@ from tfmetainit import experiment
 
 quality._FLAGS(["quality", "--warm_start=text_64"])
 for recipe in quality.RECIPES:
-    # What is not an image class takes the recipes of images too.
-    experiment.build_signal(quality.make_config("ct_maml", recipe, 1))
-    config = quality.make_config("text", recipe, 1)
-    learner = experiment.build_learner(config, experiment.build_signal(config))
-    experiment.build_optimizer(config, learner.field)
-    print(
-        *(recipe, config.seed, config.learner.name),
-        config.learner.early_loss_weight,
-    )
+    # What is not an image class takes the recipes too.
+    for name in ("text", "ct_maml"):
+        config = quality.make_config(name, recipe, 1)
+        signal = experiment.build_signal(config)
+        learner = experiment.build_learner(config, signal)
+        experiment.build_optimizer(config, learner.field)
+        options = config.learner
+        print(
+            *(name, recipe, config.seed, options.name, options.inner_steps),
+            *(options.inner_lr, options.early_loss_weight),
+        )
 quality.make_config("ct", "default", 1)  # by Reptile
 """
 
@@ -42,11 +44,14 @@ def test_every_recipe_is_a_valid_config():
     result = _python("-c", _BUILD_ALL)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert "default 1 maml 0.2" in lines
-    assert "last_loss 1 maml 0.0" in lines
-    assert "paper_maml 1 maml 0.0" in lines
-    assert "paper_reptile 1 reptile 0.0" in lines
-    assert "warm_start 1 maml 0.2" in lines
+    assert "text default 1 maml 2 0.01 0.2" in lines
+    assert "text last_loss 1 maml 2 0.01 0.0" in lines
+    assert "text paper_maml 1 maml 2 0.01 0.0" in lines
+    assert "text paper_reptile 1 reptile 12 0.01 0.0" in lines
+    assert "text warm_start 1 maml 2 0.01 0.2" in lines
+    assert "ct_maml default 1 maml 3 2.0 0.0" in lines
+    assert "ct_maml paper_maml 1 maml 3 10.0 0.0" in lines
+    assert "ct_maml paper_reptile 1 reptile 12 10.0 0.0" in lines
 
 
 def test_unknown_rows_are_named(tmp_path, assert_one_sentence):

@@ -5,6 +5,9 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
+from PIL import Image
+
 _FOLDER = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 # In a process of its own: the script's flags are those of the process.
 _BUILD_ALL = """
@@ -64,3 +67,49 @@ def test_unknown_rows_are_named(tmp_path, assert_one_sentence):
         result, "--recipes must be among", "need --warm_start", "best, released"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_photographs_are_cut_out_and_divided(tmp_path, assert_one_sentence):
+    rng = np.random.default_rng(0)
+    colors = []
+    for activity in (
+        "erase",
+        "explore_farm_animals",
+        "explore_monuments",
+        "explore_world_animals",
+        "explore_world_music",
+    ):
+        data = b"qres"
+        for _ in range(6):
+            # A colour tells a photograph; noise makes its file a large one.
+            color = rng.integers(40, 216, 3)
+            noise = rng.integers(-40, 40, (380, 400, 1))
+            pixels = np.uint8(color + noise)
+            path = tmp_path / "image.webp"
+            Image.fromarray(pixels).save(path, quality=90)
+            data += b"RIFF" + path.read_bytes()  # the first is no file
+            colors.append(color)
+        Image.fromarray(np.zeros_like(pixels)).save(path)  # small: no photo
+        (tmp_path / f"{activity}.rcc").write_bytes(data + path.read_bytes())
+    output = tmp_path / "photos"
+    command = ("photographs.py", f"--output_dir={output}")
+    result = _python(*command, f"--input={tmp_path}", "--num_crops=3")
+    assert result.returncode == 0, result.stderr
+    assert "30 photographs" in result.stdout
+    held_out = set()
+    for split, count in (("test", 20), ("validation", 8), ("train", 6)):
+        paths = sorted((output / split).iterdir())
+        assert len(paths) == count
+        for path in paths:
+            pixels = np.asarray(Image.open(path), np.float64)
+            assert pixels.shape == (178, 178, 3)
+            means = pixels.mean((0, 1)) - np.array(colors)
+            photograph = int(np.argmin(np.abs(means).sum(1)))
+            if split == "train":
+                assert photograph not in held_out
+            else:
+                held_out.add(photograph)
+    assert len(held_out) == 28
+    (tmp_path / "erase.rcc").unlink()
+    result = _python(*command, f"--input={tmp_path}")
+    assert_one_sentence(result, "explore_monuments.rcc", "with 4 of them")

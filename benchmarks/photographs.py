@@ -1,0 +1,104 @@
+r"""Photographs for benchmarks/quality.py, from a package of Debian.
+
+    apt-get download gcompris-qt-data  # 3.1-2, of Debian 12
+    dpkg -x gcompris-qt-data_*.deb gcompris
+    python benchmarks/photographs.py --input=gcompris --output_dir=photos
+
+The game GCompris shows its players about a hundred photographs of animals and
+monuments under free licences (the package's file `copyright` names them). This
+cuts them out of the game's resource files and divides them: 20 to test and 8 to
+validate, each as its largest centred square; of all others squares of random
+size and place, half of them mirrored. All are scaled to 178 x 178.
+"""
+
+import io
+import pathlib
+import random
+
+from absl import flags
+from PIL import Image, ImageOps
+
+from tfmetainit import cli, files
+from tfmetainit.errors import InputError
+
+_FLAGS = flags.FLAGS
+flags.DEFINE_string("input", None, "Folder with the package's .rcc files.")
+flags.DEFINE_string("output_dir", "photos", "Folder of the images.")
+flags.DEFINE_integer("resolution", 178, "Side of the images in pixels.")
+flags.DEFINE_integer("num_crops", 16, "Squares of each training photograph.")
+
+# Those activities' pictures are photographs.
+_ACTIVITIES = (
+    "erase",
+    "explore_farm_animals",
+    "explore_monuments",
+    "explore_world_animals",
+    "explore_world_music",
+)
+_NUM_TEST = 20
+_NUM_VALIDATION = 8
+_MIN_SIDE = 380
+_MIN_BYTES = 30_000  # flat drawings are smaller
+
+
+def _photographs(path):
+    """The WebP files that a resource file holds uncompressed, decoded."""
+    data = path.read_bytes()
+    start = data.find(b"RIFF")
+    while start >= 0:
+        size = 8 + int.from_bytes(data[start + 4 : start + 8], "little")
+        if data[start + 8 : start + 12] == b"WEBP" and size > _MIN_BYTES:
+            image = Image.open(io.BytesIO(data[start : start + size]))
+            if min(image.size) >= _MIN_SIDE:
+                yield image.convert("RGB")
+        start = data.find(b"RIFF", start + 4)
+
+
+def _random_square(image, rng):
+    """A square of half to all of the image's shorter side."""
+    side = round(min(image.size) * 0.5 ** rng.random())
+    left = rng.randint(0, image.width - side)
+    top = rng.randint(0, image.height - side)
+    square = image.crop((left, top, left + side, top + side))
+    return ImageOps.mirror(square) if rng.random() < 0.5 else square
+
+
+def main(argv):
+    """Reads the photographs, divides them, writes the squares."""
+    del argv
+    if not _FLAGS.input:
+        raise InputError("--input must name a folder. Received: none")
+    found = sorted(pathlib.Path(_FLAGS.input).rglob("*.rcc"))
+    found = [path for path in found if path.stem in _ACTIVITIES]
+    if len(found) != len(_ACTIVITIES):
+        raise InputError(
+            "--input must hold the files "
+            f"{', '.join(f'{name}.rcc' for name in _ACTIVITIES)}. Received: "
+            f"{_FLAGS.input}, with {len(found)} of them"
+        )
+    images = [image for path in found for image in _photographs(path)]
+    rng = random.Random(0)
+    rng.shuffle(images)
+    shape = (_FLAGS.resolution,) * 2
+    for number, image in enumerate(images):
+        if number < _NUM_TEST:
+            split, squares = "test", [image]
+        elif number < _NUM_TEST + _NUM_VALIDATION:
+            split, squares = "validation", [image]
+        else:
+            split = "train"
+            squares = [
+                _random_square(image, rng) for _ in range(_FLAGS.num_crops)
+            ]
+        folder = files.make_folder(pathlib.Path(_FLAGS.output_dir) / split)
+        for crop, square in enumerate(squares):
+            square = ImageOps.fit(square, shape, Image.Resampling.LANCZOS)
+            with files.atomic_path(
+                folder / f"{number:03d}_{crop:02d}.png"
+            ) as temporary:
+                square.save(temporary, format="png")
+    print(f"{len(images)} photographs: {_FLAGS.output_dir}")
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -10,9 +10,20 @@ from tfmetainit.errors import InputError
 pytest.importorskip("tensorflow_graphics")
 
 
+def _image_rays(height, width, pose, focal, convention="opengl"):
+    """Of all pixels of a camera whose axis meets the image's middle."""
+    return cameras.pixel_rays(
+        cameras.pixel_grid(height, width),
+        pose,
+        focal,
+        (0.5 * width, 0.5 * height),
+        convention,
+    )
+
+
 def test_opengl_rays_by_hand():
     """A camera at the origin, as Blender's: it looks along -z, y up."""
-    origins, directions = cameras.image_rays(4, 6, np.eye(4), focal=2.0)
+    origins, directions = _image_rays(4, 6, np.eye(4), focal=2.0)
     origins, directions = np.reshape([origins, directions], [2, 4, 6, 3])
     np.testing.assert_array_equal(origins, 0.0)
     np.testing.assert_allclose(directions[2, 3], [0, 0, -1])  # the middle
@@ -53,8 +64,8 @@ def test_both_conventions_see_the_same():
     """A pose and the one with its y and z axes turned around."""
     pose = views.look_at([1.0, -2.0, 0.5])
     turned = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
-    a = cameras.image_rays(5, 7, pose, 3.0, "opengl")
-    b = cameras.image_rays(5, 7, turned, 3.0, "opencv")
+    a = _image_rays(5, 7, pose, 3.0, "opengl")
+    b = _image_rays(5, 7, turned, 3.0, "opencv")
     for ours, theirs in zip(a, b):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
@@ -66,7 +77,7 @@ def test_look_at_looks_there():
         pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-12
     )
     np.testing.assert_allclose(np.linalg.det(pose), 1.0)
-    _, directions = cameras.image_rays(8, 8, pose, 4.0)
+    _, directions = _image_rays(8, 8, pose, 4.0)
     middle = np.reshape(directions, [8, 8, 3])[4, 4]
     toward = np.array([0.5, 0.0, 0.0]) - position
     np.testing.assert_allclose(
@@ -113,9 +124,9 @@ def test_without_tensorflow_graphics(monkeypatch):
 
     monkeypatch.setattr(cameras.importlib, "import_module", missing)
     with pytest.raises(InputError, match="on Python 3.10 and 3.11 only"):
-        cameras.image_rays(2, 2, np.eye(4), 1.0)
+        _image_rays(2, 2, np.eye(4), 1.0)
 
 
 def test_unknown_convention():
     with pytest.raises(ValueError, match="`convention` must be one of"):
-        cameras.image_rays(2, 2, np.eye(4), 1.0, "directx")
+        _image_rays(2, 2, np.eye(4), 1.0, "directx")

@@ -280,9 +280,7 @@ def test_the_kind_reads_a_photograph(tmp_path):
     np.testing.assert_array_equal(again.inputs, sample.inputs)
     # Half of the columns is a picture too.
     assert kind.picture(sample.target[:18]).shape == (6, 3, 3)
-    seen = kind.render(
-        lambda rays: rays[:, :3], 12, 12, kind.view(photo, cameras=tmp_path)
-    )
+    seen = kind.render(lambda rays: rays[:, :3], 12, 12, sample.view)
     assert seen.shape == (12, 12, 3)
 
 
@@ -313,11 +311,11 @@ def test_pictures_of_one_name_have_cameras_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(
         photo_collections, "read_collection", lambda *_: cameras
     )
-    seen = _kind().view(tmp_path / "day" / ".." / "night" / "1.png", "anything")
-    assert seen.bounds == (1.0, 3.0)
+    photo = tmp_path / "day" / ".." / "night" / "1.png"
+    assert _kind().read(photo, "anything").view.bounds == (1.0, 3.0)
     _picture(tmp_path / "1.png")
     with pytest.raises(InputError, match="Received: 2 of that name"):
-        _kind().view(tmp_path / "1.png", "anything")
+        _kind().read(tmp_path / "1.png", "anything")
 
 
 def test_large_models_are_refused(tmp_path, monkeypatch):

@@ -39,7 +39,9 @@ def test_numpy_rays_are_training_s():
     cameras = pytest.importorskip("tfmetainit.cameras")
     pytest.importorskip("tensorflow_graphics")
     pose = views.orbit(0.7, 0.4)
-    origins, directions = cameras.image_rays(5, 6, pose, 4.0)
+    origins, directions = cameras.pixel_rays(
+        cameras.pixel_grid(5, 6), pose, 4.0, (3.0, 2.5)
+    )
     rays = views.camera_rays(5, 6, pose, 4.0)
     np.testing.assert_allclose(rays[:, :3], origins, atol=1e-6)
     np.testing.assert_allclose(rays[:, 3:], directions, atol=1e-6)

@@ -92,30 +92,6 @@ def pixel_grid(height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(grid.T.astype(np.int32))
 
 
-def image_rays(
-    height: int, width: int, pose, focal, convention: str = "opengl"
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rays of all pixels of a camera whose axis meets the image's middle.
-
-    Args:
-        height: rows of the image.
-        width: its columns.
-        pose: `[3 or 4, 4]`, from camera to world.
-        focal: focal length in pixels.
-        convention: of the pose, one of `CONVENTIONS`.
-
-    Returns:
-        Origins and directions, float32 `[height * width, 3]` each, row by row.
-    """
-    return pixel_rays(
-        pixel_grid(height, width),
-        pose,
-        focal,
-        (0.5 * width, 0.5 * height),
-        convention,
-    )
-
-
 def depths(
     count: int, near: float, far: float, shape=(), seed=None
 ) -> tf.Tensor:

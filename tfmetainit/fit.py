@@ -94,13 +94,12 @@ class _Run:
         self.resolution = self._signal.resolution
 
     def fit(self, input_path, steps, details) -> Fitted:
-        from tfmetainit import experiment, functional
+        from tfmetainit import experiment, functional, tasks
         from tfmetainit.adaptation import at_step
-        from tfmetainit.tasks import psnr_from_mse
 
         signal = self._signal
-        task = signal.read_task(input_path, **details)
-        view = self.kind.view(input_path, **details) if self.kind else None
+        sample = signal.read_sample(input_path, **details)
+        task = tasks.to_task(sample)
         learner = experiment.load_learner(self._workdir, self._config, signal)
         known = task.query.values is not None
         psnr = []
@@ -112,7 +111,8 @@ class _Run:
                 if known
                 else learner.support_loss(params, at_step(task.support, 0))
             )
-            psnr.append(_finite(float(psnr_from_mse(loss)), len(psnr), steps))
+            decibels = float(tasks.psnr_from_mse(loss))
+            psnr.append(_finite(decibels, len(psnr), steps))
 
         def predict(inputs):
             return learner.query_loss.predict(params, inputs)
@@ -121,7 +121,9 @@ class _Run:
             psnr,
             not known,
             [p.numpy() for p in params],
-            lambda height, width: signal.render(predict, height, width, view),
+            lambda height, width: signal.render(
+                predict, height, width, sample.view
+            ),
         )
 
 
@@ -147,8 +149,9 @@ class _Artifact:
 
     def fit(self, input_path, steps, details) -> Fitted:
         artifact = self._artifact
-        inputs, values, coords, target = self.kind.read(input_path, **details)
-        view = self.kind.view(input_path, **details)
+        inputs, values, coords, target, view = self.kind.read(
+            input_path, **details
+        )
         inputs, values = self.kind.thinned(inputs, values, artifact.num_points)
         theta, psnr = artifact.init(), []
         for step in range(steps + 1):

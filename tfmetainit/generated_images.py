@@ -218,7 +218,24 @@ def generated_source(
     return open_source
 
 
-# Names of the options that `generated_source` takes.
+def prepare_few(
+    builder_class,
+    resolution,
+    *,
+    num_train=400,
+    num_eval=20,
+    data_seed=0,
+    data_dir=None,
+) -> GeneratedSignals:
+    """The builder of signals that take long to draw, generated if need be.
+
+    The arguments and errors are those of `generated_source`, and of `prepare`.
+    """
+    config = GeneratedConfig(resolution, num_train, num_eval, data_seed)
+    return builder_class.prepare(config, data_dir)
+
+
+# Names of the options that `generated_source` and `prepare_few` take.
 SOURCE_OPTIONS = ("num_train", "num_eval", "data_seed", "data_dir")
 
 

@@ -27,7 +27,7 @@ from tfmetainit import functional, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
-from tfmetainit.kinds import Kind
+from tfmetainit.kinds import Kind, Sample
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -242,8 +242,8 @@ class SignalClass(abc.ABC):
         """
         return self.kind.describe() if self.kind else {"kind": "custom"}
 
-    def read_task(self, path, **details: str) -> Task:
-        """The task of one file of the user's, without a batch axis.
+    def read_sample(self, path, **details: str) -> Sample:
+        """One file of the user's.
 
         Args:
             path: the file.
@@ -254,17 +254,11 @@ class SignalClass(abc.ABC):
         """
         if self.kind is None:
             raise InputError("Files of this class of signals cannot be read.")
-        sample = self.kind.read(path, **details)
-        return Task(
-            Observations(
-                tf.constant(sample.inputs),
-                tf.constant(sample.values),
-            ),
-            Observations(
-                tf.constant(sample.coords),
-                None if sample.target is None else tf.constant(sample.target),
-            ),
-        )
+        return self.kind.read(path, **details)
+
+    def read_task(self, path, **details: str) -> Task:
+        """As `read_sample`, for TensorFlow: without a batch axis."""
+        return to_task(self.read_sample(path, **details))
 
     def picture(self, values: np.ndarray) -> np.ndarray:
         """Query values `[m, value_dims]` as an image `[height, width, 3]`."""
@@ -277,7 +271,7 @@ class SignalClass(abc.ABC):
             predict: maps query inputs to query values.
             height: rows of the image, or of each of its parts.
             width: its columns.
-            view: what `kind.view` gives for the file that it was fitted to.
+            view: that of the `Sample` that it was fitted to.
         """
         return self.kind.render(
             lambda inputs: np.asarray(predict(tf.constant(inputs))),
@@ -285,6 +279,20 @@ class SignalClass(abc.ABC):
             width,
             view,
         )
+
+
+def to_task(sample: Sample) -> Task:
+    """What was read from one file as a task, without a batch axis."""
+    return Task(
+        Observations(
+            tf.constant(sample.inputs),
+            tf.constant(sample.values),
+        ),
+        Observations(
+            tf.constant(sample.coords),
+            None if sample.target is None else tf.constant(sample.target),
+        ),
+    )
 
 
 def first_tasks(signal: SignalClass, split: str, count: int) -> list[Task]:

@@ -26,12 +26,14 @@ class Sample(NamedTuple):
             batch for every gradient step, or several that take turns.
         coords: `[m, ...]`: where the field is scored.
         target: `[m, ...]`, or None where the truth is not known.
+        view: from where the signal is seen, for `Kind.render`; None for most.
     """
 
     inputs: np.ndarray
     values: np.ndarray
     coords: np.ndarray
     target: np.ndarray | None
+    view: object = None
 
 
 class Kind(abc.ABC):
@@ -76,16 +78,8 @@ class Kind(abc.ABC):
             predict: maps what is scored, like `Sample.coords`, to values.
             height: rows of the result, or of each of its parts.
             width: its columns.
-            view: what `view` gives for the file that the field was fitted to.
+            view: that of the `Sample` that the field was fitted to.
         """
-
-    def view(self, path, **details):
-        """From where a file's signal is seen, for `render`; None for most.
-
-        The arguments and errors are those of `read`.
-        """
-        del path, details
-        return None
 
     def thinned(self, inputs, values, count: int):
         """As many observations of each step as an artifact was exported for.

@@ -189,17 +189,8 @@ class LandmarkKind(_RayKind):
     def describe(self):
         return {**super().describe(), "scale": self.scale}
 
-    def view(self, path, cameras: str | None = None):
-        """The camera of a photograph, as `square` gives it."""
-        return self._photograph(path, cameras)[1]
-
     def read(self, path, cameras: str | None = None):
         """Reads a photograph; its camera is looked up by the file's name."""
-        image, camera = self._photograph(path, cameras)
-        rays = self._rays(camera, self.resolution, self.resolution)
-        return self._sample(rays, image.reshape(-1, 3), camera.bounds)
-
-    def _photograph(self, path, cameras):
         if cameras is None:
             raise InputError(
                 "A photograph of a landmark needs --cameras, the folder of "
@@ -223,7 +214,10 @@ class LandmarkKind(_RayKind):
                 f"{len(named)} of that name, among them {named[0]} and "
                 f"{named[1]}"
             )
-        return self.square(path, collection[named[0]])
+        image, camera = self.square(path, collection[named[0]])
+        rays = self._rays(camera, self.resolution, self.resolution)
+        sample = self._sample(rays, image.reshape(-1, 3), camera.bounds)
+        return sample._replace(view=camera)
 
     def square(self, path, camera):
         """A photograph's central square, resized, and the camera of that."""

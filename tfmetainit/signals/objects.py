@@ -25,8 +25,8 @@ from tfmetainit import files, object_models
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.generated_images import (
     SOURCE_OPTIONS,
-    GeneratedConfig,
     GeneratedSignals,
+    prepare_few,
 )
 from tfmetainit.kinds import ViewsKind
 from tfmetainit.pipelines import SPLITS, Source, by_views
@@ -97,13 +97,7 @@ def embedded_source(
     kind, resolution, of_source, near: float, far: float
 ) -> Source:
     """The objects of one of `EMBEDDED`, generated unless they are there."""
-    config = GeneratedConfig(
-        resolution,
-        of_source.get("num_train", 400),
-        of_source.get("num_eval", 20),
-        of_source.get("data_seed", 0),
-    )
-    builder = EMBEDDED[kind].prepare(config, of_source.get("data_dir"))
+    builder = prepare_few(EMBEDDED[kind], resolution, **of_source)
 
     def load(split):
         return builder.as_dataset(

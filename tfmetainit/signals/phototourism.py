@@ -20,8 +20,8 @@ from tfmetainit import landmark_model
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.generated_images import (
     SOURCE_OPTIONS,
-    GeneratedConfig,
     GeneratedSignals,
+    prepare_few,
 )
 from tfmetainit.kinds import LandmarkKind
 from tfmetainit.photo_collections import read_collection
@@ -60,13 +60,7 @@ class Landmark(GeneratedSignals):
 
 def embedded_source(resolution, of_source) -> Source:
     """Photographs of `Landmark`, generated unless they are there."""
-    config = GeneratedConfig(
-        resolution,
-        of_source.get("num_train", 400),
-        of_source.get("num_eval", 20),
-        of_source.get("data_seed", 0),
-    )
-    builder = Landmark.prepare(config, of_source.get("data_dir"))
+    builder = prepare_few(Landmark, resolution, **of_source)
 
     def load(split):
         return builder.as_dataset(split=split, shuffle_files=False)

@@ -5,7 +5,8 @@
 Every row is a process of its own: MAML on one phantom of configs/ct_maml.py,
 its inner steps unrolled, forwards and backwards, with `learner.recompute` off
 and on. Memory is the process's peak above what it had before its first step;
-time is the median step, interleaved over the rows, in units of the first.
+time is that of a process's fastest step, the median over the interleaved
+repeats, in units of the first row's.
 """
 
 import argparse

@@ -13,7 +13,7 @@ Beside them stand, without a budget: random weights with tuned Adam
 (`standard_adam`), the best constant images (`constant`) and, with
 `--warm_start=FILE`, the weights of that file with the paper's steps of 1e-2
 (`released`). The recipe `warm_start` goes on from them as the default one does
-from random weights, at a quarter of its rate.
+from random weights, at a fifth of its rate.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
@@ -251,6 +251,8 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
         diverged = None
     except TrainingDivergedError as error:
         diverged = str(error)  # what is scored is the best before that
+        if not workdir.best.is_file():
+            return {"outer_steps": config.num_steps, "diverged": diverged}
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
     comparison = _comparison(learner, signal)
@@ -323,15 +325,21 @@ def _rows(folder, name):
     rows = {}
     for path in sorted((folder / name).glob("*/*/cell.json")):
         cell = files.read_json(path)
+        if "psnr" not in cell:  # it diverged before its first validation
+            continue
         between = cell.get("between") or [np.nan] * len(_STEPS_BETWEEN)
         rows.setdefault(path.parent.parent.name, []).append(
-            [*cell["psnr"], *between]
+            # null: a fit of some signal diverged at that step
+            [np.nan if v is None else v for v in [*cell["psnr"], *between]]
         )
     return {row: rows[row] for row in ROWS if row in rows}
 
 
 def to_markdown(folder, classes) -> str:
-    """A table for each class: mean, and standard deviation over seeds."""
+    """A table for each class: mean, and standard deviation over seeds.
+
+    The deviation is the sample's (N - 1).
+    """
     lines = []
     titles = ["recipe", "seeds", *map(str, STEPS)]
     titles += [f"{steps}, between" for steps in _STEPS_BETWEEN]
@@ -345,7 +353,9 @@ def to_markdown(folder, classes) -> str:
         for row, curves in _rows(folder, name).items():
             cells = []
             for values in zip(*curves):
-                spread = f" ± {np.std(values):.2f}" if len(values) > 1 else ""
+                spread = ""
+                if len(values) > 1:
+                    spread = f" ± {np.std(values, ddof=1):.2f}"
                 cells.append(f"{np.mean(values):.2f}{spread}")
             cells = ["" if cell.startswith("nan") else cell for cell in cells]
             lines.append(f"| {row} | {len(curves)} | {' | '.join(cells)} |")

@@ -63,7 +63,7 @@ def get_config(variant=""):
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 8
     config.evaluation.num_match_signals = 4
-    config.evaluation.max_match_steps = 16
-    config.evaluation.sgd_rates = (0.1, 0.3, 1.0)
-    config.evaluation.adam_rates = (1e-4, 3e-4, 1e-3)
+    config.evaluation.max_match_steps = 30
+    config.evaluation.sgd_rates = (0.3, 1.0, 3.0, 10.0)
+    config.evaluation.adam_rates = (3e-4, 1e-3, 3e-3, 1e-2)
     return default.apply_variant(config, variant)

@@ -58,11 +58,11 @@ def main(argv):
                 end="",
             )
         print()
-    if "tflite" in summary.signatures:
+    if "tflite" in summary.signatures and summary.example:
         print(
-            "Fit a picture with it, without TensorFlow:\n"
+            "Fit a signal with it, without TensorFlow:\n"
             f"  python -m tfmetainit.fit --artifact={values.output_dir}/"
-            f"{exporter.TFLITE} --input=photo.png --output=fit.png"
+            f"{exporter.TFLITE} {summary.example} --output=fit.png"
         )
 
 

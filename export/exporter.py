@@ -60,6 +60,8 @@ class Summary:
         psnr: in dB on the held-out signal, before and after the training's
             number of steps, in Python from the trained weights and in the
             artifacts.
+        example: what `python -m tfmetainit.fit --artifact` can be given; None
+            if it cannot fit signals of the class.
         seconds: duration.
     """
 
@@ -68,6 +70,7 @@ class Summary:
     operations: dict[str, int]
     differences: dict[str, float]
     psnr: dict[str, tuple[float, float]]
+    example: str | None
     seconds: float
 
 
@@ -129,9 +132,16 @@ def export(
     learner = experiment.load_learner(workdir, config, signal)
     task = _held_out(signal, input_path, details)
     num_coords = int(task.query.inputs.shape[0])
+    observed = int(task.support.inputs.shape[1])
     if num_points is None:
-        num_points = int(task.support.inputs.shape[1])
+        # That of the class: the signal to check on decides nothing.
+        num_points = signal.kind.num_observations if signal.kind else observed
         check_range("The number of observations", num_points, 1, MAX_POINTS)
+    if observed > num_points and signal.kind and not signal.kind.may_drop:
+        raise InputError(
+            f"The artifact must take all observations of --input, {observed}; "
+            f"--num_points={observed} makes it do so. Received: {num_points}"
+        )
     with quiet.notices():  # oneDNN reports that it passes on float16
         adapter = Adapter(
             learner,
@@ -199,6 +209,7 @@ def export(
         operations,
         differences,
         psnr,
+        signal.kind.example if signal.kind else None,
         time.monotonic() - started,
     )
 
@@ -212,10 +223,15 @@ def _check_output(output_dir):
             "--output_dir is replaced as a whole: it must be neither a mount "
             f"point nor the working folder. Received: {output_dir}"
         )
-    if not output_dir.exists() or (
-        output_dir.is_dir() and not any(output_dir.iterdir())
-    ):
-        return
+    try:
+        if not output_dir.exists() or (
+            output_dir.is_dir() and not any(output_dir.iterdir())
+        ):
+            return
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {output_dir}: {error.strerror}."
+        ) from error
     try:
         known = files.read_json(output_dir / METADATA)["format"]
     except (InputError, KeyError, TypeError):
@@ -341,9 +357,9 @@ class _Case:
         Raises:
             UserError: if it is not within `TOLERANCE`.
         """
-        difference = max(
-            float(np.max(np.abs(a - b)))
-            for a, b in zip(predicted, self._expected)
+        # np.max, unlike max, does not lose what is not a number.
+        difference = float(
+            np.max([np.abs(a - b) for a, b in zip(predicted, self._expected)])
         )
         if not difference <= TOLERANCE:
             raise UserError(

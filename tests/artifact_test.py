@@ -206,6 +206,61 @@ def test_fit_needs_numpy_pillow_and_litert_only(
     assert "--artifact" in run("--help").stdout
 
 
+@pytest.mark.parametrize("broken", ["_expected", "predicted"])
+def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
+    compare = exporter._Case.compare
+
+    def broken_compare(case, name, predicted):
+        if broken == "predicted":
+            predicted = (predicted[0], np.full_like(predicted[1], np.nan))
+        else:
+            before, after = case._expected
+            case._expected = (before, np.full_like(after, np.nan))
+        return compare(case, name, predicted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter._Case, "compare", broken_compare)
+        with pytest.raises(UserError, match="Received: a difference of nan"):
+            exporter.export(folder / "run", tmp_path / "out")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inner_steps": float("inf")}, "are not valid: OverflowError"),
+        ({"params": [{"shape": [3]}]}, "do not add up"),
+        ({"signal": {"kind": "image", "resolution": 16.5}}, "whole number"),
+        (
+            {
+                "signal": {
+                    "kind": "ct",
+                    "resolution": 16,
+                    "interpolation": "nearest",
+                    "views": 4,
+                }
+            },
+            "artifact's inputs must have the shape",
+        ),
+    ],
+)
+def test_metadata_of_another_file(
+    folder, tmp_path, monkeypatch, change, message
+):
+    read = lite_artifact.read_metadata
+    monkeypatch.setattr(
+        lite_artifact, "read_metadata", lambda *of: {**read(*of), **change}
+    )
+    with pytest.raises(InputError, match=message):
+        fit.fit(
+            None,
+            folder / "photo.png",
+            tmp_path / "a.png",
+            artifact=folder / "exported" / "model.tflite",
+        )
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

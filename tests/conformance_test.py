@@ -155,3 +155,72 @@ def test_config_builds_a_valid_optimizer(name):
 def test_unknown_variants_are_refused():
     with pytest.raises(ValueError, match="must be 'smoke'. Received: 'x'"):
         _module(_CONFIGS[0]).get_config("x")
+
+
+_WAVES = """
+import tensorflow as tf
+from tfmetainit.tasks import Observations, SignalClass, Task
+
+
+class Waves(SignalClass):
+    coord_dims = value_dims = 1
+
+    def make_dataset(
+        self, split, batch_size, seed=0, start=0, shard=(0, 1)
+    ):
+        numbers = tf.data.Dataset.range(8).skip(start * batch_size)
+        if split == "train":
+            numbers = numbers.repeat()
+
+        def wave(number):
+            coords = tf.linspace(0.0, 1.0, 9)[:, None]
+            values = 0.5 + 0.5 * tf.sin(tf.cast(number, tf.float32) + coords)
+            return Task(
+                Observations(coords[None], values[None]),
+                Observations(coords, values),
+            )
+
+        return numbers.map(wave).batch(batch_size, drop_remainder=True)
+
+
+def make_signal_class(**options):
+    return Waves()
+"""
+
+
+def test_a_class_needs_no_more_than_make_dataset(tmp_path, monkeypatch):
+    """It is trained, evaluated and exported, but no pictures are made."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "waves.py").write_text(_WAVES)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = _module("text").get_config("smoke")
+    config.signal.name = "mine.waves"
+    run = tmp_path / "run"
+    train.train(config, run)
+    (condition,) = evaluate.evaluate(run)["conditions"]
+    assert np.isfinite([row["psnr"] for row in condition["rows"]]).all()
+    results = json.loads((run / "evaluation" / "results.json").read_text())
+    assert results["conditions"][0]["rows"][0]["ssim"] is None
+    assert not (run / "evaluation" / "reconstructions.png").exists()
+    summary = exporter.export(run, tmp_path / "exported", max_steps=4)
+    assert summary.example is None
+    with pytest.raises(InputError, match="cannot be read"):
+        fit.fit(run, tmp_path / "a.png", tmp_path / "b.png")
+
+
+def test_a_fit_that_diverges_is_a_row_without_numbers(tmp_path):
+    """All else of an evaluation stays, and is written."""
+    config = _module("text").get_config("smoke")
+    config.evaluation.num_steps = 60
+    config.evaluation.sgd_rates = (1e8, 1e9)  # all of them diverge
+    config.evaluation.max_match_steps = 2
+    config.signal.data_dir = str(tmp_path / "tfds")
+    train.train(config, tmp_path / "run")
+    evaluate.evaluate(tmp_path / "run")
+    folder = tmp_path / "run" / "evaluation"
+    results = json.loads((folder / "results.json").read_text())
+    rows = {row["method"]: row for row in results["conditions"][0]["rows"]}
+    assert rows["Standard (SGD)"]["psnr"][-1] is None
+    assert rows["Learned"]["psnr"][-1] is not None
+    assert "nan" in (folder / "results.md").read_text()
+    assert (folder / "curves.png").exists()

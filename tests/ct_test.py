@@ -14,6 +14,7 @@ from tfmetainit import (
     fit,
     functional,
     image_files,
+    lite_artifact,
     runs,
     tomography,
     train,
@@ -398,6 +399,17 @@ def test_an_export_is_checked_on_a_known_slice(folder, tmp_path):
         angles="0,30,90",
     )
     assert summary.differences["tflite"] <= exporter.TOLERANCE
+    assert "--angles" in summary.example
+    # What it is checked on decides nothing of what is exported.
+    artifact = lite_artifact.LiteArtifact(tmp_path / "out" / "model.tflite")
+    assert artifact.num_points == 8
+    with pytest.raises(InputError, match="--num_points=9 makes it do so"):
+        exporter.export(
+            folder / "run",
+            tmp_path / "none",
+            input_path=folder / "slice.png",
+            angles=",".join(map(str, range(9))),
+        )
     for details, message in (
         ({"angles": "0,30,90"}, "--input must be a signal that is known"),
         ({"angles": "0", "pose": "1,2"}, "--pose is not for signals"),

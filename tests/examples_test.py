@@ -157,8 +157,28 @@ def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
     )
 
 
+def test_c_program_reads_comments(folder, c_program, tmp_path):
+    header, pixels = b"P6\n16 16\n255\n", b"\x40" * (16 * 16 * 3)
+    shown = []
+    for start in (header, b"P6\n# a comment\n#\n16 # wide\n16\n255\n"):
+        (tmp_path / "a.ppm").write_bytes(start + pixels)
+        result = subprocess.run(
+            [
+                *(c_program, folder / "exported" / "model.tflite"),
+                *(tmp_path / "a.ppm", tmp_path / "fitted.ppm", "2"),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        shown.append(result.stdout)
+    assert shown[0] == shown[1]
+    assert sorted(os.listdir(tmp_path)) == ["a.ppm", "fitted.ppm"]
+
+
 def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
     model = folder / "exported" / "model.tflite"
+    exporter.export("chairs_64", tmp_path / "chairs", formats=["tflite"])
     (tmp_path / "large.ppm").write_bytes(b"P6 17 16 255\n" + bytes(17 * 16 * 3))
     (tmp_path / "short.ppm").write_bytes(b"P6 16 16 255\n" + bytes(100))
     (tmp_path / "foreign.tflite").write_bytes(b"no model")
@@ -167,6 +187,10 @@ def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
         ((model, tmp_path / "short.ppm"), "truncated"),
         ((model, folder / "photo.png"), "must be a binary PPM"),
         ((model, tmp_path / "none.ppm"), "cannot open the picture"),
+        (
+            (tmp_path / "chairs" / "model.tflite", folder / "photo.ppm"),
+            "not for images",
+        ),
         (
             (tmp_path / "foreign.tflite", folder / "photo.ppm"),
             "cannot load the model",
@@ -262,6 +286,21 @@ def test_the_page_fits_as_python_does(folder, page, tmp_path):
         colours = np.asarray(screenshot.convert("RGB")).reshape(-1, 3)
     orange = (colours[:, 0] > 200) & (colours[:, 2] < 80)
     assert orange.sum() > 1000
+
+
+def test_the_page_crops_as_python_does(folder, page, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 19, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    seen = _browse(
+        page, "fit", tmp_path / "a.png", tmp_path / "w.npy", tmp_path / "s.png"
+    )
+    expected = fit.fit(
+        folder / "run", tmp_path / "a.png", tmp_path / "b.png", steps=_STEPS
+    )
+    shown = [float(re.search(r"([\d.]+) dB", c)[1]) for c in seen["captions"]]
+    np.testing.assert_allclose(shown, expected.psnr, atol=0.051)
+    weights = np.concatenate([p.ravel() for p in expected.params])
+    np.testing.assert_allclose(np.load(tmp_path / "w.npy"), weights, atol=1e-4)
 
 
 def test_the_page_fits_a_picture_of_more_pixels_than_points(

@@ -259,6 +259,9 @@ def test_more_steps_than_one_call_takes(small_tflite):
     unchanged, losses = artifact.adapt(theta, inputs, values, 3)
     assert losses == []
     np.testing.assert_array_equal(unchanged, theta)
+    assert artifact.predict(theta, np.zeros((0, 2))).shape == (0, 3)
+    with pytest.raises(InputError, match=r"must have the shape \(2,\)"):
+        artifact.predict(theta, np.zeros((5, 3)))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
+import contextlib
 import os
 import stat
+import subprocess
+import sys
+import threading
 
 import pytest
 
-from tfmetainit import files
+from tfmetainit import files, quiet
 from tfmetainit.errors import InputError
 
 
@@ -44,10 +48,53 @@ def test_atomic_path_names_what_is_wrong(tmp_path):
         pass
 
 
+def test_an_error_of_another_file_is_not_the_output_s(tmp_path):
+    with (
+        pytest.raises(InputError, match=f"Cannot use {tmp_path / 'b'}: No su"),
+        files.atomic_path(tmp_path / "a"),
+    ):
+        (tmp_path / "b").read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_notices_of_two_threads(capfd):
+    barrier = threading.Barrier(2, timeout=0.5)
+
+    def hide():
+        with quiet.notices():
+            os.write(2, b"hidden")
+            # Both inside at once, if they could be.
+            with contextlib.suppress(threading.BrokenBarrierError):
+                barrier.wait()
+
+    threads = [threading.Thread(target=hide) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"shown")
+    assert capfd.readouterr().err == "shown"
+
+
+def test_notices_without_a_stderr():
+    program = (
+        "from tfmetainit import quiet\nwith quiet.notices():\n    print('ran')"
+    )
+    result = subprocess.run(
+        f'{sys.executable} -c "{program}" 2>&-',
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (0, "ran\n")
+
+
 def test_json_round_trip_and_errors(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"a": [1, None]})
     assert files.read_json(path) == {"a": [1, None]}
+    files.write_json(path, {"a": [1.5, float("nan")], "b": float("-inf")})
+    assert files.read_json(path) == {"a": [1.5, None], "b": None}
     path.write_text("{")
     with pytest.raises(InputError, match="is not a JSON file"):
         files.read_json(path)

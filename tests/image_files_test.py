@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfmetainit import image_files
 from tfmetainit.errors import InputError
@@ -61,6 +61,39 @@ def test_read_applies_the_orientation_tag(tmp_path):
     assert image.shape == (4, 2, 3)
     assert image[:2].min() == 1.0
     assert image[2:].max() == 0.0
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_pillow_s(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image)) / 255.0
+    np.testing.assert_allclose(
+        image_files.read_image(tmp_path / "a.png"), expected, atol=1e-6
+    )
+
+
+def test_an_odd_tag_is_no_part_of_the_picture(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x0128] = 2  # the unit of the resolution: a number, here called text
+    data = exif.tobytes()
+    assert b"\x01\x28\x00\x03" in data
+    data = data.replace(b"\x01\x28\x00\x03", b"\x01\x28\x00\x02")
+    image = Image.fromarray(np.zeros((2, 4, 3), np.uint8))
+    image.save(tmp_path / "a.jpg", exif=data)
+    with Image.open(tmp_path / "a.jpg") as opened, pytest.raises(struct.error):
+        ImageOps.exif_transpose(opened)
+    assert image_files.read_image(tmp_path / "a.jpg").shape == (4, 2, 3)
+
+    def damaged(self):
+        raise TypeError("no tags at all")
+
+    monkeypatch.setattr(Image.Image, "getexif", damaged)
+    assert image_files.read_image(tmp_path / "a.jpg").shape == (2, 4, 3)
 
 
 def _png_header(width, height):
@@ -132,8 +165,13 @@ def test_a_name_that_no_file_can_have(tmp_path):
 
 
 def test_a_picture_too_large_for_its_format(tmp_path):
-    with pytest.raises(InputError, match="16400 x 1 cannot be written"):
-        image_files.write_image(tmp_path / "a.webp", np.zeros((1, 16400, 3)))
+    for suffix, width in ((".webp", 16400), (".jpg", 65501), (".gif", 65536)):
+        with pytest.raises(
+            InputError, match=f"{width} x 1 cannot be written as {suffix}: "
+        ):
+            image_files.write_image(
+                tmp_path / f"a{suffix}", np.zeros((1, width, 3))
+            )
     assert not os.listdir(tmp_path)
 
 

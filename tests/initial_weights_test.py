@@ -180,6 +180,7 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
         (b"garbage", "was refused"),
         (pickle.dumps([1, 2]), "must map module names"),
         (pickle.dumps({"a": {"w": 1}}), "must map module names"),
+        (pickle.dumps({"a": np.ones(2)}), "must map module names"),
         (
             pickle.dumps({"a": {"w": np.ones(2), "b": np.ones(2)}}),
             "have shapes",

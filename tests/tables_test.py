@@ -29,6 +29,7 @@ def _condition(label, steps):
             "steps": steps,
             "max_steps": 20,
             "best_psnr": 1.5,
+            "learned_psnr": 9.0,
         },
     }
 
@@ -64,7 +65,10 @@ def test_conditions_are_summed_up():
     assert "| | 1 view | 2 views |" in lines
     assert "| Learned | 12.00 | 12.00 |" in lines
     assert "| FBP | 12.00 | 12.00 |" in lines
-    assert lines[-1].endswith("of 20 Adam steps | 1.50 | 1.50 |")
+    assert lines[-2] == "| Learned (on 1 of the signals) | 9.00 | 9.00 |"
+    assert lines[-1].endswith(
+        "of 20 Adam steps (on 1 of the signals) | 1.50 | 1.50 |"
+    )
 
 
 @pytest.mark.parametrize(("last", "shown"), [(0, 1), (2, 3), (12, 9)])

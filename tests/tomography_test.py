@@ -111,7 +111,8 @@ def test_slices_of_every_kind(tmp_path):
         (np.zeros((2, 3, 4)), "two axes"),
         (np.zeros((0, 3)), "two axes"),
         (np.full((2, 3), 2.0), "must be in \\[0, 1\\]"),
-        (np.full((2, 3), -1), "must be in \\[0, 1\\]"),
+        (np.full((2, 3), -1, np.int16), "must be in \\[0, 1\\]"),
+        (np.full((2, 3), 200), "8 or 16 bits: .* of int64"),
     ],
 )
 def test_bad_slices(tmp_path, array, message):

@@ -122,7 +122,12 @@ class Comparison:
         return last
 
     def ssim(self, task, values) -> float:
-        """Structural similarity of some query values to a task's own."""
+        """Structural similarity of some query values to a task's own.
+
+        NaN for a class without pictures.
+        """
+        if not self.signal.has_pictures:
+            return float("nan")
         pictures = [
             np.float32(np.clip(self.signal.picture(np.asarray(v)), 0.0, 1.0))
             for v in (values, task.query.values)
@@ -170,7 +175,13 @@ class Comparison:
                 for task in self.tuning
             ]
             scores.append(np.mean(psnr))
-        return candidates[int(np.nanargmax(scores))]
+        best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
+        if len(rates) > 2 and best in (0, len(rates) - 1):
+            _LOGGER.info(
+                "%s: the best rate, %g, is at an end of those tried: %s",
+                *(label, rates[best], ", ".join(f"{r:g}" for r in rates)),
+            )
+        return candidates[best]
 
     def steps_to_match(self, target: float) -> dict:
         """How many Adam steps a random init needs for a PSNR of `target` dB.
@@ -194,8 +205,8 @@ class Comparison:
             curve = self.score(method, self.tuning, limit).psnr.mean(axis=0)
             first = _first_reaching(curve, target)
             # Where none gets there, the one that gets nearest.
-            key = (np.inf if first is None else first, -np.nanmax(curve))
-            if key < best:
+            key = (np.inf if first is None else first, -_best(curve))
+            if best_rate is None or key < best:
                 best_rate, best = rate, key
         method = self.with_adam("Matching", params, best_rate)
         tasks = self.test[: self.options.num_match_signals]
@@ -206,7 +217,7 @@ class Comparison:
             "rate": best_rate,
             "steps": _first_reaching(curve, target),
             "max_steps": limit,
-            "best_psnr": float(np.nanmax(curve)),
+            "best_psnr": _best(curve),
         }
 
     def methods(self) -> list[Method]:
@@ -250,6 +261,7 @@ class Comparison:
             if method.label == LEARNED:
                 shared = scores.psnr[: options.num_match_signals]
                 target = float(shared[:, inner_steps].mean())
+                learned_psnr = float(shared[:, -1].mean())
             rows.append(
                 {
                     "method": method.label,
@@ -269,7 +281,10 @@ class Comparison:
             "mean_psnr": self.baselines.mean_floor(self.test),
             "classical": self.classical(),
             "rows": rows,
-            "standard_to_match": self.steps_to_match(target),
+            "standard_to_match": {
+                **self.steps_to_match(target),
+                "learned_psnr": learned_psnr,
+            },
         }
         return results, methods
 
@@ -292,6 +307,8 @@ class Comparison:
                 task, method.params, method.fit, last
             )
 
+        if not self.signal.has_pictures:
+            return [], []
         observed = self.signal.observed_pictures(count)
         rows, names = [], []
         for index, task in enumerate(self.test[:count]):
@@ -311,6 +328,11 @@ class Comparison:
         titles = ["observed"] if observed else []
         titles += ["target", *names, f"Standard\nstep {last}"]
         return rows, titles + [f"Learned\nstep {step}" for step in steps]
+
+
+def _best(curve):
+    """The largest PSNR of a curve, -inf if it holds no number."""
+    return float(np.max(np.nan_to_num(curve, nan=-np.inf)))
 
 
 def _first_reaching(curve, target):

@@ -131,9 +131,10 @@ def evaluate(
         panels,
         title=f"trained on {trained_on}, fitted to {class_name}",
     )
-    pictures.save_labelled_grid(
-        output_dir / "reconstructions.png", shown, titles, labels
-    )
+    if shown:
+        pictures.save_labelled_grid(
+            output_dir / "reconstructions.png", shown, titles, labels
+        )
     for name, frames in films.items():
         pictures.save_film(output_dir / f"{name}.gif", frames)
     return results

@@ -7,6 +7,7 @@ code found in a file; every size is checked before memory is taken for it.
 import contextlib
 import glob
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -60,6 +61,10 @@ def atomic_path(path):
     except OSError as error:
         if error.errno is None:  # a decoder's or encoder's, not the system's
             raise
+        if error.filename not in (None, temporary, str(path)):
+            raise InputError(  # of another file, that the block works on
+                f"Cannot use {error.filename}: {os.strerror(error.errno)}."
+            ) from error
         raise InputError(
             f"Cannot write {path}: {os.strerror(error.errno)}."
         ) from error
@@ -197,11 +202,23 @@ def check_size(path, max_bytes):
 
 
 def write_json(path, value):
-    """Writes `value` as indented JSON, atomically."""
+    """Writes `value` as indented JSON, atomically.
+
+    A float that is no number, or infinite, which JSON has not, becomes null.
+    """
+    content = json.dumps(_with_null(value), indent=2, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=2, allow_nan=False) + "\n"
-        )
+        temporary.write_text(content + "\n")
+
+
+def _with_null(value):
+    if isinstance(value, dict):
+        return {key: _with_null(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_null(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path):

@@ -91,7 +91,7 @@ class _Run:
         self.default_steps = self._config.learner.inner_steps
         self._signal = experiment.build_signal(self._config)
         self.kind = self._signal.kind
-        self.resolution = self._signal.resolution
+        self.resolution = getattr(self._signal, "resolution", None)
 
     def fit(self, input_path, steps, details) -> Fitted:
         from tfmetainit import experiment, functional, tasks
@@ -138,13 +138,19 @@ class _Artifact:
         try:
             self.default_steps = int(metadata["inner_steps"])
             self._shapes = [tuple(p["shape"]) for p in metadata["params"]]
+            self._sizes = [math.prod(shape) for shape in self._shapes]
+            if sum(self._sizes) != len(self._artifact.init()):
+                raise ValueError("the shapes of the weights do not add up")
             self.kind = kinds.from_description(metadata["signal"])
             self.resolution = self.kind.resolution
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except (
+            *(AttributeError, KeyError, TypeError),
+            *(ValueError, OverflowError),
+        ) as error:
             raise InputError(
-                f"The metadata of {path} are incomplete: {error!r}"
+                f"The metadata of {path} are not valid: {error!r}"
             ) from error
 
     def fit(self, input_path, steps, details) -> Fitted:
@@ -171,8 +177,7 @@ class _Artifact:
             psnr.append(_finite(pixels.psnr_from_mse(error), step, steps))
             if step < steps:
                 theta = adapted
-        sizes = [math.prod(shape) for shape in self._shapes]
-        parts = np.split(theta, np.cumsum(sizes)[:-1])
+        parts = np.split(theta, np.cumsum(self._sizes)[:-1])
 
         def predict(coords):
             return artifact.predict(theta, coords)
@@ -266,6 +271,11 @@ def fit(
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
         fitted = source.fit(input_path, steps, details)
+        if resolution is None and source.resolution is None:
+            raise InputError(
+                "--resolution must be given for a class without a resolution "
+                "of its own. Received: none"
+            )
         size = resolution or (source.resolution, source.resolution)
         picture = fitted.render(*size)
         image_files.write_image(picture_file, picture)

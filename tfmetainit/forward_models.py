@@ -38,7 +38,8 @@ class ParallelBeam:
 
     The field is evaluated on the R x R grid of `slice_coords`, and the image
     projected (Tancik et al. 2021, CT notebook: rotation by the nearest pixel,
-    then the mean along the rows).
+    then the mean along the rows; which way, and about which point, differs, see
+    `tomography`).
 
     Args:
         resolution: R, the side of the grid, and the number of detectors.

@@ -8,7 +8,7 @@ import pathlib
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from tfmetainit.errors import InputError
 from tfmetainit.files import atomic_path
@@ -33,6 +33,16 @@ _MODES_8BIT = (
     "CMYK",
     "YCbCr",
 )
+# By the orientation tag; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -42,6 +52,9 @@ def write_image(path, image):
     Args:
         path: ends in .png, .jpg, .jpeg, .webp, .bmp, .gif, .tif, .tiff or .ppm.
         image: `[height, width, 1 or 3]`, floats in [0, 1] (clipped) or uint8.
+
+    Raises:
+        InputError: if the path is not valid, or the format has no such size.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8:
@@ -52,10 +65,13 @@ def write_image(path, image):
     with atomic_path(path) as temporary:
         try:
             Image.fromarray(image).save(temporary)
-        except ValueError as error:  # a format's own limits
+        # A format's own limits; an OSError of the system has a number.
+        except (ValueError, OverflowError, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise
             raise InputError(
                 f"A picture of {image.shape[1]} x {image.shape[0]} cannot be "
-                f"written as {path}: {error}."
+                f"written as {pathlib.Path(path).suffix}: {error}."
             ) from error
 
 
@@ -111,7 +127,7 @@ def read_image(path, upright: bool = True) -> np.ndarray:
                     )
                 image.load()
                 if upright:
-                    image = ImageOps.exif_transpose(image)
+                    image = _upright(image)
                 return _to_rgb(image, path)
     except InputError:
         raise
@@ -131,6 +147,20 @@ def read_image(path, upright: bool = True) -> np.ndarray:
         raise InputError(
             f"The image file {path} cannot be decoded: {reason}."
         ) from error
+
+
+def _upright(image):
+    """The image as its camera's orientation tag says.
+
+    Not `ImageOps.exif_transpose`, which writes all tags anew and fails if one
+    of them is odd.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged tags are no part of the picture
+        orientation = None
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image, path):

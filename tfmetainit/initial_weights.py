@@ -66,7 +66,10 @@ def load_haiku(path, field: keras.Model) -> Params:
         for module in sorted(modules, key=_natural_order):
             params += [modules[module]["w"], modules[module]["b"]]
         params = [np.asarray(p, np.float32) for p in params]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        *(AttributeError, KeyError, IndexError),
+        *(TypeError, ValueError),
+    ) as error:
         raise InputError(
             "A haiku checkpoint must map module names to a kernel 'w' and a "
             f"bias 'b'. Received: {path}, which does not ({error!r})"

@@ -90,11 +90,19 @@ class LiteArtifact:
             )
         details = self._run["adapt"].get_input_details()
         self.num_points = int(details["inputs"]["shape"][0])
-        self._value_shape = tuple(details["values"]["shape"][1:])
+        self._shapes = {
+            name: tuple(map(int, details[name]["shape"][1:]))
+            for name in ("inputs", "values")
+        }
         outputs = self._run["adapt"].get_output_details()
-        self.max_steps = int(outputs["losses"]["shape"][0])
+        self.max_steps = int(math.prod(outputs["losses"]["shape"]))
         details = self._run["predict"].get_input_details()
-        self._coords_shape = tuple(details["coords"]["shape"])
+        self._at_once, *shape = map(int, details["coords"]["shape"])
+        self._shapes["coords"] = tuple(shape)
+        outputs = self._run["predict"].get_output_details()
+        self._predicted = tuple(map(int, outputs["values"]["shape"][1:]))
+        if min(self.num_points, self.max_steps, self._at_once) < 1:
+            raise InputError(f"The .tflite file {path} takes no rows or steps.")
 
     def init(self) -> np.ndarray:
         """The learned initial weights, float32 `[P]`."""
@@ -116,7 +124,8 @@ class LiteArtifact:
             next one was not finite.
 
         Raises:
-            InputError: if the number of rows is not in range.
+            InputError: if the number of rows is not in range, or their shape
+                not the artifact's.
         """
         count = len(inputs)
         if not 1 <= count <= self.num_points or len(values) != count:
@@ -124,8 +133,8 @@ class LiteArtifact:
                 f"This artifact adapts to 1 to {self.num_points} observations. "
                 f"Received: {count} inputs and {len(values)} values"
             )
-        inputs = _pad(inputs, self.num_points)
-        values = _pad(values, self.num_points)
+        inputs = self._pad("inputs", inputs, self.num_points)
+        values = self._pad("values", values, self.num_points)
         losses = []
         while len(losses) < steps:
             asked = min(steps - len(losses), self.max_steps)
@@ -152,16 +161,30 @@ class LiteArtifact:
 
         Returns:
             float32 `[n, ...]`.
+
+        Raises:
+            InputError: if the rows have not the artifact's shape.
         """
-        height = self._coords_shape[0]
-        parts = []
-        for start in range(0, len(coords), height):
-            part = coords[start : start + height]
+        predicted = np.empty((len(coords), *self._predicted), np.float32)
+        for start in range(0, len(coords), self._at_once):
+            part = coords[start : start + self._at_once]
             values = self._run["predict"](
-                theta=theta, coords=_pad(part, height)
+                theta=theta, coords=self._pad("coords", part, self._at_once)
             )["values"]
-            parts.append(values[: len(part)])
-        return np.concatenate(parts)
+            predicted[start : start + len(part)] = values[: len(part)]
+        return predicted
+
+    def _pad(self, name, rows, count):
+        """The rows as float32, followed by zeros up to `count` of them."""
+        rows = np.asarray(rows, np.float32)
+        if rows.shape[1:] != self._shapes[name]:
+            raise InputError(
+                f"Each of the artifact's {name} must have the shape "
+                f"{self._shapes[name]}. Received: {rows.shape[1:]}"
+            )
+        padded = np.zeros((count, *rows.shape[1:]), np.float32)
+        padded[: len(rows)] = rows
+        return padded
 
 
 def read_metadata(content: bytes, path="the file") -> dict:
@@ -239,11 +262,3 @@ def _check_sizes(content, path):
 def _first_line(error):
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]
-
-
-def _pad(rows, count):
-    """The rows as float32, followed by zeros up to `count` of them."""
-    rows = np.asarray(rows, np.float32)
-    padded = np.zeros((count, *rows.shape[1:]), np.float32)
-    padded[: len(rows)] = rows
-    return padded

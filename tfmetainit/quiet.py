@@ -5,6 +5,10 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
+
+# The process has one stderr: whose block hides it must also be who shows it.
+_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -15,9 +19,15 @@ def notices():
     C++ streams, which no Python setting reaches. If the block raises, all of
     it is written after all.
     """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_LOCK)
+        hidden = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            terminal = os.dup(2)
+        except OSError:  # closed: there is nothing to hide from
+            yield
+            return
+        _flush()
         os.dup2(hidden.fileno(), 2)
         try:
             yield
@@ -38,7 +48,12 @@ def farewells():
     """
 
     def hide():
-        sys.stderr.flush()
+        _flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     atexit.register(hide)
+
+
+def _flush():
+    if sys.stderr is not None:  # None where a process starts without
+        sys.stderr.flush()

@@ -93,12 +93,13 @@ def _summary(conditions, last):
     for of_method in zip(*rows):
         values = " | ".join(f"{psnr:.2f}" for _, psnr in of_method)
         lines.append(f"| {of_method[0][0]} | {values} |")
-    best = " | ".join(
-        f"{c['standard_to_match']['best_psnr']:.2f}" for c in conditions
-    )
-    limit = conditions[0]["standard_to_match"]["max_steps"]
-    return [
-        *lines,
-        f"| Standard, at its best of {limit} Adam steps | {best} |",
-        "",
-    ]
+    # Other signals than above, if fewer: the learned weights on the same.
+    matches = [condition["standard_to_match"] for condition in conditions]
+    count, limit = matches[0]["num_signals"], matches[0]["max_steps"]
+    for label, key in (
+        ("Learned", "learned_psnr"),
+        (f"Standard, at its best of {limit} Adam steps", "best_psnr"),
+    ):
+        values = " | ".join(f"{match[key]:.2f}" for match in matches)
+        lines.append(f"| {label} (on {count} of the signals) | {values} |")
+    return [*lines, ""]

@@ -150,6 +150,12 @@ class SignalClass(abc.ABC):
     shares_inputs: bool = True
     kind: Kind | None = None
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether `picture` shows values; else none are made of them."""
+        own = type(self).picture is not SignalClass.picture
+        return own or self.kind is not None
+
     @abc.abstractmethod
     def make_dataset(
         self,

@@ -14,6 +14,8 @@ R]` has one row for each angle; of an image in [0, 1] it is in [0, 1]. For odd R
 and images that vanish outside of the inscribed circle, the bilinear one is R
 times smaller than `skimage.transform.radon`, transposed, and equal otherwise:
 the centre of rotation of that one is pixel R // 2 (tests/tomography_test.py).
+The code of Tancik et al. 2021 turns the other way, about pixel R / 2: its angle
+is minus ours, and its sinograms lie half a pixel apart.
 
 Imports neither TensorFlow nor Keras: a device that runs an exported artifact
 prepares its sinograms with this module. `forward_models.ParallelBeam` is the
@@ -195,10 +197,10 @@ def read_sinogram(path, resolution: int, views: int) -> np.ndarray:
 def read_slice(path) -> np.ndarray:
     """Reads a slice from an image, .npy or DICOM file.
 
-    Colours are averaged. Of arrays, floats must be in [0, 1] and integers are
-    divided by the largest one of their type. DICOM's Hounsfield units are
-    mapped from [-1000, 1000] to [0, 1] and clipped; it needs pydicom (`pip
-    install tfmetainit[ct]`).
+    Colours are averaged. Of arrays, floats must be in [0, 1]; integers must
+    have 8 or 16 bits, and are divided by the largest one of their type. DICOM's
+    Hounsfield units are mapped from [-1000, 1000] to [0, 1] and clipped; it
+    needs pydicom (`pip install tfmetainit[ct]`).
 
     Returns:
         float32 `[height, width, 1]` in [0, 1].
@@ -218,6 +220,11 @@ def read_slice(path) -> np.ndarray:
             f"Received: {path} of shape {array.shape}"
         )
     if array.dtype.kind in "iu":
+        if array.dtype.itemsize > 2:
+            raise InputError(
+                "The integers of a slice must have 8 or 16 bits: who knows the "
+                f"largest of others. Received: {path} of {array.dtype}"
+            )
         array = array / float(np.iinfo(array.dtype).max)
     low, high = float(array.min()), float(array.max())
     if low < 0.0 or high > 1.0:

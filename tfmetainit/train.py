@@ -203,11 +203,17 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
                 keras.callbacks.TensorBoard(
                     str(output.tensorboard), write_graph=False
                 ),
-                callbacks.Reconstructions(
-                    output,
-                    signal,
-                    tasks[:_NUM_PICTURES],
-                    config.learner.inner_steps,
+                *(
+                    [
+                        callbacks.Reconstructions(
+                            output,
+                            signal,
+                            tasks[:_NUM_PICTURES],
+                            config.learner.inner_steps,
+                        )
+                    ]
+                    if signal.has_pictures
+                    else []
                 ),
             ],
         )

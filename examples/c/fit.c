@@ -8,6 +8,7 @@
 // resolution of its training for the quality to be that of its class. Prints
 // the PSNR after each step, and writes the fitted field.
 
+#include <ctype.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -162,15 +163,36 @@ static void* allocate(size_t count, size_t size) {
   return memory;
 }
 
+// The next number of a PPM file's header; -1 if there is none. Comments may
+// stand between the numbers.
+static int read_number(FILE* file) {
+  int number = -1, next = fgetc(file);
+  while (isspace(next) || next == '#') {
+    if (next == '#') {
+      while (next != '\n' && next != EOF) next = fgetc(file);
+    } else {
+      next = fgetc(file);
+    }
+  }
+  ungetc(next, file);
+  return isdigit(next) && fscanf(file, "%6d", &number) == 1 ? number : -1;
+}
+
 // The pixels of a binary PPM file, in [0, 1].
 static float* read_ppm(const char* path, int* height, int* width) {
   FILE* file = fopen(path, "rb");
-  int maximum = 0;
   if (file == NULL) fail("cannot open the picture");
-  if (fscanf(file, "P6 %d %d %d", width, height, &maximum) != 3 ||
-      maximum != 255 || fgetc(file) == EOF || *width < 1 || *height < 1 ||
-      *width > kMaxSide || *height > kMaxSide) {
-    fail("the picture must be a binary PPM (P6) of 8 bits");
+  if (fgetc(file) != 'P' || fgetc(file) != '6') {
+    fail("the picture must be a binary PPM (P6)");
+  }
+  *width = read_number(file);
+  *height = read_number(file);
+  const int maximum = read_number(file);
+  if (maximum != 255 || !isspace(fgetc(file))) {
+    fail("the picture must have 8 bits a channel");
+  }
+  if (*width < 1 || *height < 1 || *width > kMaxSide || *height > kMaxSide) {
+    fail("the picture's sides must be 1 to 16384 pixels");
   }
   const size_t count = (size_t)*width * *height * kChannels;
   unsigned char* raw = allocate(count, 1);
@@ -185,8 +207,8 @@ static float* read_ppm(const char* path, int* height, int* width) {
 // Writes to a temporary name first: an earlier picture is replaced or kept.
 static void write_ppm(const char* path, const float* values, int height,
                       int width) {
-  char* temporary = allocate(strlen(path) + 5, 1);
-  strcat(strcpy(temporary, path), ".tmp");
+  char* temporary = allocate(strlen(path) + 12, 1);
+  strcat(strcpy(temporary, path), ".unfinished");
   FILE* file = fopen(temporary, "wb");
   if (file == NULL) fail("cannot write the fitted picture");
   fprintf(file, "P6\n%d %d\n255\n", width, height);
@@ -208,7 +230,8 @@ int main(int argc, char** argv) {
   }
   char* end = NULL;
   const long steps = argc == 5 ? strtol(argv[4], &end, 10) : 4;
-  if ((end != NULL && *end != '\0') || steps < 0 || steps > 10000) {
+  if ((end != NULL && (*end != '\0' || end == argv[4])) || steps < 0 ||
+      steps > 10000) {
     fail("steps must be a number from 0 to 10000");
   }
   int height = 0, width = 0;
@@ -230,6 +253,13 @@ int main(int argc, char** argv) {
   Signature init = find_signature(environment, model, compiled, "init");
   Signature adapt = find_signature(environment, model, compiled, "adapt");
   Signature predict = find_signature(environment, model, compiled, "predict");
+  // Of an image's artifact, a point has two coordinates and three values.
+  if (bytes_of(input(&adapt, "inputs")) * kChannels !=
+          bytes_of(input(&adapt, "values")) * kDims ||
+      bytes_of(input(&predict, "coords")) * kChannels !=
+          bytes_of(output(&predict, "values")) * kDims) {
+    fail("the artifact is not for images");
+  }
   const size_t limit = bytes_of(input(&adapt, "inputs")) / (kDims * sizeof(float));
   const size_t shown = bytes_of(input(&predict, "coords")) / (kDims * sizeof(float));
   if (points > limit || points > shown) {

@@ -9,6 +9,7 @@ starts TensorFlow Serving on it, where there is docker). The client sends pixels
 and gets the fitted field back: neither side trains anything beforehand.
 """
 
+import http.client
 import json
 import math
 import pathlib
@@ -71,7 +72,10 @@ def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
         ) as answer:
             outputs = json.load(answer)["outputs"]
     # No address, no answer, or one that is not a model server's.
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError),
+        http.client.HTTPException,
+    ) as error:
         raise UserError(
             f"The server {url} cannot be asked: {error!r}"
         ) from error

@@ -3,9 +3,6 @@
 import {LearnedField, meanSquaredError, pixelCoords, psnr} from './field.js';
 
 const $ = (id) => document.getElementById(id);
-const ARTIFACT = new URL(
-    (new URLSearchParams(location.search).get('artifact') ?? 'artifact').replace(/\/*$/, '/'),
-    location.href);
 const MAX_ZOOM = 16;
 
 let field;     // LearnedField
@@ -13,6 +10,7 @@ let picture;   // {canvas, values}: the square that is fitted
 let theta;     // the adapted weights
 let shown;     // the canvas of the square that they were adapted to
 let fitting = 0;  // number of the latest fit: a later one stops an earlier
+let reading = 0;  // that of the latest file
 
 function say(text, isError = false) {
   $('status').textContent = text;
@@ -40,7 +38,7 @@ function paint(canvas, values) {
   const image = new ImageData(canvas.width, canvas.height);
   for (let pixel = 0; pixel < values.length / 3; pixel++) {
     for (let c = 0; c < 3; c++) {
-      image.data[4 * pixel + c] = 255 * Math.min(1, Math.max(0, values[3 * pixel + c])) + .5;
+      image.data[4 * pixel + c] = 255 * values[3 * pixel + c];  // clamps, and rounds
     }
     image.data[4 * pixel + 3] = 255;
   }
@@ -65,8 +63,9 @@ function square(source, width, height) {
   context.fillStyle = 'white';
   context.fillRect(0, 0, size, size);
   context.imageSmoothingQuality = 'high';
-  context.drawImage(
-      source, (width - side) / 2, (height - side) / 2, side, side, 0, 0, size, size);
+  // Whole pixels, as in Python: half of one would blur.
+  const left = Math.floor((width - side) / 2), top = Math.floor((height - side) / 2);
+  context.drawImage(source, left, top, side, side, 0, 0, size, size);
   const {data} = context.getImageData(0, 0, size, size);
   const values = new Float32Array(3 * size * size);
   for (let i = 0; i < values.length; i++) values[i] = data[4 * Math.floor(i / 3) + i % 3] / 255;
@@ -115,13 +114,15 @@ function use(source, width, height) {
 }
 
 async function useFile(file) {
+  const mine = ++reading;
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
     throw new Error(`${file.name} is not a picture that this browser can read.`);
   }
-  await use(bitmap, bitmap.width, bitmap.height);
+  // A later choice may have been read sooner.
+  if (mine === reading) await use(bitmap, bitmap.width, bitmap.height);
   bitmap.close();
 }
 
@@ -158,14 +159,17 @@ let stream;
 
 async function openCamera() {
   if (!navigator.mediaDevices) throw new Error('This browser gives no access to a camera.');
+  let opened;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
+    opened = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
   } catch (error) {
     throw new Error(`The camera cannot be used: ${error.message}.`);
   }
+  closeCamera();  // pressed twice
+  stream = opened;
   $('video').srcObject = stream;
+  await $('video').play();  // there is no picture to take before
   $('viewfinder').hidden = false;
-  await $('video').play();
 }
 
 function closeCamera() {
@@ -216,8 +220,10 @@ async function drawOnce() {
     const context = $('zoom-picture').getContext('2d');
     const pixels = field.resolution;
     context.imageSmoothingEnabled = false;
+    context.clearRect(0, 0, size, size);
+    // The field has a pixel's value at the pixel's corner; here, its middle.
     context.drawImage(
-        shown, column * pixels, row * pixels, extent * pixels, extent * pixels,
+        shown, column * pixels + .5, row * pixels + .5, extent * pixels, extent * pixels,
         0, 0, size, size);
     const started = performance.now();
     paint(canvas, await field.predict(theta, coords));
@@ -337,7 +343,8 @@ function listen() {
 }
 
 guarded(async () => {
-  field = await LearnedField.load(ARTIFACT);
+  const folder = new URLSearchParams(location.search).get('artifact') ?? 'artifact';
+  field = await LearnedField.load(new URL(folder.replace(/\/*$/, '/'), location.href));
   const {metadata} = field;
   if (metadata.signal.kind !== 'image') {
     throw new Error(`This page fits images; the artifact is for "${metadata.signal.kind}".`);

@@ -55,8 +55,9 @@ def main():
     handler = functools.partial(_Handler, artifact, directory=_ROOT)
     try:
         server = http.server.ThreadingHTTPServer(("localhost", port), handler)
-    except OSError as error:
-        raise SystemExit(f"error: port {port}: {error.strerror}") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SystemExit(f"error: port {port}: {reason}") from error
     print(
         f"Open http://localhost:{server.server_port} (Ctrl-C stops)", flush=True
     )

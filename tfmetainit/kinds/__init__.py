@@ -33,6 +33,7 @@ __all__ = [
 _KINDS = {
     kind.name: kind for kind in (ImageKind, SliceKind, ViewsKind, LandmarkKind)
 }
+_COUNTS = {"resolution", "views", "num_samples", "rays_per_step"}
 
 
 def from_description(description: dict) -> Kind:
@@ -52,6 +53,12 @@ def from_description(description: dict) -> Kind:
         for key, value in description.items()
         if key not in ("kind", "conventions")
     }
+    for key in _COUNTS & set(options):
+        if type(options[key]) is not int:
+            raise InputError(
+                f"The artifact's {key!r} must be a whole number. Received: "
+                f"{options[key]!r}"
+            )
     try:
         return _KINDS[name](**options)
     except TypeError as error:

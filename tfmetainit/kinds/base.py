@@ -43,14 +43,18 @@ class Kind(abc.ABC):
         name: in artifacts' metadata.
         details: names of what `read` takes beside the path, each a flag of
             `python -m tfmetainit.fit`.
+        example: what that command is given, to be shown.
         resolution: of the pictures of the class, in pixels.
+        num_observations: that a gradient step sees of a signal of the class.
         may_drop: whether some of the observations will do where an artifact
             was exported for fewer.
     """
 
     name: str
     details: tuple[str, ...] = ()
+    example: str = "--input=photo.png"
     resolution: int
+    num_observations: int
     may_drop: bool = False
 
     @abc.abstractmethod

@@ -22,6 +22,7 @@ class ImageKind(Kind):
     def __init__(self, resolution: int):
         check_range("resolution", resolution, 1, MAX_RESOLUTION)
         self.resolution = resolution
+        self.num_observations = resolution**2
 
     def describe(self):
         return {
@@ -57,13 +58,14 @@ class SliceKind(Kind):
 
     name = "ct"
     details = ("angles",)
+    example = "--input=sinogram.npy --angles=0,45,90,135"
 
     def __init__(self, resolution: int, interpolation: str, views: int):
         check_range("resolution", resolution, 1, MAX_RESOLUTION)
         check_range("views", views, 1, tomography.MAX_VIEWS)
         self.resolution = resolution
         self.interpolation = interpolation
-        self.views = views
+        self.views = self.num_observations = views
 
     def describe(self):
         return {

@@ -12,6 +12,9 @@ from tfmetainit.kinds.base import MAX_RESOLUTION, Kind, Sample
 # Batches of random rays that a fit goes through, again and again.
 _RAY_BATCHES = 64
 _RAYS_AT_ONCE = 2**14
+# A fit keeps `_RAY_BATCHES` times the samples of a step.
+_MAX_RAYS = 2**18
+_MAX_SAMPLES = 2**20
 # Of several views, so many are scored after every step.
 _MAX_SCORED_RAYS = 2**14
 
@@ -24,10 +27,12 @@ class _RayKind(Kind):
     def __init__(self, resolution: int, num_samples: int, rays_per_step: int):
         check_range("resolution", resolution, 1, MAX_RESOLUTION)
         check_range("num_samples", num_samples, 2, 4096)
-        check_range("rays_per_step", rays_per_step, 1, 2**20)
+        check_range("rays_per_step", rays_per_step, 1, _MAX_RAYS)
+        samples = num_samples * rays_per_step
+        check_range("num_samples * rays_per_step", samples, 2, _MAX_SAMPLES)
         self.resolution = resolution
         self.num_samples = num_samples
-        self.rays_per_step = rays_per_step
+        self.rays_per_step = self.num_observations = rays_per_step
 
     def describe(self):
         return {
@@ -99,6 +104,7 @@ class ViewsKind(_RayKind):
 
     name = "views"
     details = ("pose",)
+    example = "--input=chair.png --pose=30,20"
 
     def __init__(
         self,
@@ -175,6 +181,7 @@ class LandmarkKind(_RayKind):
 
     name = "landmark"
     details = ("cameras",)
+    example = "--input=photo.jpg --cameras=collection"
 
     def __init__(
         self,

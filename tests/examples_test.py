@@ -30,13 +30,16 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfmetainit import (
     experiment,
+    fields,
     fit,
     image_files,
+    learners,
     lite_artifact,
     pixels,
 )
 from tfmetainit.configs import default, text
-from tfmetainit.export import exporter
+from tfmetainit.export import exporter, lite
+from tfmetainit.export.adapter import Adapter
 
 _EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 _SIDE = 16
@@ -178,7 +181,17 @@ def test_c_program_reads_comments(folder, c_program, tmp_path):
 
 def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
     model = folder / "exported" / "model.tflite"
-    exporter.export("chairs_64", tmp_path / "chairs", formats=["tflite"])
+    in_space = learners.MAML(fields.SIREN(3, 3, hidden_units=16))
+    adapter = Adapter(
+        in_space,
+        input_shape=(3,),
+        value_shape=(3,),
+        coords_shape=(3,),
+        max_steps=2,
+    )
+    (tmp_path / "space.tflite").write_bytes(
+        lite.convert(adapter, num_points=256, num_coords=256, metadata={})
+    )
     (tmp_path / "large.ppm").write_bytes(b"P6 17 16 255\n" + bytes(17 * 16 * 3))
     (tmp_path / "short.ppm").write_bytes(b"P6 16 16 255\n" + bytes(100))
     (tmp_path / "foreign.tflite").write_bytes(b"no model")
@@ -188,7 +201,7 @@ def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
         ((model, folder / "photo.png"), "must be a binary PPM"),
         ((model, tmp_path / "none.ppm"), "cannot open the picture"),
         (
-            (tmp_path / "chairs" / "model.tflite", folder / "photo.ppm"),
+            (tmp_path / "space.tflite", folder / "photo.ppm"),
             "not for images",
         ),
         (

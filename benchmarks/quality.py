@@ -141,9 +141,6 @@ def _warm_start(config):
     config.optimizer.learning_rate /= 5.0
     config.optimizer.warmup_steps = 20
     config.learner.step_size_gain *= 5.0
-    if _FLAGS.resolution > 64:
-        # Images of more values than weights leave nothing to memorize.
-        config.signal.query_between = 0.0
 
 
 # What each changes of a class's config, which is the default recipe.

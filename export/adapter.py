@@ -13,7 +13,7 @@ the training; only the bookkeeping around them is added here:
 
 Rules for an artifact free of Flex operations: theta is split outside of the
 tape; the residual enters as the tape's output gradient; nothing is sliced or
-broadcast from an unknown size inside of it (see `functional.value_and_grad`).
+broadcast from an unknown size inside of it (see `functional.values_and_grads`).
 """
 
 import math

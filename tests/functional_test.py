@@ -51,8 +51,8 @@ def test_gradient_equals_autodiff_and_finite_differences():
     def loss_of(params):
         return tf.reduce_mean(tf.square(predict(params) - values))
 
-    value, gradients = functional.value_and_grad(
-        predict, params, lambda p: mean_squared_error(p, values)
+    ((value, gradients),) = functional.values_and_grads(
+        predict, params, [lambda p: mean_squared_error(p, values)]
     )
     with tf.GradientTape() as tape:
         tape.watch(params)

@@ -1,5 +1,6 @@
 """Meta-gradients are checked in float64 on small networks."""
 
+import collections
 import itertools
 import math
 
@@ -239,6 +240,89 @@ def test_batch_gradient_is_the_mean_over_tasks():
         np.testing.assert_allclose(
             np.asarray(before) - np.asarray(after), gradient, atol=1e-8
         )
+
+
+@pytest.mark.parametrize(
+    ("granularity", "inner_steps", "options"),
+    [
+        *itertools.product(_GRANULARITIES, (2,), ({},)),
+        ("tensor", 1, {"early_loss_weight": 0.3}),
+        ("scalar", 3, {"learn_step_sizes": False}),
+        ("tensor", 3, {"early_loss_weight": 0.3}),
+        ("tensor", 2, {"first_order": True}),
+        ("tensor", 2, {"recompute": True}),
+    ],
+)
+def test_a_shared_first_step_changes_nothing(granularity, inner_steps, options):
+    """Tasks whose first support inputs are the same, together and alone."""
+    learner = learners.MAML(
+        _field(),
+        inner_steps=inner_steps,
+        inner_lr=0.05,
+        step_sizes=granularity,
+        step_size_gain=2.0,
+        shares_support=True,
+        **{"learn_step_sizes": True, **options},
+    )
+    tasks = [_task(seed, steps=inner_steps) for seed in range(3)]
+    inputs = tasks[0].support.inputs
+    tasks = [
+        task._replace(
+            support=task.support._replace(
+                inputs=tf.concat([inputs[:1], task.support.inputs[1:]], axis=0)
+            )
+        )
+        for task in tasks
+    ]
+    alone = [learner.outer_gradients(task) for task in tasks]
+    gradients, losses, before = tf.function(learner.meta_gradient)(
+        _batch(tasks)
+    )
+    expected = functional.mean([of_task[0] for of_task in alone])
+    assert len(gradients) == len(learner.trainable_variables)
+    for gradient, together in zip(gradients, expected):
+        np.testing.assert_allclose(gradient, together, rtol=1e-10, atol=1e-13)
+    for index, received in ((1, losses), (2, before)):
+        np.testing.assert_allclose(
+            received, [of_task[index] for of_task in alone], rtol=1e-12
+        )
+
+
+def test_a_shared_first_step_computes_it_once():
+    tasks = _batch([_task(0)] * 3)
+    counts = []
+    for shares_support in (False, True):
+        learner = learners.MAML(_field(), shares_support=shares_support)
+        graph = tf.function(learner.meta_gradient).get_concrete_function(tasks)
+        types = [op.type for op in graph.graph.get_operations()]
+        counts.append(collections.Counter(types))
+    # Two tasks are spared a pass through two sines and three layers, and the
+    # way back through it: to three kernels, and to the inputs of two layers.
+    spared = counts[0] - counts[1]
+    assert spared["Sin"] == 2 * 2
+    assert spared["MatMul"] == 2 * (3 + 3 + 2)
+
+
+def test_a_first_step_that_is_not_shared_is_refused():
+    learner = learners.MAML(_field(), shares_support=True)
+    tasks = _batch([_task(seed) for seed in range(2)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="same support"):
+        tf.function(learner.meta_gradient)(tasks)
+
+
+def test_an_outer_loss_of_a_subclass_is_kept():
+    class Doubled(learners.MAML):
+        def outer_gradients(self, task):
+            gradients, *losses = super().outer_gradients(task)
+            return [2.0 * g for g in gradients], *losses
+
+    tasks = _batch([_task(0)] * 2)
+    field = _field()
+    plain, _, _ = learners.MAML(field).meta_gradient(tasks)
+    for shares_support in (False, True):
+        learner = Doubled(field, shares_support=shares_support)
+        for gradient, single in zip(learner.meta_gradient(tasks)[0], plain):
+            np.testing.assert_allclose(gradient, 2.0 * single, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

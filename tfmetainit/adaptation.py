@@ -10,7 +10,7 @@ number a tensor or one number a weight (Meta-SGD, Li et al. 2017, arXiv
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import keras
@@ -156,6 +156,7 @@ def adapt(
     *,
     num_steps: int,
     step_sizes: Params,
+    start: int = 0,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
@@ -170,6 +171,8 @@ def adapt(
         num_steps: number of gradient steps, at least 0.
         step_sizes: list like `params`; each entry a scalar or a tensor of its
             parameter's shape.
+        start: how many steps were made before, on the first observations of
+            the support.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -188,11 +191,54 @@ def adapt(
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
     losses = []
-    for step in range(num_steps):
+    for step in range(start, start + num_steps):
         value, gradients = loss.value_and_grad(params, at_step(support, step))
         params = functional.descend(params, gradients, step_sizes)
         losses.append(value)
-    return params, tf.stack(losses) if losses else tf.zeros([0])
+    if not losses:
+        return params, tf.zeros([0], params[0].dtype)
+    return params, tf.stack(losses)
+
+
+def first_steps(
+    loss, params: Params, supports: Sequence, step_sizes: Params
+) -> tuple[list[Params], list[tf.Tensor]]:
+    """The first step of `adapt`, for several signals observed alike.
+
+    What they share is done once: the predictions, and in an outer gradient the
+    way back through them.
+
+    Args:
+        loss: a `tfmetainit.tasks.FieldLoss`.
+        params: the initial weights.
+        supports: of each signal, as in `adapt`; their first inputs are equal.
+        step_sizes: as in `adapt`.
+
+    Returns:
+        Of each signal the weights after the step, and the loss before it.
+
+    Raises:
+        InvalidArgumentError: by TensorFlow, if the inputs differ (XLA does not
+            check).
+    """
+    observed = [at_step(support, 0) for support in supports]
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(one.inputs == observed[0].inputs),
+            ["Not all signals of the batch have the same support inputs"],
+        )
+        for one in observed[1:]
+    ]
+    with tf.control_dependencies(checks):
+        inputs = tf.identity(observed[0].inputs)
+    results = loss.values_and_grads(
+        params, inputs, [one.values for one in observed]
+    )
+    adapted = [
+        functional.descend(params, gradients, step_sizes)
+        for _, gradients in results
+    ]
+    return adapted, [value for value, _ in results]
 
 
 class SgdFit:

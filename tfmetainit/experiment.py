@@ -100,6 +100,7 @@ def build_learner(
         field,
         support_model=signal.support_model,
         query_model=signal.query_model,
+        shares_support=signal.shares_support,
         **options,
     )
 

@@ -57,36 +57,43 @@ def bind(model: keras.Model, params: Params) -> Field:
     return field
 
 
-def value_and_grad(
+def values_and_grads(
     predict: Callable[[Params], tf.Tensor],
     params: Params,
-    measure: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-) -> tuple[tf.Tensor, Params]:
-    """Value and gradient of `measure(predict(params))` with respect to params.
+    measures: Sequence[Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]],
+) -> list[tuple[tf.Tensor, Params]]:
+    """Value and gradient of each `measure(predict(params))`.
 
-    Only `predict` runs under the tape. The loss supplies its own derivative,
-    which enters as the tape's `output_gradients`: an outer tape still sees all
-    of it, and an exported graph holds no operation that LiteRT lacks.
+    Only `predict` runs under the tape, once for all measures. The loss supplies
+    its own derivative, which enters as the tape's `output_gradients`: an outer
+    tape still sees all of it, and an exported graph holds no operation that
+    LiteRT lacks.
 
     Args:
         predict: the predictions as a function of the parameters.
         params: list of tensors.
-        measure: maps predictions to `(loss, d loss / d predictions)`.
+        measures: each maps predictions to `(loss, d loss / d predictions)`.
 
     Returns:
-        The scalar loss, and its gradient as a list like `params`.
+        Of each measure the scalar loss, and its gradient with respect to the
+        parameters as a list like `params`.
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with tf.GradientTape(
+        persistent=len(measures) > 1, watch_accessed_variables=False
+    ) as tape:
         tape.watch(params)
         predictions = predict(params)
-    value, cotangent = measure(predictions)
-    gradients = tape.gradient(
-        predictions,
-        params,
-        output_gradients=cotangent,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-    return value, gradients
+    results = []
+    for measure in measures:
+        value, cotangent = measure(predictions)
+        gradients = tape.gradient(
+            predictions,
+            params,
+            output_gradients=cotangent,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        results.append((value, gradients))
+    return results
 
 
 def descend(params: Params, gradients: Params, step_sizes: Params) -> Params:

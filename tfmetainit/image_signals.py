@@ -77,6 +77,7 @@ class ImageSignal(SourcedSignal):
         self.query_between = query_between
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.kind = ImageKind(resolution)
+        self.shares_support = not points_per_step  # all pixels
 
     def make_task(self, signal, index, seed, *, training):
         del index

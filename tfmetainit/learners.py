@@ -39,6 +39,9 @@ class MetaLearner(keras.Model, abc.ABC):
             `inner_steps`.
         support_model: forward model of the observations adapted to.
         query_model: forward model of the observations scored.
+        shares_support: whether all tasks of a batch have the same support
+            inputs at the first inner step. `MAML` then predicts them once, if
+            it is neither of first order nor recomputes.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
     (on the support, where both have one forward model), `psnr`, and the outer
@@ -58,6 +61,7 @@ class MetaLearner(keras.Model, abc.ABC):
         eval_steps: int | None = None,
         support_model: ForwardModel = identity,
         query_model: ForwardModel = identity,
+        shares_support: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -68,6 +72,7 @@ class MetaLearner(keras.Model, abc.ABC):
         self.field = field
         # Whether a task of a batch waits for the one before it, for memory.
         self.in_turn = False
+        self.shares_support = shares_support
         self.inner_steps = inner_steps
         self.eval_steps = inner_steps if eval_steps is None else eval_steps
         self.step_sizes = adaptation.StepSizes(
@@ -331,13 +336,71 @@ class MAML(MetaLearner):
                 num_steps=self.inner_steps,
                 step_sizes=self.step_sizes.as_params(),
             )
-            loss = outer_loss = query_loss(adapted, task.query)
-            if self.early_loss_weight:
-                early = tf.reduce_sum(losses[1:])
-                outer_loss += self.early_loss_weight * early
+            loss = query_loss(adapted, task.query)
+            outer_loss = self._outer_loss(loss, losses[1:])
         gradients = tape.gradient(outer_loss, self.trainable_variables)
         before = self._initial_loss(task, losses, query_loss)
         return gradients, loss, before
+
+    def _outer_loss(self, loss, early_losses):
+        if self.early_loss_weight:
+            loss += self.early_loss_weight * tf.reduce_sum(early_losses)
+        return loss
+
+    def meta_gradient(self, tasks):
+        shared = self.shares_support and tasks.query.values.shape[0] != 1
+        if self.first_order or self.recompute:
+            shared = False
+        if type(self).outer_gradients is not MAML.outer_gradients:
+            shared = False  # a subclass has an outer loss of its own
+        if not shared:
+            return super().meta_gradient(tasks)
+        tasks = _unstack(tasks)
+        with tf.GradientTape() as tape:
+            params = functional.get_params(self.field)
+            # One tensor each: a gradient by what stands in a list twice would
+            # count twice.
+            sizes = [tf.identity(s) for s in self.step_sizes.as_params()]
+            adapted, losses_before = adaptation.first_steps(
+                self.support_loss, params, [t.support for t in tasks], sizes
+            )
+        # The rest is each task's own: one after the other, for memory.
+        losses, by_adapted, by_sizes = [], [], []
+        for task, start in zip(tasks, adapted):
+            with tf.control_dependencies(by_adapted[-1] if by_adapted else []):
+                start = [tf.identity(p) for p in start]
+            with tf.GradientTape() as rest:
+                rest.watch([*start, *sizes])
+                end, early_losses = adaptation.adapt(
+                    self.support_loss,
+                    start,
+                    task.support,
+                    num_steps=self.inner_steps - 1,
+                    step_sizes=sizes,
+                    start=1,
+                )
+                loss = self.query_loss(end, task.query)
+                outer_loss = self._outer_loss(loss, early_losses)
+            gradients = rest.gradient(
+                outer_loss,
+                [*start, *sizes],
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            losses.append(loss)
+            by_adapted.append(gradients[: len(start)])
+            by_sizes.append(gradients[len(start) :])
+        gradients = tape.gradient(
+            tf.nest.flatten([adapted, sizes]),
+            self.trainable_variables,
+            output_gradients=tf.nest.flatten(
+                [by_adapted, [tf.add_n(same) for same in zip(*by_sizes)]]
+            ),
+        )
+        losses_before = [
+            self._initial_loss(task, [before], self.query_loss)
+            for task, before in zip(tasks, losses_before)
+        ]
+        return [g / len(tasks) for g in gradients], losses, losses_before
 
 
 class Reptile(MetaLearner):

@@ -14,9 +14,10 @@ user's that holds observations only, the query's values are None.
 
 import abc
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -115,10 +116,29 @@ class FieldLoss:
         self, params: Params, observed: Observations
     ) -> tuple[tf.Tensor, Params]:
         """The scalar loss and its gradient, a list like `params`."""
-        return functional.value_and_grad(
-            lambda params: self.predict(params, observed.inputs),
+        return self.values_and_grads(
+            params, observed.inputs, [observed.values]
+        )[0]
+
+    def values_and_grads(
+        self, params: Params, inputs: tf.Tensor, values: Sequence[tf.Tensor]
+    ) -> list[tuple[tf.Tensor, Params]]:
+        """As `value_and_grad`, for several signals observed at the same inputs.
+
+        The predictions are computed once.
+
+        Args:
+            params: the weights.
+            inputs: of all signals.
+            values: of each signal.
+        """
+        return functional.values_and_grads(
+            lambda params: self.predict(params, inputs),
             params,
-            lambda predictions: self.measure(predictions, observed.values),
+            [
+                functools.partial(self.measure, values=of_one)
+                for of_one in values
+            ],
         )
 
 
@@ -138,6 +158,9 @@ class SignalClass(abc.ABC):
             a forward model's cost does not grow with their number.
         shares_inputs: whether all signals are scored at the same inputs: only
             then have they a mean.
+        shares_support: whether in training the first inner step has the same
+            support inputs for all signals: a meta-batch then predicts them
+            once.
         kind: what reads files of such signals and draws them; None for a
             class that does both itself, or neither.
     """
@@ -148,6 +171,7 @@ class SignalClass(abc.ABC):
     query_model: ForwardModel = staticmethod(identity)
     observations_per_chunk: int | None = 1024
     shares_inputs: bool = True
+    shares_support: bool = False
     kind: Kind | None = None
 
     @property

@@ -12,7 +12,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import folder_images, image_signals, pixels
+from tfmetainit import experiment, folder_images, image_signals, pixels
+from tfmetainit.configs import celeb_a
 from tfmetainit.errors import InputError
 from tfmetainit.generated_images import BEAM_OPTIONS, GeneratedConfig
 from tfmetainit.image_signals import ImageSignal
@@ -200,6 +201,23 @@ def _toy_signal(points_per_step=7, count=5):
 
 def _take(dataset, count):
     return list(dataset.take(count).as_numpy_iterator())
+
+
+def test_only_whole_images_share_their_first_step():
+    class Jittered(ImageSignal):
+        def whole_task(self, values):
+            raise NotImplementedError
+
+    class Refused(ImageSignal):
+        shares_support = False
+
+    assert _toy_signal(points_per_step=0).shares_support
+    assert not _toy_signal(points_per_step=7).shares_support
+    assert not Jittered(None, resolution=8).shares_support
+    assert not Refused(None, resolution=8).shares_support
+    config = celeb_a.get_config()  # paper: all pixels of three images
+    signal = _toy_signal(points_per_step=0)
+    assert experiment.build_learner(config, signal).shares_support
 
 
 def test_random_points_carry_their_own_values():

@@ -156,7 +156,7 @@ def adapt(
     *,
     num_steps: int,
     step_sizes: Params,
-    start: int = 0,
+    steps_before: int = 0,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
@@ -171,8 +171,8 @@ def adapt(
         num_steps: number of gradient steps, at least 0.
         step_sizes: list like `params`; each entry a scalar or a tensor of its
             parameter's shape.
-        start: how many steps were made before, on the first observations of
-            the support.
+        steps_before: how many steps were made before, on the first
+            observations of the support.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -191,7 +191,7 @@ def adapt(
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
     losses = []
-    for step in range(start, start + num_steps):
+    for step in range(steps_before, steps_before + num_steps):
         value, gradients = loss.value_and_grad(params, at_step(support, step))
         params = functional.descend(params, gradients, step_sizes)
         losses.append(value)
@@ -225,7 +225,10 @@ def first_steps(
     checks = [
         tf.debugging.Assert(
             tf.reduce_all(one.inputs == observed[0].inputs),
-            ["Not all signals of the batch have the same support inputs"],
+            [
+                "`shares_support` must be False where the first support inputs "
+                "of a batch's signals differ."
+            ],
         )
         for one in observed[1:]
     ]

@@ -77,7 +77,16 @@ class ImageSignal(SourcedSignal):
         self.query_between = query_between
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.kind = ImageKind(resolution)
-        self.shares_support = not points_per_step  # all pixels
+
+    @property
+    def shares_support(self) -> bool:
+        """Whether training starts from all pixels of every image."""
+        own = type(self)
+        return (
+            not self.points_per_step
+            and own.make_task is ImageSignal.make_task
+            and own.whole_task is ImageSignal.whole_task
+        )
 
     def make_task(self, signal, index, seed, *, training):
         del index

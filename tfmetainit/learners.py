@@ -71,6 +71,7 @@ class MetaLearner(keras.Model, abc.ABC):
             )
         self.field = field
         # Whether a task of a batch waits for the one before it, for memory.
+        # (Where tasks share their first step, each does.)
         self.in_turn = False
         self.shares_support = shares_support
         self.inner_steps = inner_steps
@@ -348,11 +349,14 @@ class MAML(MetaLearner):
         return loss
 
     def meta_gradient(self, tasks):
-        shared = self.shares_support and tasks.query.values.shape[0] != 1
-        if self.first_order or self.recompute:
-            shared = False
-        if type(self).outer_gradients is not MAML.outer_gradients:
-            shared = False  # a subclass has an outer loss of its own
+        shared = (
+            self.shares_support
+            and tasks.query.values.shape[0] != 1
+            and not (self.first_order or self.recompute)
+            # What a subclass of a user's does otherwise, it does here too.
+            and type(self).outer_gradients is MAML.outer_gradients
+            and type(self.support_loss) is FieldLoss
+        )
         if not shared:
             return super().meta_gradient(tasks)
         tasks = _unstack(tasks)
@@ -377,7 +381,7 @@ class MAML(MetaLearner):
                     task.support,
                     num_steps=self.inner_steps - 1,
                     step_sizes=sizes,
-                    start=1,
+                    steps_before=1,
                 )
                 loss = self.query_loss(end, task.query)
                 outer_loss = self._outer_loss(loss, early_losses)

@@ -14,7 +14,6 @@ user's that holds observations only, the query's values are None.
 
 import abc
 import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -129,14 +128,19 @@ class FieldLoss:
 
         Args:
             params: the weights.
-            inputs: of all signals.
-            values: of each signal.
+            inputs: `[n, ...]`, the same for all signals.
+            values: of each signal, `[n, c]`.
+
+        Returns:
+            Of each signal what `value_and_grad` returns.
         """
         return functional.values_and_grads(
             lambda params: self.predict(params, inputs),
             params,
             [
-                functools.partial(self.measure, values=of_one)
+                lambda predictions, of_one=of_one: self.measure(
+                    predictions, of_one
+                )
                 for of_one in values
             ],
         )
@@ -159,8 +163,8 @@ class SignalClass(abc.ABC):
         shares_inputs: whether all signals are scored at the same inputs: only
             then have they a mean.
         shares_support: whether in training the first inner step has the same
-            support inputs for all signals: a meta-batch then predicts them
-            once.
+            support inputs for all signals: the tasks of a meta-batch then
+            share its predictions.
         kind: what reads files of such signals and draws them; None for a
             class that does both itself, or neither.
     """

@@ -251,6 +251,8 @@ def test_batch_gradient_is_the_mean_over_tasks():
         ("tensor", 3, {"early_loss_weight": 0.3}),
         ("tensor", 2, {"first_order": True}),
         ("tensor", 2, {"recompute": True}),
+        ("tensor", 2, {"recompute": True, "chunk": 5}),
+        ("tensor", 2, {"recompute": True, "first_order": True}),
     ],
 )
 def test_a_shared_first_step_changes_nothing(granularity, inner_steps, options):

@@ -49,6 +49,14 @@ class FirstOrder:
         value, gradients = self._loss.value_and_grad(params, observed)
         return value, [tf.stop_gradient(g) for g in gradients]
 
+    def values_and_grads(self, params, observed):
+        return [
+            (value, [tf.stop_gradient(g) for g in gradients])
+            for value, gradients in self._loss.values_and_grads(
+                params, observed
+            )
+        ]
+
 
 class Recomputed:
     """A loss that keeps nothing for outer tapes but the weights it was given.
@@ -82,9 +90,12 @@ class Recomputed:
     def value_and_grad(self, params, observed):
         return self._mean(self._loss.value_and_grad, params, observed)
 
+    def values_and_grads(self, params, observed):
+        return self._mean(self._loss.values_and_grads, params, observed)
+
     def _mean(self, function, params, observed):
         """The mean of `function(params, observed)` over observations."""
-        count = observed.values.shape[0]
+        count = tf.nest.flatten(observed.values)[0].shape[0]
         if not self._chunk or count is None:
             parts, weights = [observed], [1.0]
         else:
@@ -209,7 +220,7 @@ def first_steps(
     way back through them.
 
     Args:
-        loss: a `tfmetainit.tasks.FieldLoss`.
+        loss: a `tfmetainit.tasks.FieldLoss`, or one of those above of it.
         params: the initial weights.
         supports: of each signal, as in `adapt`; their first inputs are equal.
         step_sizes: as in `adapt`.
@@ -234,9 +245,10 @@ def first_steps(
     ]
     with tf.control_dependencies(checks):
         inputs = tf.identity(observed[0].inputs)
-    results = loss.values_and_grads(
-        params, inputs, [one.values for one in observed]
+    together = observed[0]._replace(
+        inputs=inputs, values=[one.values for one in observed]
     )
+    results = loss.values_and_grads(params, together)
     adapted = [
         functional.descend(params, gradients, step_sizes)
         for _, gradients in results

@@ -40,8 +40,7 @@ class MetaLearner(keras.Model, abc.ABC):
         support_model: forward model of the observations adapted to.
         query_model: forward model of the observations scored.
         shares_support: whether all tasks of a batch have the same support
-            inputs at the first inner step. `MAML` then predicts them once, if
-            it is neither of first order nor recomputes.
+            inputs at the first inner step. `MAML` then predicts them once.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
     (on the support, where both have one forward model), `psnr`, and the outer
@@ -322,13 +321,7 @@ class MAML(MetaLearner):
         self.in_turn = chunk > 0
 
     def outer_gradients(self, task):
-        inner_loss, query_loss = self.support_loss, self.query_loss
-        if self.first_order:
-            inner_loss = adaptation.FirstOrder(inner_loss)
-        if self.recompute:
-            inner_loss = adaptation.Recomputed(inner_loss, self.chunk)
-        if self.chunk:
-            query_loss = adaptation.Recomputed(query_loss, self.chunk)
+        inner_loss, query_loss = self._losses_for_tapes()
         with tf.GradientTape() as tape:
             adapted, losses = adaptation.adapt(
                 inner_loss,
@@ -343,6 +336,17 @@ class MAML(MetaLearner):
         before = self._initial_loss(task, losses, query_loss)
         return gradients, loss, before
 
+    def _losses_for_tapes(self):
+        """The losses of the inner steps and of the query, for outer tapes."""
+        inner_loss, query_loss = self.support_loss, self.query_loss
+        if self.first_order:
+            inner_loss = adaptation.FirstOrder(inner_loss)
+        if self.recompute:
+            inner_loss = adaptation.Recomputed(inner_loss, self.chunk)
+        if self.chunk:
+            query_loss = adaptation.Recomputed(query_loss, self.chunk)
+        return inner_loss, query_loss
+
     def _outer_loss(self, loss, early_losses):
         if self.early_loss_weight:
             loss += self.early_loss_weight * tf.reduce_sum(early_losses)
@@ -352,7 +356,6 @@ class MAML(MetaLearner):
         shared = (
             self.shares_support
             and tasks.query.values.shape[0] != 1
-            and not (self.first_order or self.recompute)
             # What a subclass of a user's does otherwise, it does here too.
             and type(self).outer_gradients is MAML.outer_gradients
             and type(self.support_loss) is FieldLoss
@@ -360,13 +363,14 @@ class MAML(MetaLearner):
         if not shared:
             return super().meta_gradient(tasks)
         tasks = _unstack(tasks)
+        inner_loss, query_loss = self._losses_for_tapes()
         with tf.GradientTape() as tape:
             params = functional.get_params(self.field)
             # One tensor each: a gradient by what stands in a list twice would
             # count twice.
             sizes = [tf.identity(s) for s in self.step_sizes.as_params()]
             adapted, losses_before = adaptation.first_steps(
-                self.support_loss, params, [t.support for t in tasks], sizes
+                inner_loss, params, [t.support for t in tasks], sizes
             )
         # The rest is each task's own: one after the other, for memory.
         losses, by_adapted, by_sizes = [], [], []
@@ -376,14 +380,14 @@ class MAML(MetaLearner):
             with tf.GradientTape() as rest:
                 rest.watch([*start, *sizes])
                 end, early_losses = adaptation.adapt(
-                    self.support_loss,
+                    inner_loss,
                     start,
                     task.support,
                     num_steps=self.inner_steps - 1,
                     step_sizes=sizes,
                     steps_before=1,
                 )
-                loss = self.query_loss(end, task.query)
+                loss = query_loss(end, task.query)
                 outer_loss = self._outer_loss(loss, early_losses)
             gradients = rest.gradient(
                 outer_loss,
@@ -401,7 +405,7 @@ class MAML(MetaLearner):
             ),
         )
         losses_before = [
-            self._initial_loss(task, [before], self.query_loss)
+            self._initial_loss(task, [before], query_loss)
             for task, before in zip(tasks, losses_before)
         ]
         return [g / len(tasks) for g in gradients], losses, losses_before

@@ -16,7 +16,7 @@ import abc
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -115,12 +115,11 @@ class FieldLoss:
         self, params: Params, observed: Observations
     ) -> tuple[tf.Tensor, Params]:
         """The scalar loss and its gradient, a list like `params`."""
-        return self.values_and_grads(
-            params, observed.inputs, [observed.values]
-        )[0]
+        several = observed._replace(values=[observed.values])
+        return self.values_and_grads(params, several)[0]
 
     def values_and_grads(
-        self, params: Params, inputs: tf.Tensor, values: Sequence[tf.Tensor]
+        self, params: Params, observed: Observations
     ) -> list[tuple[tf.Tensor, Params]]:
         """As `value_and_grad`, for several signals observed at the same inputs.
 
@@ -128,20 +127,20 @@ class FieldLoss:
 
         Args:
             params: the weights.
-            inputs: `[n, ...]`, the same for all signals.
-            values: of each signal, `[n, c]`.
+            observed: the inputs `[n, ...]`, and a list of each signal's values
+                `[n, c]`.
 
         Returns:
             Of each signal what `value_and_grad` returns.
         """
         return functional.values_and_grads(
-            lambda params: self.predict(params, inputs),
+            lambda params: self.predict(params, observed.inputs),
             params,
             [
                 lambda predictions, of_one=of_one: self.measure(
                     predictions, of_one
                 )
-                for of_one in values
+                for of_one in observed.values
             ],
         )
 

@@ -90,12 +90,9 @@ class Recomputed:
     def value_and_grad(self, params, observed):
         return self._mean(self._loss.value_and_grad, params, observed)
 
-    def values_and_grads(self, params, observed):
-        return self._mean(self._loss.values_and_grads, params, observed)
-
     def _mean(self, function, params, observed):
         """The mean of `function(params, observed)` over observations."""
-        count = tf.nest.flatten(observed.values)[0].shape[0]
+        count = observed.values.shape[0]
         if not self._chunk or count is None:
             parts, weights = [observed], [1.0]
         else:
@@ -220,7 +217,7 @@ def first_steps(
     way back through them.
 
     Args:
-        loss: a `tfmetainit.tasks.FieldLoss`, or one of those above of it.
+        loss: a `tfmetainit.tasks.FieldLoss`, or `FirstOrder` of one.
         params: the initial weights.
         supports: of each signal, as in `adapt`; their first inputs are equal.
         step_sizes: as in `adapt`.

@@ -40,7 +40,8 @@ class MetaLearner(keras.Model, abc.ABC):
         support_model: forward model of the observations adapted to.
         query_model: forward model of the observations scored.
         shares_support: whether all tasks of a batch have the same support
-            inputs at the first inner step. `MAML` then predicts them once.
+            inputs at the first inner step. `MAML` then predicts them once,
+            unless it recomputes: that takes less memory without.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
     (on the support, where both have one forward model), `psnr`, and the outer
@@ -356,6 +357,7 @@ class MAML(MetaLearner):
         shared = (
             self.shares_support
             and tasks.query.values.shape[0] != 1
+            and not self.recompute
             # What a subclass of a user's does otherwise, it does here too.
             and type(self).outer_gradients is MAML.outer_gradients
             and type(self.support_loss) is FieldLoss

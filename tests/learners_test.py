@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit import adaptation, fields, functional, learners
-from tfmetainit.tasks import Observations, Task
+from tfmetainit.tasks import FieldLoss, Observations, Task
 
 _GRANULARITIES = ("scalar", "tensor", "weight")
 
@@ -337,6 +337,22 @@ def test_a_shared_first_step_under_xla_and_of_another_forward_model():
         np.testing.assert_allclose(
             before, [of_task[2] for of_task in alone], rtol=1e-12
         )
+
+
+def test_a_support_loss_of_ones_own_is_kept():
+    class Doubled(FieldLoss):
+        def value_and_grad(self, params, observed):
+            value, gradients = super().value_and_grad(params, observed)
+            return 2.0 * value, [2.0 * g for g in gradients]
+
+    tasks = _batch([_task(0)] * 2)
+    results = []
+    for shares_support in (False, True):
+        learner = learners.MAML(_field(), shares_support=shares_support)
+        learner.support_loss = Doubled(learner.field)
+        results.append(learner.meta_gradient(tasks)[0])
+    for apart, shared in zip(*results):
+        np.testing.assert_allclose(shared, apart, rtol=1e-12)
 
 
 def test_an_outer_loss_of_a_subclass_is_kept():

@@ -49,14 +49,6 @@ class FirstOrder:
         value, gradients = self._loss.value_and_grad(params, observed)
         return value, [tf.stop_gradient(g) for g in gradients]
 
-    def values_and_grads(self, params, observed):
-        return [
-            (value, [tf.stop_gradient(g) for g in gradients])
-            for value, gradients in self._loss.values_and_grads(
-                params, observed
-            )
-        ]
-
 
 class Recomputed:
     """A loss that keeps nothing for outer tapes but the weights it was given.
@@ -217,7 +209,7 @@ def first_steps(
     way back through them.
 
     Args:
-        loss: a `tfmetainit.tasks.FieldLoss`, or `FirstOrder` of one.
+        loss: a `tfmetainit.tasks.FieldLoss`.
         params: the initial weights.
         supports: of each signal, as in `adapt`; their first inputs are equal.
         step_sizes: as in `adapt`.

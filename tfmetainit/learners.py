@@ -40,8 +40,9 @@ class MetaLearner(keras.Model, abc.ABC):
         support_model: forward model of the observations adapted to.
         query_model: forward model of the observations scored.
         shares_support: whether all tasks of a batch have the same support
-            inputs at the first inner step. `MAML` then predicts them once,
-            unless it recomputes: that takes less memory without.
+            inputs at the first inner step. `MAML` then predicts them once, if
+            it is neither of first order nor recomputes (which takes less
+            memory so).
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
     (on the support, where both have one forward model), `psnr`, and the outer
@@ -322,23 +323,6 @@ class MAML(MetaLearner):
         self.in_turn = chunk > 0
 
     def outer_gradients(self, task):
-        inner_loss, query_loss = self._losses_for_tapes()
-        with tf.GradientTape() as tape:
-            adapted, losses = adaptation.adapt(
-                inner_loss,
-                functional.get_params(self.field),
-                task.support,
-                num_steps=self.inner_steps,
-                step_sizes=self.step_sizes.as_params(),
-            )
-            loss = query_loss(adapted, task.query)
-            outer_loss = self._outer_loss(loss, losses[1:])
-        gradients = tape.gradient(outer_loss, self.trainable_variables)
-        before = self._initial_loss(task, losses, query_loss)
-        return gradients, loss, before
-
-    def _losses_for_tapes(self):
-        """The losses of the inner steps and of the query, for outer tapes."""
         inner_loss, query_loss = self.support_loss, self.query_loss
         if self.first_order:
             inner_loss = adaptation.FirstOrder(inner_loss)
@@ -346,18 +330,41 @@ class MAML(MetaLearner):
             inner_loss = adaptation.Recomputed(inner_loss, self.chunk)
         if self.chunk:
             query_loss = adaptation.Recomputed(query_loss, self.chunk)
-        return inner_loss, query_loss
+        with tf.GradientTape() as tape:
+            outer_loss, loss, losses = self._unroll(
+                inner_loss,
+                query_loss,
+                functional.get_params(self.field),
+                task,
+                self.step_sizes.as_params(),
+            )
+        gradients = tape.gradient(outer_loss, self.trainable_variables)
+        before = self._initial_loss(task, losses, query_loss)
+        return gradients, loss, before
 
-    def _outer_loss(self, loss, early_losses):
+    def _unroll(
+        self, inner_loss, query_loss, params, task, step_sizes, steps_before=0
+    ):
+        """The outer loss, that of the query, and those before each step."""
+        adapted, losses = adaptation.adapt(
+            inner_loss,
+            params,
+            task.support,
+            num_steps=self.inner_steps - steps_before,
+            step_sizes=step_sizes,
+            steps_before=steps_before,
+        )
+        loss = outer_loss = query_loss(adapted, task.query)
         if self.early_loss_weight:
-            loss += self.early_loss_weight * tf.reduce_sum(early_losses)
-        return loss
+            early = losses if steps_before else losses[1:]
+            outer_loss += self.early_loss_weight * tf.reduce_sum(early)
+        return outer_loss, loss, losses
 
     def meta_gradient(self, tasks):
         shared = (
             self.shares_support
             and tasks.query.values.shape[0] != 1
-            and not self.recompute
+            and not (self.first_order or self.recompute)
             # What a subclass of a user's does otherwise, it does here too.
             and type(self).outer_gradients is MAML.outer_gradients
             and type(self.support_loss) is FieldLoss
@@ -365,14 +372,13 @@ class MAML(MetaLearner):
         if not shared:
             return super().meta_gradient(tasks)
         tasks = _unstack(tasks)
-        inner_loss, query_loss = self._losses_for_tapes()
         with tf.GradientTape() as tape:
             params = functional.get_params(self.field)
             # One tensor each: a gradient by what stands in a list twice would
             # count twice.
             sizes = [tf.identity(s) for s in self.step_sizes.as_params()]
             adapted, losses_before = adaptation.first_steps(
-                inner_loss, params, [t.support for t in tasks], sizes
+                self.support_loss, params, [t.support for t in tasks], sizes
             )
         # The rest is each task's own: one after the other, for memory.
         losses, by_adapted, by_sizes = [], [], []
@@ -381,16 +387,14 @@ class MAML(MetaLearner):
                 start = [tf.identity(p) for p in start]
             with tf.GradientTape() as rest:
                 rest.watch([*start, *sizes])
-                end, early_losses = adaptation.adapt(
-                    inner_loss,
+                outer_loss, loss, _ = self._unroll(
+                    self.support_loss,
+                    self.query_loss,
                     start,
-                    task.support,
-                    num_steps=self.inner_steps - 1,
-                    step_sizes=sizes,
+                    task,
+                    sizes,
                     steps_before=1,
                 )
-                loss = query_loss(end, task.query)
-                outer_loss = self._outer_loss(loss, early_losses)
             gradients = rest.gradient(
                 outer_loss,
                 [*start, *sizes],
@@ -407,7 +411,7 @@ class MAML(MetaLearner):
             ),
         )
         losses_before = [
-            self._initial_loss(task, [before], query_loss)
+            self._initial_loss(task, [before], self.query_loss)
             for task, before in zip(tasks, losses_before)
         ]
         return [g / len(tasks) for g in gradients], losses, losses_before

@@ -466,6 +466,21 @@ def test_recomputation_of_observations_whose_number_is_unknown():
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
 
 
+def test_a_graph_of_chunks_does_not_grow_with_their_number():
+    """Of 178 x 178 pixels it took more memory than the chunks did."""
+    tasks = _batch([_task()] * 2)
+    sizes = []
+    for chunk in (4, 2, 1):
+        learner = learners.MAML(_field(), recompute=True, chunk=chunk)
+        step = tf.function(learner.meta_gradient).get_concrete_function(tasks)
+        graph = step.graph.as_graph_def()
+        bodies = [f.node_def for f in graph.library.function]
+        sizes.append(len(graph.node) + sum(map(len, bodies)))
+    # Support and query of 8 and 9 observations: with chunks of 4 and 2, and
+    # with those of 1, every one of them is in two parts or more.
+    assert max(sizes) < 1.1 * min(sizes)
+
+
 def test_chunks_want_recomputation():
     with pytest.raises(ValueError, match="together with `recompute`"):
         learners.MAML(_field(), chunk=3)

@@ -82,18 +82,11 @@ class Recomputed:
     def value_and_grad(self, params, observed):
         return self._mean(self._loss.value_and_grad, params, observed)
 
+    def values_and_grads(self, params, observed):
+        return self._mean(self._loss.values_and_grads, params, observed)
+
     def _mean(self, function, params, observed):
         """The mean of `function(params, observed)` over observations."""
-        count = observed.values.shape[0]
-        if not self._chunk or count is None:
-            parts, weights = [observed], [1.0]
-        else:
-            number = -(-count // self._chunk)
-            sizes = [(count + i) // number for i in range(number)]
-            parts = functional.parts(
-                observed, lambda leaf: tf.split(leaf, sizes)
-            )
-            weights = [size / count for size in sizes]
         structure = []
 
         def weighted(params, part, weight):
@@ -101,42 +94,65 @@ class Recomputed:
             structure[:] = [results]
             return [weight * r for r in tf.nest.flatten(results)]
 
-        # Control dependencies put the chunks into one line. They also keep the
-        # graph optimizer from merging the operations on the way back with the
-        # same ones on the way forward.
         @tf.custom_gradient
         def mean(*params):
             def backward(*upstream):
-                total = None
-                for part, weight in zip(parts, weights):
-                    with tf.control_dependencies(total or upstream):
-                        again = [tf.identity(p) for p in params]
+                def weighted_gradients(params, part, weight):
                     with tf.GradientTape() as tape:
-                        tape.watch(again)
-                        results = weighted(again, part, weight)
-                    gradients = tape.gradient(
+                        tape.watch(params)
+                        results = weighted(params, part, weight)
+                    return tape.gradient(
                         results,
-                        again,
+                        params,
                         output_gradients=upstream,
                         unconnected_gradients=tf.UnconnectedGradients.ZERO,
                     )
-                    total = _sum(total, gradients)
-                return total
 
-            total = None
-            for part, weight in zip(parts, weights):
-                with tf.control_dependencies(total or []):
-                    again = [tf.identity(p) for p in params]
-                total = _sum(total, weighted(again, part, weight))
-            return total, backward
+                # These wait for the way back to reach them. That also keeps
+                # the graph optimizer from merging them with those below.
+                return self._sum(weighted_gradients, params, observed, upstream)
+
+            return self._sum(weighted, params, observed, []), backward
 
         results = mean(*map(tf.convert_to_tensor, params))
         return tf.nest.pack_sequence_as(structure[0], results)
 
+    def _sum(self, function, params, observed, after):
+        """The sum of `function(params, part, weight)`, one part at a time.
 
-def _sum(total, terms):
-    """The sum of two lists, or the second where the first is None."""
-    return terms if total is None else [a + b for a, b in zip(total, terms)]
+        In a loop, as the graph of every chunk would take more memory than the
+        chunk: the first part, then the chunks of equal size.
+        """
+        count = tf.nest.flatten(observed.values)[0].shape[0]
+        chunk = self._chunk if self._chunk and count else count
+        first = (count - 1) % chunk + 1 if count else count
+
+        def part(start, size):
+            return tf.nest.map_structure(
+                lambda leaf: tf.ensure_shape(
+                    leaf[start : start + size], [size, *leaf.shape[1:]]
+                ),
+                observed,
+            )
+
+        def add_chunk(start, *total):
+            again = [tf.identity(p) for p in params]
+            terms = function(again, part(start, chunk), chunk / count)
+            return start + chunk, *(a + b for a, b in zip(total, terms))
+
+        with tf.control_dependencies(after):
+            again = [tf.identity(p) for p in params]
+        if first == count:
+            return function(again, observed, 1.0)
+        total = function(again, part(0, first), first / count)
+        with tf.control_dependencies(total):
+            start = tf.constant(first)
+        return tf.while_loop(
+            lambda start, *_: start < count,
+            add_chunk,
+            (start, *total),
+            parallel_iterations=1,
+        )[1:]
 
 
 def at_step(support, step: int):
@@ -209,7 +225,7 @@ def first_steps(
     way back through them.
 
     Args:
-        loss: a `tfmetainit.tasks.FieldLoss`.
+        loss: a `tfmetainit.tasks.FieldLoss`, or `Recomputed` of one.
         params: the initial weights.
         supports: of each signal, as in `adapt`; their first inputs are equal.
         step_sizes: as in `adapt`.

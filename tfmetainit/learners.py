@@ -41,8 +41,7 @@ class MetaLearner(keras.Model, abc.ABC):
         query_model: forward model of the observations scored.
         shares_support: whether all tasks of a batch have the same support
             inputs at the first inner step. `MAML` then predicts them once, if
-            it is neither of first order nor recomputes (which takes less
-            memory so).
+            it is not of first order.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
     (on the support, where both have one forward model), `psnr`, and the outer
@@ -289,8 +288,8 @@ class MAML(MetaLearner):
             order they are differentiated anyway.
         first_order: treat the inner gradients as constants. Cheaper, and
             another gradient wherever the loss is curved.
-        recompute: take the memory of one inner step instead of all, for about
-            a third more time (`adaptation.Recomputed`, benchmarks/memory.py).
+        recompute: take the memory of one inner step instead of all, for more
+            time (`adaptation.Recomputed`, docs/scale.md).
         chunk: with `recompute`, the memory of so many observations (pixels,
             rays) of one step of one task; 0 for that of all.
     """
@@ -323,13 +322,7 @@ class MAML(MetaLearner):
         self.in_turn = chunk > 0
 
     def outer_gradients(self, task):
-        inner_loss, query_loss = self.support_loss, self.query_loss
-        if self.first_order:
-            inner_loss = adaptation.FirstOrder(inner_loss)
-        if self.recompute:
-            inner_loss = adaptation.Recomputed(inner_loss, self.chunk)
-        if self.chunk:
-            query_loss = adaptation.Recomputed(query_loss, self.chunk)
+        inner_loss, query_loss = self._losses_for_tapes()
         with tf.GradientTape() as tape:
             outer_loss, loss, losses = self._unroll(
                 inner_loss,
@@ -341,6 +334,17 @@ class MAML(MetaLearner):
         gradients = tape.gradient(outer_loss, self.trainable_variables)
         before = self._initial_loss(task, losses, query_loss)
         return gradients, loss, before
+
+    def _losses_for_tapes(self):
+        """The losses of inner steps and query, as outer tapes see them."""
+        inner_loss, query_loss = self.support_loss, self.query_loss
+        if self.first_order:
+            inner_loss = adaptation.FirstOrder(inner_loss)
+        if self.recompute:
+            inner_loss = adaptation.Recomputed(inner_loss, self.chunk)
+        if self.chunk:
+            query_loss = adaptation.Recomputed(query_loss, self.chunk)
+        return inner_loss, query_loss
 
     def _unroll(
         self, inner_loss, query_loss, params, task, step_sizes, steps_before=0
@@ -364,7 +368,7 @@ class MAML(MetaLearner):
         shared = (
             self.shares_support
             and tasks.query.values.shape[0] != 1
-            and not (self.first_order or self.recompute)
+            and not self.first_order
             # What a subclass of a user's does otherwise, it does here too.
             and type(self).outer_gradients is MAML.outer_gradients
             and type(self.support_loss) is FieldLoss
@@ -372,13 +376,14 @@ class MAML(MetaLearner):
         if not shared:
             return super().meta_gradient(tasks)
         tasks = _unstack(tasks)
+        inner_loss, query_loss = self._losses_for_tapes()
         with tf.GradientTape() as tape:
             params = functional.get_params(self.field)
             # One tensor each: a gradient by what stands in a list twice would
             # count twice.
             sizes = [tf.identity(s) for s in self.step_sizes.as_params()]
             adapted, losses_before = adaptation.first_steps(
-                self.support_loss, params, [t.support for t in tasks], sizes
+                inner_loss, params, [t.support for t in tasks], sizes
             )
         # The rest is each task's own: one after the other, for memory.
         losses, by_adapted, by_sizes = [], [], []
@@ -388,8 +393,8 @@ class MAML(MetaLearner):
             with tf.GradientTape() as rest:
                 rest.watch([*start, *sizes])
                 outer_loss, loss, _ = self._unroll(
-                    self.support_loss,
-                    self.query_loss,
+                    inner_loss,
+                    query_loss,
                     start,
                     task,
                     sizes,

@@ -77,21 +77,28 @@ class Recomputed:
 
     def __call__(self, params, observed):
         """The scalar loss."""
-        return self._mean(self._loss, params, observed)
+        return self._mean(self._loss, params, observed, 0.0)
 
     def value_and_grad(self, params, observed):
-        return self._mean(self._loss.value_and_grad, params, observed)
+        like = (0.0, params)
+        return self._mean(self._loss.value_and_grad, params, observed, like)
 
     def values_and_grads(self, params, observed):
-        return self._mean(self._loss.values_and_grads, params, observed)
+        like = [(0.0, params)] * len(observed.values)
+        return self._mean(self._loss.values_and_grads, params, observed, like)
 
-    def _mean(self, function, params, observed):
-        """The mean of `function(params, observed)` over observations."""
-        structure = []
+    def _mean(self, function, params, observed, like):
+        """The mean of `function(params, observed)` over observations.
+
+        Args:
+            function: of the loss.
+            params: as it takes them.
+            observed: as it takes them.
+            like: a nest like its result, with tensors of the same shapes.
+        """
 
         def weighted(params, part, weight):
             results = function(params, part)
-            structure[:] = [results]
             return [weight * r for r in tf.nest.flatten(results)]
 
         @tf.custom_gradient
@@ -110,29 +117,32 @@ class Recomputed:
 
                 # These wait for the way back to reach them. That also keeps
                 # the graph optimizer from merging them with those below.
-                return self._sum(weighted_gradients, params, observed, upstream)
+                return self._sum(
+                    weighted_gradients, params, observed, params, upstream
+                )
 
-            return self._sum(weighted, params, observed, []), backward
+            return self._sum(weighted, params, observed, like, []), backward
 
         results = mean(*map(tf.convert_to_tensor, params))
-        return tf.nest.pack_sequence_as(structure[0], results)
+        return tf.nest.pack_sequence_as(like, results)
 
-    def _sum(self, function, params, observed, after):
-        """The sum of `function(params, part, weight)`, one part at a time.
+    def _sum(self, function, params, observed, like, after):
+        """The sum of `function(params, part, weight)` over parts, in a line.
 
         In a loop, as the graph of every chunk would take more memory than the
-        chunk: the first part, then the chunks of equal size.
+        chunk. What does not fill one comes before it.
         """
         count = tf.nest.flatten(observed.values)[0].shape[0]
-        chunk = self._chunk if self._chunk and count else count
-        first = (count - 1) % chunk + 1 if count else count
+        with tf.control_dependencies(after):
+            again = [tf.identity(p) for p in params]
+        if count is None or not 0 < self._chunk < count:
+            return function(again, observed, 1.0)
+        chunk, rest = self._chunk, count % self._chunk
 
         def part(start, size):
+            rows = start + tf.range(size)  # of a known number, as XLA wants
             return tf.nest.map_structure(
-                lambda leaf: tf.ensure_shape(
-                    leaf[start : start + size], [size, *leaf.shape[1:]]
-                ),
-                observed,
+                lambda leaf: tf.gather(leaf, rows), observed
             )
 
         def add_chunk(start, *total):
@@ -140,13 +150,14 @@ class Recomputed:
             terms = function(again, part(start, chunk), chunk / count)
             return start + chunk, *(a + b for a, b in zip(total, terms))
 
-        with tf.control_dependencies(after):
-            again = [tf.identity(p) for p in params]
-        if first == count:
-            return function(again, observed, 1.0)
-        total = function(again, part(0, first), first / count)
-        with tf.control_dependencies(total):
-            start = tf.constant(first)
+        total = [
+            tf.zeros(tf.shape(leaf), params[0].dtype)
+            for leaf in tf.nest.flatten(like)
+        ]
+        if rest:
+            total = function(again, part(0, rest), rest / count)
+        with tf.control_dependencies(total if rest else after):
+            start = tf.constant(rest)
         return tf.while_loop(
             lambda start, *_: start < count,
             add_chunk,

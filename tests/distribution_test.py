@@ -23,23 +23,27 @@ from tfmetainit import cli
 logging.basicConfig(level="INFO")
 cli.quiet_tensorflow()
 import tensorflow as tf
-strategy, workdir, data_dir, devices = sys.argv[1:]
+strategy, workdir, data_dir, devices, chunk = sys.argv[1:]
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices)
 )
 import distribution_test
 from tfmetainit import train
-train.train(distribution_test.config(data_dir), workdir, strategy)
+config = distribution_test.config(data_dir, int(chunk))
+train.train(config, workdir, strategy)
 """
 
 
-def config(data_dir):
+def config(data_dir, chunk=0):
     result = text.get_config("smoke")
     result.batch_size = 4
     result.signal.points_per_step = 0  # a device's tasks share a first step
     result.optimizer.clip_norm = 0.01  # so that it clips
     result.signal.data_dir = str(data_dir)
+    if chunk:
+        result.learner.recompute = True
+        result.learner.chunk = chunk
     return result
 
 
@@ -55,10 +59,12 @@ def one_device(tmp_path_factory, data_dir):
     return workdir, train.train(config(data_dir), workdir)
 
 
-def _start(strategy, workdir, data_dir, devices, environment=None):
+def _start(
+    strategy, workdir, data_dir, devices, environment=None, chunk=0
+):
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM]
-        + [str(x) for x in (strategy, workdir, data_dir, devices)],
+        + [str(x) for x in (strategy, workdir, data_dir, devices, chunk)],
         env={
             **os.environ,
             "PYTHONPATH": os.path.dirname(__file__),
@@ -93,8 +99,13 @@ def assert_same_run(arrays_of, one_device):
     return check
 
 
-def test_two_devices_train_what_one_does(assert_same_run, data_dir, tmp_path):
-    output = _finish(_start("mirrored", tmp_path / "run", data_dir, 2))
+@pytest.mark.parametrize("chunk", [0, 100])
+def test_two_devices_train_what_one_does(
+    chunk, assert_same_run, data_dir, tmp_path
+):
+    """Also where they recompute, in chunks, what the one keeps."""
+    process = _start("mirrored", tmp_path / "run", data_dir, 2, chunk=chunk)
+    output = _finish(process)
     assert "on 2 devices" in output
     assert_same_run(tmp_path / "run")
 

@@ -59,9 +59,7 @@ def one_device(tmp_path_factory, data_dir):
     return workdir, train.train(config(data_dir), workdir)
 
 
-def _start(
-    strategy, workdir, data_dir, devices, environment=None, chunk=0
-):
+def _start(strategy, workdir, data_dir, devices, environment=None, chunk=0):
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM]
         + [str(x) for x in (strategy, workdir, data_dir, devices, chunk)],

@@ -1,6 +1,8 @@
 import collections
 import pickle
+import struct
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -171,6 +173,29 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
     path.write_bytes(pickle.dumps(_call(np.ndarray, (2**37,))))
     with pytest.raises(InputError, match="was refused"):
         restricted_pickle.load(path)
+
+
+@pytest.mark.parametrize(
+    "asking",
+    [
+        b"r" + struct.pack("<I", 2**28),  # as the memo's 2**28-th
+        b"p268435456\n",
+        b"\x96" + struct.pack("<Q", 2**31),  # bytes, of which none follow
+        b"\x8e" + struct.pack("<Q", 2**31),
+        b"\x95" + struct.pack("<Q", 2**31),  # a frame
+    ],
+)
+def test_nor_can_its_operations(tmp_path, asking):
+    """A fuzzer found the first: 511 bytes that took 4 GB."""
+    path = tmp_path / "params.pkl"
+    path.write_bytes(b"\x80\x05N" + asking + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="was refused"):
+            restricted_pickle.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ imported nor called.
 """
 
 import collections
+import io
 import pathlib
 import pickle
+import pickletools
 
 import numpy as np
 
@@ -84,6 +86,26 @@ class _RestrictedUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
+def _check_sizes(content: bytes) -> None:
+    """Refuses operations that allocate more than the file justifies.
+
+    `pickle` allocates for a length before it reads so many bytes, and for all
+    numbers of its memo up to the one that is stored. `genops` itself raises
+    for a length that is too large.
+    """
+    stored = 0
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name == "MEMOIZE":
+            stored += 1
+        elif operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            stored += 1
+            # Picklers count on from 0, or from 1 (that of Python 2).
+            if not 0 <= argument <= stored:
+                raise pickle.UnpicklingError(
+                    f"it stores its object number {stored} as {argument}"
+                )
+
+
 def load(path, max_bytes: int = MAX_BYTES):
     """Unpickles mappings, lists, numbers, strings and NumPy or JAX arrays.
 
@@ -98,8 +120,9 @@ def load(path, max_bytes: int = MAX_BYTES):
     path = pathlib.Path(path)
     files.check_size(path, max_bytes)
     try:
-        with open(path, "rb") as file:
-            return _RestrictedUnpickler(file).load()
+        content = path.read_bytes()
+        _check_sizes(content)
+        return _RestrictedUnpickler(io.BytesIO(content)).load()
     # A damaged pickle can make the unpickler raise nearly anything.
     except Exception as error:
         raise InputError(

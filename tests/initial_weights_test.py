@@ -203,6 +203,7 @@ def test_nor_can_its_operations(tmp_path, asking):
     [
         (b"", "was refused"),
         (b"garbage", "was refused"),
+        (b"NQ.", "was refused: A load persistent id"),
         (pickle.dumps([1, 2]), "must map module names"),
         (pickle.dumps({"a": {"w": 1}}), "must map module names"),
         (pickle.dumps({"a": np.ones(2)}), "must map module names"),
@@ -215,5 +216,6 @@ def test_nor_can_its_operations(tmp_path, asking):
 def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "params.pkl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         initial_weights.load_haiku(path, _field())
+    assert "\n" not in str(error.value)

@@ -17,6 +17,11 @@ class InputError(UserError, ValueError):
     exit_code = 2
 
 
+def reason(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def check_range(name, value, low, high):
     """Raises InputError unless `low <= value <= high`."""
     if not low <= value <= high:

@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 
 try:
     import fcntl
@@ -260,9 +260,8 @@ def read_array(path) -> np.ndarray:
         array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     # Damaged files make NumPy raise errors of many kinds.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path} is not a .npy file of numbers: {reason}."
+            f"{path} is not a .npy file of numbers: {reason(error)}."
         ) from error
     if array.dtype.kind not in "iuf":
         raise InputError(

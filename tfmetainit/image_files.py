@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image
 
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 from tfmetainit.files import atomic_path
 
 # Formats whose decoders are Pillow's own: no interpreters, no subprocesses.
@@ -143,9 +143,8 @@ def read_image(path, upright: bool = True) -> np.ndarray:
         ) from error
     # Damaged files make Pillow's decoders raise errors of any kind.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"The image file {path} cannot be decoded: {reason}."
+            f"The image file {path} cannot be decoded: {reason(error)}."
         ) from error
 
 

@@ -14,7 +14,7 @@ import pickletools
 import numpy as np
 
 from tfmetainit import files
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 
 MAX_BYTES = 2**30
 
@@ -126,5 +126,5 @@ def load(path, max_bytes: int = MAX_BYTES):
     # A damaged pickle can make the unpickler raise nearly anything.
     except Exception as error:
         raise InputError(
-            f"The pickle {path} was refused: {error or type(error).__name__}."
+            f"The pickle {path} was refused: {reason(error)}."
         ) from error

@@ -28,7 +28,7 @@ import pathlib
 import numpy as np
 
 from tfmetainit import files, image_files, pixels
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 
 INTERPOLATIONS = ("nearest", "bilinear")
 # Of two nearest pixels, the later one is read. At multiples of pi / 4, whole
@@ -257,9 +257,8 @@ def _read_dicom(path):
         pixels += float(image.get("RescaleIntercept", 0.0))
     # Damaged files make pydicom raise errors of many kinds.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"The DICOM file {path} cannot be read: {reason}."
+            f"The DICOM file {path} cannot be read: {reason(error)}."
         ) from error
     if not np.isfinite(pixels).all():
         raise InputError(f"The DICOM file {path} holds NaN or infinity.")

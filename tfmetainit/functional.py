@@ -129,14 +129,3 @@ def unflatten(theta: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> Params:
     sizes = [math.prod(shape) for shape in shapes]
     parts = tf.split(theta, sizes)
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
-
-
-def parts(nest, divide: Callable) -> list:
-    """A nest of tensors in parts: each is a nest like it.
-
-    Args:
-        nest: its leaves are divided one by one, then regrouped.
-        divide: maps a leaf to its parts, the same number for all leaves.
-    """
-    leaves = [divide(leaf) for leaf in tf.nest.flatten(nest)]
-    return [tf.nest.pack_sequence_as(nest, same) for same in zip(*leaves)]

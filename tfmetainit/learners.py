@@ -462,4 +462,5 @@ def _unstack(tasks: Task) -> list[Task]:
             "with drop_remainder=True. Received: query values of shape "
             f"{tasks.query.values.shape}"
         )
-    return functional.parts(tasks, tf.unstack)
+    leaves = map(tf.unstack, tf.nest.flatten(tasks))
+    return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]

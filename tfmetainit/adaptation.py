@@ -134,9 +134,9 @@ class Recomputed:
         """
         count = tf.nest.flatten(observed.values)[0].shape[0]
         with tf.control_dependencies(after):
-            again = [tf.identity(p) for p in params]
+            params = [tf.identity(p) for p in params]
         if count is None or not 0 < self._chunk < count:
-            return function(again, observed, 1.0)
+            return function(params, observed, 1.0)
         chunk, rest = self._chunk, count % self._chunk
 
         def part(start, size):
@@ -146,17 +146,19 @@ class Recomputed:
             )
 
         def add_chunk(start, *total):
-            again = [tf.identity(p) for p in params]
-            terms = function(again, part(start, chunk), chunk / count)
+            # What a tape watches must be of the loop's own graph.
+            own = [tf.identity(p) for p in params]
+            terms = function(own, part(start, chunk), chunk / count)
             return start + chunk, *(a + b for a, b in zip(total, terms))
 
-        total = [
-            tf.zeros(tf.shape(leaf), params[0].dtype)
-            for leaf in tf.nest.flatten(like)
-        ]
         if rest:
-            total = function(again, part(0, rest), rest / count)
-        with tf.control_dependencies(total if rest else after):
+            total = function(params, part(0, rest), rest / count)
+        else:
+            total = [
+                tf.zeros(tf.shape(leaf), params[0].dtype)
+                for leaf in tf.nest.flatten(like)
+            ]
+        with tf.control_dependencies(total):
             start = tf.constant(rest)
         return tf.while_loop(
             lambda start, *_: start < count,

@@ -291,7 +291,8 @@ class MAML(MetaLearner):
         recompute: take the memory of one inner step instead of all, for more
             time (`adaptation.Recomputed`, docs/scale.md).
         chunk: with `recompute`, the memory of so many observations (pixels,
-            rays) of one step of one task; 0 for that of all.
+            rays) of one step of one task (of all tasks, in a first step that
+            they share); 0 for that of all observations.
     """
 
     def __init__(
@@ -416,7 +417,7 @@ class MAML(MetaLearner):
             ),
         )
         losses_before = [
-            self._initial_loss(task, [before], self.query_loss)
+            self._initial_loss(task, [before], query_loss)
             for task, before in zip(tasks, losses_before)
         ]
         return [g / len(tasks) for g in gradients], losses, losses_before

@@ -77,6 +77,10 @@ for _core in ("numpy.core", "numpy._core"):
     _ALLOWED[_core + ".numeric", "_frombuffer"] = _array_from_buffer
 
 
+# Operations that store an object in the memo.
+_STORES = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
+
+
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:
@@ -95,15 +99,15 @@ def _check_sizes(content: bytes) -> None:
     """
     stored = 0
     for operation, argument, _ in pickletools.genops(content):
-        if operation.name == "MEMOIZE":
-            stored += 1
-        elif operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            stored += 1
-            # Picklers count on from 0, or from 1 (that of Python 2).
-            if not 0 <= argument <= stored:
-                raise pickle.UnpicklingError(
-                    f"it stores its object number {stored} as {argument}"
-                )
+        if operation.name not in _STORES:
+            continue
+        stored += 1
+        # Picklers count on from 0, or from 1 (that of Python 2); MEMOIZE has
+        # no number of its own.
+        if argument is not None and not 0 <= argument <= stored:
+            raise pickle.UnpicklingError(
+                f"it stores its object number {stored} as {argument}"
+            )
 
 
 def load(path, max_bytes: int = MAX_BYTES):

@@ -10,7 +10,7 @@ import ml_collections
 import tensorflow as tf
 
 from tfmetainit import fields, functional, initial_weights, learners
-from tfmetainit.errors import InputError, check_range
+from tfmetainit.errors import InputError, check_range, reason
 from tfmetainit.learners import MetaLearner
 from tfmetainit.runs import Workdir, find_run
 from tfmetainit.tasks import SignalClass
@@ -184,10 +184,9 @@ def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
         learner.load_weights(path)
     # HDF5 and Keras raise OSError, KeyError, ValueError and more here.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200]
         raise InputError(
             f"The checkpoint {path} is damaged, or belongs to another config: "
-            f"{reason}"
+            f"{reason(error)}"
         ) from error
 
 

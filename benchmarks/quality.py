@@ -13,7 +13,8 @@ Beside them stand, without a budget: random weights with tuned Adam
 (`standard_adam`), the best constant images (`constant`) and, with
 `--warm_start=FILE`, the weights of that file with the paper's steps of 1e-2
 (`released`). The recipe `warm_start` goes on from them as the default one does
-from random weights, at a fifth of its rate.
+from random weights, at a fifth of its rate; `warm_start_curvature` with learned
+matrices on both sides of the inner gradients, and scored at the pixels alone.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
@@ -119,6 +120,10 @@ def _step_size_a_weight(config):
     config.learner.step_sizes = "weight"
 
 
+def _curvature(config):
+    config.learner.step_sizes = "curvature"
+
+
 def _one_outer_rate(config):
     config.optimizer.output_gain = 1.0
 
@@ -143,6 +148,14 @@ def _warm_start(config):
     config.learner.step_size_gain *= 5.0
 
 
+def _warm_start_curvature(config):
+    """All for the pixels: what a few steps can be taught of photographs."""
+    _warm_start(config)
+    _curvature(config)
+    _only_pixels(config)
+    config.optimizer.curvature_gain *= 2.0
+
+
 # What each changes of a class's config, which is the default recipe.
 RECIPES = {
     "default": lambda config: None,
@@ -153,11 +166,13 @@ RECIPES = {
     "three_tasks": _three_tasks,
     "fixed_step_sizes": _fixed_step_sizes,
     "step_size_a_weight": _step_size_a_weight,
+    "curvature": _curvature,
     "one_outer_rate": _one_outer_rate,
     "slow_step_sizes": _slow_step_sizes,
     "last_loss": _last_loss,
     "first_order": _first_order,
     "warm_start": _warm_start,
+    "warm_start_curvature": _warm_start_curvature,
 }
 
 
@@ -185,7 +200,7 @@ def _cpu_seconds_a_step(config):
     """CPU time of one outer step, after the graph has been made."""
     signal = experiment.build_signal(config)
     learner = experiment.build_learner(config, signal)
-    learner.compile(experiment.build_optimizer(config, learner.field))
+    learner.compile(experiment.build_optimizer(config, learner))
     batches = signal.make_dataset("train", config.batch_size, config.seed)
     step = tf.function(learner.train_step)
     iterator = iter(batches)
@@ -303,6 +318,7 @@ REFERENCES = {
     "released": _released,
 }
 ROWS = (*RECIPES, *REFERENCES)
+_FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released")
 
 
 def make_reference(name: str, row: str) -> dict:
@@ -415,7 +431,7 @@ def main(argv):
     folder = files.make_folder(_FLAGS.output_dir)
     known = ROWS
     if not _FLAGS.warm_start:
-        known = [row for row in known if row not in ("warm_start", "released")]
+        known = [row for row in known if row not in _FROM_WEIGHTS]
     rows = _FLAGS.recipes or known
     unknown = sorted(set(rows) - set(known))
     if unknown:

@@ -39,6 +39,7 @@ def get_config():
     config.learner.name = "maml"
     config.learner.inner_steps = 2  # paper
     config.learner.inner_lr = 1e-2  # paper; here the initial value
+    # Or "curvature": better for the same time, of 3.6 times the size.
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
     config.learner.step_size_gain = 512.0  # about 2% an iteration
@@ -53,6 +54,7 @@ def get_config():
     # Factor of the rate for the output layer's kernel: that of a SIREN starts
     # where the hidden ones do, and ends twenty times as large.
     config.optimizer.output_gain = 10.0
+    config.optimizer.curvature_gain = 50.0  # of step sizes "curvature"
     config.optimizer.warmup_steps = 100
     config.optimizer.final_fraction = 0.01
     config.optimizer.clip_norm = 0.3

@@ -85,19 +85,26 @@ class Adapter(tf.Module):
         self._field = _Untracked(field)
         self._frozen = [v.value for v in field.non_trainable_variables]
         self.theta = _stored(functional.get_params(field), precision, "theta")
-        sizes = [np.asarray(size) for size in learner.step_sizes.as_params()]
-        self.per_weight = sizes[0].ndim > 0
-        if self.per_weight:
-            self._flat_sizes = _stored(sizes, precision, "step_sizes")
+        self._sizes = _Untracked(learner.step_sizes.as_params())
+        arrays = [np.asarray(s) for s in tf.nest.flatten(self._sizes.value)]
+        self.num_stored = self.num_params
+        if any(array.ndim for array in arrays):
+            self._flat_sizes = _stored(arrays, precision, "step_sizes")
+            self.num_stored += sum(array.size for array in arrays)
         else:
-            self._sizes = [float(size) for size in sizes]
+            self._flat_sizes = None
+            self._sizes.value = [float(array) for array in arrays]
 
-    def step_sizes(self) -> Params:
+    def step_sizes(self) -> functional.StepSizes:
         """The step sizes as `adaptation.adapt` takes them."""
-        if self.per_weight:
-            sizes = tf.cast(self._flat_sizes, tf.float32)
-            return functional.unflatten(sizes, self._shapes)
-        return self._sizes
+        sizes = self._sizes.value
+        if self._flat_sizes is None:
+            return sizes
+        shapes = [tuple(size.shape) for size in tf.nest.flatten(sizes)]
+        stored = tf.cast(self._flat_sizes, tf.float32)
+        return tf.nest.pack_sequence_as(
+            sizes, functional.unflatten(stored, shapes)
+        )
 
     def init(self) -> tf.Tensor:
         """The learned initial weights: float32 `[P]`."""

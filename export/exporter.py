@@ -164,7 +164,7 @@ def export(
     with files.atomic_folder(output_dir) as staging:
         files.check_space(
             output_dir.parent,
-            len(formats) * 8 * adapter.num_params + _GRAPH_BYTES,
+            len(formats) * 8 * adapter.num_stored + _GRAPH_BYTES,
         )
         files.write_json(staging / METADATA, metadata)
         if "saved_model" in formats:

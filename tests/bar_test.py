@@ -84,7 +84,7 @@ def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
     config.signal.num_train, config.signal.num_eval = 40, 4
     signal = experiment.build_signal(config)
     learner = experiment.build_learner(config, signal)
-    learner.compile(experiment.build_optimizer(config, learner.field))
+    learner.compile(experiment.build_optimizer(config, learner))
     learner.fit(
         signal.make_dataset("train", config.batch_size, seed=seed),
         steps_per_epoch=200,

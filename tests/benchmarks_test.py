@@ -21,7 +21,7 @@ for recipe in quality.RECIPES:
         config = quality.make_config(name, recipe, 1)
         signal = experiment.build_signal(config)
         learner = experiment.build_learner(config, signal)
-        experiment.build_optimizer(config, learner.field)
+        experiment.build_optimizer(config, learner)
         options = config.learner
         print(
             *(name, recipe, config.seed, options.name, options.inner_steps),

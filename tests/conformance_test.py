@@ -23,6 +23,7 @@ from tfmetainit import (
     fields,
     fit,
     landmark_model,
+    learners,
     object_models,
     train,
 )
@@ -149,7 +150,7 @@ def test_config_is_a_document(name):
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_config_builds_a_valid_optimizer(name):
     config = _module(name).get_config()
-    experiment.build_optimizer(config, fields.SIREN())
+    experiment.build_optimizer(config, learners.MAML(fields.SIREN()))
 
 
 def test_unknown_variants_are_refused():

@@ -1,5 +1,6 @@
 """Artifacts against the Python code that they were made from."""
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -12,7 +13,14 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tfmetainit import fields, forward_models, functional, layers, learners
+from tfmetainit import (
+    adaptation,
+    fields,
+    forward_models,
+    functional,
+    layers,
+    learners,
+)
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import NOT_TAKEN, Adapter
@@ -26,11 +34,18 @@ _CHUNK = 16
 def _learner(field="siren", step_sizes="tensor", lr=1e-2, width=16):
     make = {"siren": fields.SIREN, "fourier_mlp": fields.FourierMLP}[field]
     options = {"num_frequencies": 8} if field == "fourier_mlp" else {}
-    return learners.MAML(
+    learner = learners.MAML(
         make(2, 3, hidden_layers=2, hidden_units=width, seed=0, **options),
         inner_lr=lr,
         step_sizes=step_sizes,
     )
+    # Step sizes that differ, as learned ones do.
+    for index, logarithm in enumerate(learner.step_sizes.logarithms):
+        logarithm.assign(logarithm + 1e-3 * index)
+    rng = np.random.default_rng(0)
+    for matrix in itertools.chain(*learner.step_sizes.sides.values()):
+        matrix.assign(0.1 * rng.normal(size=matrix.shape))
+    return learner
 
 
 def _adapter(learner, **options):
@@ -66,12 +81,9 @@ def _call(adapter, inputs, values, n_points, steps, theta=None):
 
 
 @pytest.mark.parametrize("field", ["siren", "fourier_mlp"])
-@pytest.mark.parametrize("step_sizes", ["scalar", "tensor", "weight"])
+@pytest.mark.parametrize("step_sizes", adaptation.GRANULARITIES)
 def test_adapter_takes_the_steps_of_adapt(field, step_sizes):
     learner = _learner(field, step_sizes)
-    # Step sizes that differ, as learned ones do.
-    for index, logarithm in enumerate(learner.step_sizes.logarithms):
-        logarithm.assign(logarithm + 1e-3 * index)
     adapter = _adapter(learner)
     inputs, values = _observed(50)  # no multiple of the chunk
     result = _call(adapter, inputs, values, 50, 3)
@@ -203,7 +215,7 @@ def small_tflite(tmp_path_factory):
 
 
 @pytest.mark.parametrize("field", ["siren", "fourier_mlp"])
-@pytest.mark.parametrize("step_sizes", ["tensor", "weight"])
+@pytest.mark.parametrize("step_sizes", ["tensor", "weight", "curvature"])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_litert_agrees_with_python(field, step_sizes, precision, tmp_path):
     learner = _learner(field, step_sizes)
@@ -265,17 +277,24 @@ def test_more_steps_than_one_call_takes(small_tflite):
 
 
 @pytest.mark.parametrize(
-    ("precision", "part"), [("float32", 1.1), ("float16", 0.5)]
+    ("precision", "part", "step_sizes", "sizes"),
+    [
+        ("float32", 1.1, "tensor", (4096, 178 * 178)),
+        ("float16", 0.5, "tensor", (4096, 178 * 178)),
+        ("float16", 0.5, "curvature", (4096,)),
+    ],
 )
-def test_the_file_is_hardly_larger_than_its_weights(precision, part):
+def test_the_file_is_hardly_larger_than_its_weights(
+    precision, part, step_sizes, sizes
+):
     """The paper's network, at the sizes of text and of CelebA."""
-    for num_points in (4096, 178 * 178):
-        learner = learners.MAML(fields.SIREN(seed=0))
+    for num_points in sizes:
+        learner = learners.MAML(fields.SIREN(seed=0), step_sizes=step_sizes)
         adapter = _adapter(learner, precision=precision, chunk=1024)
         content = lite.convert(
             adapter, num_points=num_points, num_coords=num_points, metadata={}
         )
-        weights = 4 * adapter.num_params
+        weights = 4 * adapter.num_stored
         assert len(content) <= part * weights + 65536
 
 

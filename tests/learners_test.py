@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfmetainit import adaptation, fields, functional, learners
 from tfmetainit.tasks import FieldLoss, Observations, Task
 
-_GRANULARITIES = ("scalar", "tensor", "weight")
+_GRANULARITIES = adaptation.GRANULARITIES
 
 
 def _field(seed=0, **kwargs):
@@ -49,6 +49,12 @@ def _task(seed=0, coord_dims=2, value_dims=3, steps=1, dtype=np.float64):
 
 def _batch(tasks):
     return tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *tasks)
+
+
+def _move(step_sizes, rng):
+    """As if they had been learned."""
+    for variable in step_sizes.variables:
+        variable.assign(0.1 * rng.normal(size=variable.shape))
 
 
 def _outer_loss(learner, task, variables, values):
@@ -88,11 +94,12 @@ def test_maml_gradient_equals_finite_differences(
         **options,
     )
     task = _task(steps=inner_steps)
+    rng = np.random.default_rng(1)
+    _move(learner.step_sizes, rng)
     gradients, _, _ = learner.outer_gradients(task)
     variables = learner.trainable_variables
     assert len(gradients) == len(variables)
     start = [v.numpy() for v in variables]
-    rng = np.random.default_rng(1)
     step = 1e-6
     for index, (value, gradient) in enumerate(zip(start, gradients)):
         # A random direction checks all entries of the tensor at once.
@@ -266,6 +273,7 @@ def test_a_shared_first_step_changes_nothing(granularity, inner_steps, options):
         shares_support=True,
         **{"learn_step_sizes": True, **options},
     )
+    _move(learner.step_sizes, np.random.default_rng(0))
     tasks = [_task(seed, steps=inner_steps) for seed in range(3)]
     inputs = tasks[0].support.inputs
     tasks = [

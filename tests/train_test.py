@@ -146,6 +146,18 @@ def test_warm_start(data_dir, tmp_path):
         np.testing.assert_allclose(
             again.step_sizes.as_params(), sizes, rtol=1e-5
         )  # a file of weights has none
+    # Step sizes that were one a tensor, with matrices around them from here.
+    config = _config(
+        data_dir,
+        warm_start=str(tmp_path / "first"),
+        **{"learner.step_sizes": "curvature"},
+    )
+    train.train(config, tmp_path / "curvature")
+    again = experiment.load(tmp_path / "curvature").step_sizes
+    assert all(np.any(m) for sides in again.sides.values() for m in sides)
+    config = _config(data_dir, warm_start=str(tmp_path / "curvature"))
+    with pytest.raises(InputError, match="'tensor' cannot hold"):
+        train.train(config, tmp_path / "third")
     for wrong in ("gone", "gone.npz", "gone.pickle"):
         config = _config(data_dir, warm_start=str(tmp_path / wrong))
         with pytest.raises(InputError, match="There is no"):
@@ -269,6 +281,7 @@ def test_a_config_of_before_a_field_was_there(tmp_path):
     """Its run means what it meant: its step sizes, and its outer rates."""
     config = json.loads(text.get_config("smoke").to_json())
     del config["optimizer"]["output_gain"]
+    del config["optimizer"]["curvature_gain"]
     del config["learner"]["step_size_gain"]
     del config["learner"]["early_loss_weight"]
     config["optimizer"]["muon_rate"] = 0.0
@@ -408,32 +421,34 @@ def test_warm_up_and_decay(data_dir):
             "optimizer.final_fraction": 0.1,
         },
     )
-    schedule = experiment.build_optimizer(config, fields.SIREN())._learning_rate
+    learner = learners.MAML(fields.SIREN())
+    schedule = experiment.build_optimizer(config, learner)._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100, 1000)]
     np.testing.assert_allclose(
         rates, [0.0, 5e-3, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5, atol=1e-9
     )
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
-    schedule = experiment.build_optimizer(config, fields.SIREN())._learning_rate
+    schedule = experiment.build_optimizer(config, learner)._learning_rate
     np.testing.assert_allclose(
         [float(schedule(step)) for step in (0, 50, 100)], 1e-2, rtol=1e-5
     )
 
 
 def test_every_variable_has_its_outer_rate():
-    """The output kernel's is `output_gain` times the others'."""
+    """The output kernel's and the matrices' are multiples of the others'."""
     config = text.get_config()
     config.optimizer.learning_rate = 1e-3
     config.optimizer.output_gain = 8.0
+    config.optimizer.curvature_gain = 3.0
     config.optimizer.warmup_steps = 0
     config.optimizer.clip_norm = 0.0
     learner = learners.MAML(
         fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
-        step_sizes="weight",
+        step_sizes="curvature",
         learn_step_sizes=True,
     )
-    optimizer = experiment.build_optimizer(config, learner.field)
+    optimizer = experiment.build_optimizer(config, learner)
     variables = learner.trainable_variables
     optimizer.build(variables)
     start = [v.numpy() for v in variables]
@@ -445,6 +460,8 @@ def test_every_variable_has_its_outer_rate():
     for variable, before in zip(variables, start):
         change = np.abs(variable.numpy() - before)
         rate = 8e-3 if variable.path.endswith("output/kernel") else 1e-3
+        rate = 3e-3 if variable.path.startswith("step_sizes/left") else rate
+        rate = 3e-3 if variable.path.startswith("step_sizes/right") else rate
         np.testing.assert_allclose(change, rate, rtol=2e-2)
 
 

@@ -6,7 +6,9 @@ through it, evaluation measures it, and the exporter bakes it into an artifact.
 Notation (Tancik et al. 2021, section 3): theta_0 are the initial weights;
 theta_{i+1} = theta_i - alpha * grad L(theta_i), where alpha is a scalar, one
 number a tensor or one number a weight (Meta-SGD, Li et al. 2017, arXiv
-1707.09835), fixed or learned together with theta_0.
+1707.09835), fixed or learned together with theta_0. It may be matrices on both
+sides of a kernel's gradient, too (Meta-Curvature, Park & Oliva 2019, arXiv
+1902.03356).
 """
 
 import math
@@ -19,7 +21,7 @@ import tensorflow as tf
 from tfmetainit import functional
 from tfmetainit.functional import Params
 
-GRANULARITIES = ("scalar", "tensor", "weight")
+GRANULARITIES = ("scalar", "tensor", "weight", "curvature")
 
 # Step sizes range from 1e-2 (SIREN) to 1e3 (the first layer of a CT field), so
 # they are learned as logarithms: an outer update by u multiplies one by
@@ -184,7 +186,7 @@ def adapt(
     support,
     *,
     num_steps: int,
-    step_sizes: Params,
+    step_sizes: functional.StepSizes,
     steps_before: int = 0,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
@@ -198,8 +200,7 @@ def adapt(
         support: `Observations` with a leading axis over inner steps, of length
             1 or `num_steps` (see `tfmetainit.tasks`).
         num_steps: number of gradient steps, at least 0.
-        step_sizes: list like `params`; each entry a scalar or a tensor of its
-            parameter's shape.
+        step_sizes: one for each parameter, as `functional.descend` takes them.
         steps_before: how many steps were made before, on the first
             observations of the support.
 
@@ -230,7 +231,7 @@ def adapt(
 
 
 def first_steps(
-    loss, params: Params, supports: Sequence, step_sizes: Params
+    loss, params: Params, supports: Sequence, step_sizes: functional.StepSizes
 ) -> tuple[list[Params], list[tf.Tensor]]:
     """The first step of `adapt`, for several signals observed alike.
 
@@ -282,7 +283,7 @@ class SgdFit:
         step_sizes: as in `adapt`.
     """
 
-    def __init__(self, loss: Loss, step_sizes: Params):
+    def __init__(self, loss: Loss, step_sizes: functional.StepSizes):
         self._step = tf.function(
             lambda params, support: adapt(
                 loss, params, support, num_steps=1, step_sizes=step_sizes
@@ -309,9 +310,11 @@ class StepSizes(keras.layers.Layer):
         shapes: shapes of the field's parameters, in their order.
         initial: positive float, the initial value of every step size.
         granularity: "scalar" (one number), "tensor" (one number for each
-            parameter tensor) or "weight" (one for each entry).
-        learned: whether the outer loop updates them (Meta-SGD). They stay
-            positive.
+            parameter tensor), "weight" (one for each entry) or "curvature"
+            (one for each parameter tensor, and of every kernel the matrices on
+            both sides of its gradient, which start as the identity).
+        learned: whether the outer loop updates them (Meta-SGD). The numbers
+            stay positive.
         gain: positive float, the factor between what the outer loop updates
             and the step sizes' logarithms.
     """
@@ -346,6 +349,7 @@ class StepSizes(keras.layers.Layer):
             "scalar": [()],
             "tensor": [()] * len(self.shapes),
             "weight": self.shapes,
+            "curvature": [()] * len(self.shapes),
         }[granularity]
         self.logarithms = [
             self.add_weight(
@@ -356,26 +360,64 @@ class StepSizes(keras.layers.Layer):
             )
             for index, shape in enumerate(variable_shapes)
         ]
+        # Of kernels alone: their indices, and what the matrices differ by from
+        # the identity.
+        self.sides = {
+            index: functional.Sides(
+                *(
+                    self.add_weight(
+                        name=f"{side}_{index}",
+                        shape=(size, size),
+                        initializer="zeros",
+                        trainable=learned,
+                    )
+                    for side, size in zip(functional.Sides._fields, shape)
+                )
+            )
+            for index, shape in enumerate(self.shapes)
+            if granularity == "curvature" and len(shape) == 2
+        }
         self.built = True
 
-    def as_params(self) -> Params:
+    def as_params(self) -> functional.StepSizes:
         """The step sizes as `adapt` takes them: one for each parameter."""
         sizes = [
             self.initial * tf.exp(self.gain * tf.convert_to_tensor(logarithm))
             for logarithm in self.logarithms
         ]
-        return sizes * len(self.shapes) if len(sizes) == 1 else sizes
+        if len(sizes) == 1:
+            return sizes * len(self.shapes)
+        for index, sides in self.sides.items():
+            left, right = (
+                tf.eye(side.shape[0], dtype=sizes[index].dtype) + side
+                for side in map(tf.convert_to_tensor, sides)
+            )
+            sizes[index] = functional.Sides(sizes[index] * left, right)
+        return sizes
 
-    def keep_from(self, initial: float, gain: float) -> None:
-        """Keeps the step sizes of another layer whose weights were loaded.
+    def keep_from(self, other: "StepSizes") -> None:
+        """Takes the step sizes of another layer, of parameters of these shapes.
 
-        Args:
-            initial: of that layer; what is stored is relative to it.
-            gain: of that layer.
+        Raises:
+            ValueError: if this layer has fewer numbers than the other.
         """
-        offset = math.log(initial / self.initial)
-        for logarithm in self.logarithms:
-            logarithm.assign((offset + gain * logarithm) / self.gain)
+        if GRANULARITIES.index(self.granularity) < GRANULARITIES.index(
+            other.granularity
+        ) or (self.granularity, other.granularity) == ("curvature", "weight"):
+            raise ValueError(
+                f"Step sizes of granularity {self.granularity!r} cannot hold "
+                f"those of granularity {other.granularity!r}."
+            )
+        offset = math.log(other.initial / self.initial)
+        logarithms = other.logarithms
+        if len(logarithms) == 1:
+            logarithms = logarithms * len(self.logarithms)
+        for mine, logarithm in zip(self.logarithms, logarithms):
+            value = (offset + other.gain * logarithm) / self.gain
+            mine.assign(tf.broadcast_to(value, mine.shape))
+        for index, sides in other.sides.items():
+            for mine, side in zip(self.sides[index], sides):
+                mine.assign(side)
 
     def get_config(self):
         config = super().get_config()

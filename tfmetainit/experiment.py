@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 import pathlib
 
 import keras
@@ -128,7 +127,7 @@ class _Adam(keras.optimizers.Adam):
 
 
 def build_optimizer(
-    config: ml_collections.ConfigDict, field: keras.Model
+    config: ml_collections.ConfigDict, learner: MetaLearner
 ) -> keras.optimizers.Optimizer:
     """Adam with warm-up, cosine decay, clipping of the global norm.
 
@@ -136,14 +135,15 @@ def build_optimizer(
     `final_fraction` of its peak at `config.num_steps`. To be called in the
     scope of the strategy that trains with it, if there is one.
 
-    The kernel of the output layer is updated at `output_gain` times the rate.
+    The kernel of the output layer is updated at `output_gain` times the rate,
+    the matrices of step sizes "curvature" at `curvature_gain` times.
 
     Args:
         config: as in configs/default.py.
-        field: whose weights are trained, beside step sizes.
+        learner: what is trained.
     """
     options = config.optimizer
-    for name in ("learning_rate", "output_gain"):
+    for name in ("learning_rate", "output_gain", "curvature_gain"):
         if not options[name] > 0:
             raise InputError(
                 f"config.optimizer.{name} must be positive. Received: "
@@ -164,12 +164,23 @@ def build_optimizer(
     # Each replica clips its share of the gradient, of which all are alike.
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     clip_norm = options.clip_norm / replicas or None
-    *_, output = (v.path for v in field.trainable_variables if v.ndim == 2)
+    weights = learner.field.trainable_variables
+    *_, output = (v.path for v in weights if v.ndim == 2)
+    gains = {
+        matrix.path: options.curvature_gain
+        for sides in learner.step_sizes.sides.values()
+        for matrix in sides
+    }
     return _Adam(
         schedule,
         global_clipnorm=clip_norm,
-        gains={output: options.output_gain},
+        gains={output: options.output_gain, **gains},
     )
+
+
+def _check_trained(path):
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}; train first.")
 
 
 def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
@@ -178,8 +189,7 @@ def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
     Raises:
         InputError: if the file is missing, damaged, or another network's.
     """
-    if not path.is_file():
-        raise InputError(f"There is no checkpoint {path}; train first.")
+    _check_trained(path)
     try:
         learner.load_weights(path)
     # HDF5 and Keras raise OSError, KeyError, ValueError and more here.
@@ -214,10 +224,14 @@ def warm_start(learner: MetaLearner, path) -> None:
         functional.set_params(learner.field, read(path, learner.field))
         return
     run = find_run(path)
-    load_weights(learner, run.best)
-    before = run.read_config().learner
-    learner.step_sizes.keep_from(before.inner_lr, before.step_size_gain)
-    learner.best_loss.assign(math.inf)
+    _check_trained(run.best)
+    # Its learner, of the same field: that one's weights are loaded with its.
+    make_learner, options = _choose(
+        LEARNERS, run.read_config().learner, "learner"
+    )
+    before = _construct("learner", make_learner, learner.field, **options)
+    load_weights(before, run.best)
+    _construct("learner", learner.step_sizes.keep_from, before.step_sizes)
 
 
 def load(workdir) -> MetaLearner:

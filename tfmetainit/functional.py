@@ -10,12 +10,28 @@ stays in the model and is read, never adapted.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 Params = list[tf.Tensor]
 Field = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Sides(NamedTuple):
+    """Matrices on both sides of a kernel's gradient, in place of a step size.
+
+    Attributes:
+        left: `[in, in]` for a kernel `[in, out]`.
+        right: `[out, out]`.
+    """
+
+    left: tf.Tensor
+    right: tf.Tensor
+
+
+StepSizes = list[tf.Tensor | Sides]  # one for each parameter
 
 
 def get_params(model: keras.Model) -> Params:
@@ -96,16 +112,23 @@ def values_and_grads(
     return results
 
 
-def descend(params: Params, gradients: Params, step_sizes: Params) -> Params:
+def descend(params: Params, gradients: Params, step_sizes: StepSizes) -> Params:
     """One gradient step: `params - step_sizes * gradients`, tensor by tensor.
 
     Args:
         params: list of tensors.
         gradients: list like `params`.
-        step_sizes: list of the same length; each entry is a scalar or a tensor
-            of its parameter's shape.
+        step_sizes: list of the same length; each entry is a scalar, a tensor
+            of its parameter's shape, or the `Sides` of a kernel:
+            `kernel - left @ gradient @ right`.
     """
-    return [p - a * g for p, g, a in zip(params, gradients, step_sizes)]
+
+    def change(gradient, size):
+        if isinstance(size, Sides):
+            return tf.matmul(tf.matmul(size.left, gradient), size.right)
+        return size * gradient
+
+    return [p - change(g, a) for p, g, a in zip(params, gradients, step_sizes)]
 
 
 def mean(params_of_tasks: Sequence[Params]) -> Params:

@@ -31,7 +31,8 @@ class MetaLearner(keras.Model, abc.ABC):
         field: a built Keras model, coordinates to values.
         inner_steps: number of inner gradient steps in training.
         inner_lr: positive float, the initial inner step size.
-        step_sizes: "scalar", "tensor" or "weight" (`adaptation.StepSizes`).
+        step_sizes: "scalar", "tensor", "weight" or "curvature"
+            (`adaptation.StepSizes`).
         learn_step_sizes: whether the outer loop updates the step sizes.
         step_size_gain: how fast the outer loop moves the step sizes
             (`adaptation.StepSizes`).
@@ -382,17 +383,20 @@ class MAML(MetaLearner):
             params = functional.get_params(self.field)
             # One tensor each: a gradient by what stands in a list twice would
             # count twice.
-            sizes = [tf.identity(s) for s in self.step_sizes.as_params()]
+            sizes = tf.nest.map_structure(
+                tf.identity, self.step_sizes.as_params()
+            )
             adapted, losses_before = adaptation.first_steps(
                 inner_loss, params, [t.support for t in tasks], sizes
             )
         # The rest is each task's own: one after the other, for memory.
+        flat_sizes = tf.nest.flatten(sizes)
         losses, by_adapted, by_sizes = [], [], []
         for task, start in zip(tasks, adapted):
             with tf.control_dependencies(by_adapted[-1] if by_adapted else []):
                 start = [tf.identity(p) for p in start]
             with tf.GradientTape() as rest:
-                rest.watch([*start, *sizes])
+                rest.watch([*start, *flat_sizes])
                 outer_loss, loss, _ = self._unroll(
                     inner_loss,
                     query_loss,
@@ -403,14 +407,14 @@ class MAML(MetaLearner):
                 )
             gradients = rest.gradient(
                 outer_loss,
-                [*start, *sizes],
+                [*start, *flat_sizes],
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             losses.append(loss)
             by_adapted.append(gradients[: len(start)])
             by_sizes.append(gradients[len(start) :])
         gradients = tape.gradient(
-            tf.nest.flatten([adapted, sizes]),
+            tf.nest.flatten([adapted, flat_sizes]),
             self.trainable_variables,
             output_gradients=tf.nest.flatten(
                 [by_adapted, [tf.add_n(same) for same in zip(*by_sizes)]]

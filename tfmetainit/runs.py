@@ -113,6 +113,7 @@ def _supply_earlier_settings(config) -> None:
     optimizer, learner = config.get("optimizer"), config.get("learner")
     if isinstance(optimizer, dict):
         optimizer.setdefault("output_gain", 1.0)
+        optimizer.setdefault("curvature_gain", 50.0)  # no run had any use of it
         # Was there for a day; 0 is what all do now.
         if optimizer.get("muon_rate") == 0:
             del optimizer["muon_rate"]

@@ -232,7 +232,7 @@ def _build_learner(config, workdir, signal):
     if config.get("warm_start") and not workdir.last.is_file():
         experiment.warm_start(learner, config.warm_start)
     learner.compile(
-        optimizer=experiment.build_optimizer(config, learner.field),
+        optimizer=experiment.build_optimizer(config, learner),
         jit_compile=config.jit_compile,
     )
     learner.optimizer.build(learner.trainable_variables)

@@ -36,6 +36,7 @@ from tfmetainit.lite_artifact import METADATA_NAME
 
 _FILE_IDENTIFIER = b"TFL3"
 _NO_BIAS = -1
+_MIN_HALF = 1024  # entries: what is saved is worth an operation
 _NO_DATA = 0  # by convention a model's buffer 0 is empty
 _OPERATION_NAMES = {
     code: name
@@ -94,9 +95,9 @@ def convert(
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         content = _run(converter)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    _use_batch_matmul(model)
     if adapter.precision == "float16":
-        _store_half(model, adapter.num_params)
+        _store_half(model)
+    _use_batch_matmul(model)
     _store_buffers_once(model)
     _add_metadata(model, metadata)
     content = _pack(model)
@@ -243,8 +244,11 @@ def _store_buffers_once(model):
             buffer.data = None
 
 
-def _store_half(model, num_params):
-    """Stores theta, and step sizes of each weight, as float16, read by CAST.
+def _store_half(model):
+    """Stores constants that float16 holds exactly as that, read by CAST.
+
+    Theta and the step sizes are among them: the adapter rounded them. Frozen
+    weights are not, unless nothing is lost.
 
     The converter's own option leaves out constants that are returned as they
     are, which the learned weights are; and XNNPACK refuses a DEQUANTIZE whose
@@ -256,14 +260,18 @@ def _store_half(model, num_params):
             if tensor.type != schema.TensorType.FLOAT32 or data is None:
                 continue
             values = np.frombuffer(bytes(data), np.float32)
-            if values.size != num_params:
+            if values.size < _MIN_HALF:
+                continue
+            with np.errstate(over="ignore"):
+                rounded = values.astype(np.float16)
+            if not np.array_equal(rounded, values):
                 continue
             half = copy.copy(tensor)
             half.name = tensor.name + b"_float16"
             half.type = schema.TensorType.FLOAT16
             half.buffer = len(model.buffers)
             buffer = schema.BufferT()
-            buffer.data = values.astype(np.float16).view(np.uint8)
+            buffer.data = rounded.view(np.uint8)
             model.buffers.append(buffer)
             subgraph.tensors.append(half)
             tensor.buffer = _NO_DATA

@@ -279,8 +279,9 @@ def test_more_steps_than_one_call_takes(small_tflite):
 @pytest.mark.parametrize(
     ("precision", "part", "step_sizes", "sizes"),
     [
-        ("float32", 1.1, "tensor", (4096, 178 * 178)),
-        ("float16", 0.5, "tensor", (4096, 178 * 178)),
+        ("float32", 1.1, "scalar", (4096, 178 * 178)),
+        ("float16", 0.5, "scalar", (4096, 178 * 178)),
+        ("float16", 0.5, "weight", (4096,)),
         ("float16", 0.5, "curvature", (4096,)),
     ],
 )
@@ -290,6 +291,9 @@ def test_the_file_is_hardly_larger_than_its_weights(
     """The paper's network, at the sizes of text and of CelebA."""
     for num_points in sizes:
         learner = learners.MAML(fields.SIREN(seed=0), step_sizes=step_sizes)
+        rng = np.random.default_rng(0)
+        for variable in learner.step_sizes.variables:
+            variable.assign(1e-3 * rng.normal(size=variable.shape))
         adapter = _adapter(learner, precision=precision, chunk=1024)
         content = lite.convert(
             adapter, num_points=num_points, num_coords=num_points, metadata={}
@@ -359,8 +363,13 @@ def test_half_precision_is_for_weights_alone():
 
 def test_no_product_falls_back_to_the_slow_kernel():
     """XNNPACK runs FULLY_CONNECTED only with constant weights."""
-    for field in ("siren", "fourier_mlp"):
-        content = _convert(_learner(field))
+    for field, step_sizes, precision in (
+        ("siren", "tensor", "float32"),
+        ("fourier_mlp", "tensor", "float32"),
+        ("siren", "curvature", "float16"),
+    ):
+        learner = _learner(field, step_sizes, width=64)
+        content = _convert(learner, precision=precision)
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
         for subgraph in model.subgraphs:
             for operator in subgraph.operators:

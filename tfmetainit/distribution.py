@@ -16,7 +16,7 @@ import os
 
 import tensorflow as tf
 
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 from tfmetainit.tasks import SignalClass
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
@@ -50,9 +50,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         return tf.distribute.TPUStrategy(resolver)
     # Without a TPU the resolver raises errors of several kinds.
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"--strategy=tpu found no TPU: {lines[0][:200]}"
+            f"--strategy=tpu found no TPU: {reason(error)}"
         ) from error
 
 

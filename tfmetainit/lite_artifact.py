@@ -16,7 +16,7 @@ import pathlib
 import numpy as np
 
 from tfmetainit import quiet
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 
 METADATA_NAME = "tfmetainit"
 SIGNATURES = {
@@ -77,7 +77,7 @@ class LiteArtifact:
         # LiteRT raises ValueError or RuntimeError with several lines.
         except Exception as error:
             raise InputError(
-                f"LiteRT cannot load {path}: {_first_line(error)}"
+                f"LiteRT cannot load {path}: {reason(error)}"
             ) from error
         received = {
             name: (set(of["inputs"]), set(of["outputs"]))
@@ -218,7 +218,7 @@ def read_metadata(content: bytes, path="the file") -> dict:
     # Offsets that point nowhere raise struct.error, TypeError and others.
     except Exception as error:
         raise InputError(
-            f"The .tflite file {path} is damaged: {_first_line(error)}"
+            f"The .tflite file {path} is damaged: {reason(error)}"
         ) from error
 
 
@@ -250,15 +250,10 @@ def _check_sizes(content, path):
         )
     except Exception as error:
         raise InputError(
-            f"The .tflite file {path} is damaged: {_first_line(error)}"
+            f"The .tflite file {path} is damaged: {reason(error)}"
         ) from error
     if largest > _MAX_TENSOR_ENTRIES:
         raise InputError(
             f"A tensor of an artifact may have {_MAX_TENSOR_ENTRIES} entries. "
             f"Received: {path}, one of whose has {largest}"
         )
-
-
-def _first_line(error):
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]

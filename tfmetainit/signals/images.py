@@ -8,7 +8,7 @@ downloaded archives.
 
 import tensorflow_datasets as tfds
 
-from tfmetainit.errors import InputError
+from tfmetainit.errors import InputError, reason
 from tfmetainit.image_signals import ImageSignal, tfds_images
 
 # Imagenette has no test split: its validation images are divided in two.
@@ -71,10 +71,9 @@ def _prepare(dataset, data_dir, manual_dir):
         )
     # The downloader's errors are of many kinds: HTTP, DNS, checksums, disk.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"The data set {dataset} is not prepared and cannot be downloaded "
-            f"({reason[:200]}). Prepare it with TFDS on another machine and "
+            f"({reason(error)}). Prepare it with TFDS on another machine and "
             "set config.signal.data_dir to its folder, or put the downloaded "
             "archives into a folder and set config.signal.manual_dir to it."
         ) from error

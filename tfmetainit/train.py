@@ -235,7 +235,6 @@ def _build_learner(config, workdir, signal):
         optimizer=experiment.build_optimizer(config, learner),
         jit_compile=config.jit_compile,
     )
-    learner.optimizer.build(learner.trainable_variables)
     if workdir.last.is_file():
         experiment.load_weights(learner, workdir.last)
     return learner

@@ -48,8 +48,8 @@ class Adapter(tf.Module):
         value_shape: shape of one row of `values`, for example `(3,)`.
         coords_shape: shape of one row of `coords`.
         max_steps: the largest number of gradient steps of one call.
-        precision: "float32", or "float16" for weights stored in half the size;
-            all arithmetic is float32.
+        precision: "float32", or "float16" for weights, and step sizes that are
+            tensors, stored in half the size; all arithmetic is float32.
         chunk: rows worked on at a time; None for all together.
     """
 
@@ -85,22 +85,23 @@ class Adapter(tf.Module):
         self._field = _Untracked(field)
         self._frozen = [v.value for v in field.non_trainable_variables]
         self.theta = _stored(functional.get_params(field), precision, "theta")
-        self._sizes = _Untracked(learner.step_sizes.as_params())
-        arrays = [np.asarray(s) for s in tf.nest.flatten(self._sizes.value)]
+        sizes = tf.nest.map_structure(
+            np.asarray, learner.step_sizes.as_params()
+        )
+        arrays = tf.nest.flatten(sizes)
         self.num_stored = self.num_params
+        self._flat_sizes = None
         if any(array.ndim for array in arrays):
             self._flat_sizes = _stored(arrays, precision, "step_sizes")
-            self.num_stored += sum(array.size for array in arrays)
-        else:
-            self._flat_sizes = None
-            self._sizes.value = [float(array) for array in arrays]
+            self.num_stored += self._flat_sizes.shape[0]
+        self._sizes = _Untracked(sizes)
 
     def step_sizes(self) -> functional.StepSizes:
         """The step sizes as `adaptation.adapt` takes them."""
         sizes = self._sizes.value
         if self._flat_sizes is None:
             return sizes
-        shapes = [tuple(size.shape) for size in tf.nest.flatten(sizes)]
+        shapes = [size.shape for size in tf.nest.flatten(sizes)]
         stored = tf.cast(self._flat_sizes, tf.float32)
         return tf.nest.pack_sequence_as(
             sizes, functional.unflatten(stored, shapes)
@@ -298,7 +299,7 @@ def _stored(params, precision, name):
 
 
 class _Untracked:
-    """Hides a Keras model from tf.Module, which would save its weights."""
+    """Hides from tf.Module what it would save, or cannot."""
 
     def __init__(self, value):
         self.value = value

@@ -6,12 +6,13 @@ Signatures, all stateless, all shapes static, builtin operations only:
     adapt(theta, inputs, values, n_points, steps) -> theta, losses, steps_taken
     predict(theta, coords) -> values
 
-The converter's file is changed in three ways before it is written:
+The converter's file is changed before it is written:
 
 - Matrix products with the transpose of a tensor that is no constant (the
   gradient with respect to a layer's input) come out as FULLY_CONNECTED, which
   LiteRT's XNNPACK kernels run only for constant weights; the fallback is an
   order of magnitude slower. They become BATCH_MATMUL, the same product.
+- Of precision float16, large constants that it holds exactly are stored so.
 - Equal buffers are stored once.
 - The metadata are put in as the model's metadata entry "tfmetainit" (JSON).
 """
@@ -247,8 +248,8 @@ def _store_buffers_once(model):
 def _store_half(model):
     """Stores constants that float16 holds exactly as that, read by CAST.
 
-    Theta and the step sizes are among them: the adapter rounded them. Frozen
-    weights are not, unless nothing is lost.
+    Theta, and step sizes that are tensors, are among them: the adapter rounded
+    them. Frozen weights are not, unless nothing is lost.
 
     The converter's own option leaves out constants that are returned as they
     are, which the learned weights are; and XNNPACK refuses a DEQUANTIZE whose

@@ -81,7 +81,7 @@ def test_matrices_on_both_sides_of_a_gradient():
     )
     for variable in sizes.variables:
         variable.assign(rng.normal(size=variable.shape))
-    (left, right), (scale, _) = sizes.sides[0], sizes.logarithms
+    ((left, right),), (scale, _) = sizes.sides, sizes.logarithms
     expected = np.zeros((3, 4))
     for i, j, k, m in itertools.product(*map(range, (3, 4, 3, 4))):
         expected[i, j] += (
@@ -137,12 +137,11 @@ def test_wrong_arguments_are_named():
         adaptation.adapt(
             loss, [tf.zeros(2)], support, num_steps=1, step_sizes=[1.0, 1.0]
         )
-    few, many = (
-        adaptation.StepSizes([(2,)], granularity=g)
-        for g in ("scalar", "weight")
-    )
-    with pytest.raises(ValueError, match="'scalar' cannot hold .* 'weight'"):
-        few.keep_from(many)
+    many = adaptation.StepSizes([(2,)], granularity="weight")
+    for other in ("scalar", "tensor", "curvature"):
+        few = adaptation.StepSizes([(2,)], granularity=other)
+        with pytest.raises(ValueError, match=f"{other}' cannot hold .*weight'"):
+            few.keep_from(many)
     with pytest.raises(ValueError, match="`granularity` must be one of"):
         adaptation.StepSizes([(2,)], granularity="layer")
     with pytest.raises(ValueError, match="`initial` must be positive"):

@@ -1,6 +1,7 @@
 """Artifacts against the Python code that they were made from."""
 
 import itertools
+import math
 import os
 import pathlib
 import shutil
@@ -43,7 +44,7 @@ def _learner(field="siren", step_sizes="tensor", lr=1e-2, width=16):
     for index, logarithm in enumerate(learner.step_sizes.logarithms):
         logarithm.assign(logarithm + 1e-3 * index)
     rng = np.random.default_rng(0)
-    for matrix in itertools.chain(*learner.step_sizes.sides.values()):
+    for matrix in itertools.chain(*learner.step_sizes.sides):
         matrix.assign(0.1 * rng.normal(size=matrix.shape))
     return learner
 
@@ -218,9 +219,22 @@ def small_tflite(tmp_path_factory):
 @pytest.mark.parametrize("step_sizes", ["tensor", "weight", "curvature"])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_litert_agrees_with_python(field, step_sizes, precision, tmp_path):
-    learner = _learner(field, step_sizes)
+    # Wide enough that its constants are stored in half.
+    learner = _learner(field, step_sizes, width=64)
     adapter = _adapter(learner, precision=precision)
     content = _convert(learner, precision=precision)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    halves = [
+        math.prod(tensor.shape)
+        for subgraph in model.subgraphs
+        for tensor in subgraph.tensors
+        if tensor.type == schema.TensorType.FLOAT16
+    ]
+    if precision == "float16":
+        assert adapter.num_params in halves
+        assert (64 * 64 in halves) == (step_sizes != "tensor")
+    else:
+        assert not halves
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     artifact = LiteArtifact(path)

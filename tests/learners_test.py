@@ -569,6 +569,26 @@ def test_inner_steps_must_be_positive():
         learners.MAML(_field(), inner_steps=0)
 
 
+def test_saved_by_keras_and_by_tensorflow(tmp_path):
+    learner = learners.MAML(
+        _field(), step_sizes="curvature", learn_step_sizes=True
+    )
+    learner.compile(optimizer=None)
+    tf.saved_model.save(learner, tmp_path / "by_tensorflow")
+    learner.export(
+        tmp_path / "by_keras",
+        input_signature=[tf.TensorSpec([None, 2], tf.float64)],
+        verbose=False,
+    )
+    coords = _task().query.inputs
+    saved = tf.saved_model.load(tmp_path / "by_keras")
+    np.testing.assert_allclose(
+        saved.serve(coords),
+        learner(coords),
+        rtol=1e-12,
+    )
+
+
 def test_weights_file_round_trip(tmp_path):
     """Field, step sizes and optimizer state come back."""
     dataset = tf.data.Dataset.from_tensors(_batch([_task()]))

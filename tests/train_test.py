@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import pickle
 import signal as os_signal
@@ -154,9 +155,16 @@ def test_warm_start(data_dir, tmp_path):
     )
     train.train(config, tmp_path / "curvature")
     again = experiment.load(tmp_path / "curvature").step_sizes
-    assert all(np.any(m) for sides in again.sides.values() for m in sides)
+    assert all(np.any(matrix) for sides in again.sides for matrix in sides)
     config = _config(data_dir, warm_start=str(tmp_path / "curvature"))
-    with pytest.raises(InputError, match="'tensor' cannot hold"):
+    with pytest.raises(InputError, match="warm_start .* 'tensor' cannot hold"):
+        train.train(config, tmp_path / "third")
+    stored = json.loads((tmp_path / "curvature/config.json").read_text())
+    stored["learner"]["eval_steps"] = 10**6
+    (tmp_path / "curvature/config.json").write_text(json.dumps(stored))
+    with pytest.raises(
+        InputError, match="warm_start .*curvature: .*eval_steps"
+    ):
         train.train(config, tmp_path / "third")
     for wrong in ("gone", "gone.npz", "gone.pickle"):
         config = _config(data_dir, warm_start=str(tmp_path / wrong))
@@ -308,6 +316,7 @@ def test_a_config_of_before_a_field_was_there(tmp_path):
         ("field.hidden_units", -3, "`hidden_units` must be positive"),
         ("optimizer.learning_rate", 0.0, "learning_rate must be positive"),
         ("optimizer.output_gain", -1.0, "output_gain must be positive"),
+        ("optimizer.curvature_gain", math.inf, "must be positive and finite"),
         ("signal.name", "nothing", "must name a module of tfmetainit.signals"),
     ],
 )

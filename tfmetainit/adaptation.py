@@ -21,7 +21,14 @@ import tensorflow as tf
 from tfmetainit import functional
 from tfmetainit.functional import Params
 
-GRANULARITIES = ("scalar", "tensor", "weight", "curvature")
+# Each with those whose step sizes it can hold (`StepSizes.keep_from`).
+_HOLDS = {
+    "scalar": ("scalar",),
+    "tensor": ("scalar", "tensor"),
+    "weight": ("scalar", "tensor", "weight"),
+    "curvature": ("scalar", "tensor", "curvature"),
+}
+GRANULARITIES = tuple(_HOLDS)
 
 # Step sizes range from 1e-2 (SIREN) to 1e3 (the first layer of a CT field), so
 # they are learned as logarithms: an outer update by u multiplies one by
@@ -360,10 +367,14 @@ class StepSizes(keras.layers.Layer):
             )
             for index, shape in enumerate(variable_shapes)
         ]
-        # Of kernels alone: their indices, and what the matrices differ by from
-        # the identity.
-        self.sides = {
-            index: functional.Sides(
+        self._kernels = [
+            index
+            for index, shape in enumerate(self.shapes)
+            if granularity == "curvature" and len(shape) == 2
+        ]
+        # Of each kernel, what its matrices differ by from the identity.
+        self.sides = [
+            functional.Sides(
                 *(
                     self.add_weight(
                         name=f"{side}_{index}",
@@ -371,12 +382,13 @@ class StepSizes(keras.layers.Layer):
                         initializer="zeros",
                         trainable=learned,
                     )
-                    for side, size in zip(functional.Sides._fields, shape)
+                    for side, size in zip(
+                        functional.Sides._fields, self.shapes[index]
+                    )
                 )
             )
-            for index, shape in enumerate(self.shapes)
-            if granularity == "curvature" and len(shape) == 2
-        }
+            for index in self._kernels
+        ]
         self.built = True
 
     def as_params(self) -> functional.StepSizes:
@@ -387,23 +399,24 @@ class StepSizes(keras.layers.Layer):
         ]
         if len(sizes) == 1:
             return sizes * len(self.shapes)
-        for index, sides in self.sides.items():
-            left, right = (
-                tf.eye(side.shape[0], dtype=sizes[index].dtype) + side
-                for side in map(tf.convert_to_tensor, sides)
+        for index, sides in zip(self._kernels, self.sides):
+            # Half of the size for each, so that float16 holds small ones.
+            root = tf.sqrt(sizes[index])
+            sizes[index] = functional.Sides(
+                *(
+                    root * (tf.eye(side.shape[0], dtype=root.dtype) + side)
+                    for side in map(tf.convert_to_tensor, sides)
+                )
             )
-            sizes[index] = functional.Sides(sizes[index] * left, right)
         return sizes
 
     def keep_from(self, other: "StepSizes") -> None:
         """Takes the step sizes of another layer, of parameters of these shapes.
 
         Raises:
-            ValueError: if this layer has fewer numbers than the other.
+            ValueError: if this layer's granularity has no place for them.
         """
-        if GRANULARITIES.index(self.granularity) < GRANULARITIES.index(
-            other.granularity
-        ) or (self.granularity, other.granularity) == ("curvature", "weight"):
+        if other.granularity not in _HOLDS[self.granularity]:
             raise ValueError(
                 f"Step sizes of granularity {self.granularity!r} cannot hold "
                 f"those of granularity {other.granularity!r}."
@@ -415,9 +428,9 @@ class StepSizes(keras.layers.Layer):
         for mine, logarithm in zip(self.logarithms, logarithms):
             value = (offset + other.gain * logarithm) / self.gain
             mine.assign(tf.broadcast_to(value, mine.shape))
-        for index, sides in other.sides.items():
-            for mine, side in zip(self.sides[index], sides):
-                mine.assign(side)
+        for mine, sides in zip(self.sides, other.sides):
+            for matrix, value in zip(mine, sides):
+                matrix.assign(value)
 
     def get_config(self):
         config = super().get_config()

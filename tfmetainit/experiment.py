@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import pathlib
 
 import keras
@@ -81,10 +82,6 @@ def build_learner(
 ) -> MetaLearner:
     """The untrained learner of `config.field` and `config.learner`."""
     make_field, field_options = _choose(FIELDS, config.field, "field")
-    make_learner, options = _choose(LEARNERS, config.learner, "learner")
-    for name in ("inner_steps", "eval_steps"):
-        # Training unrolls its inner steps.
-        check_range(f"config.learner.{name}", options[name], 1, 1000)
     field = _construct(
         "field",
         make_field,
@@ -93,15 +90,22 @@ def build_learner(
         seed=config.seed,
         **field_options,
     )
-    return _construct(
-        "learner",
-        make_learner,
+    return _make_learner(
+        config,
         field,
         support_model=signal.support_model,
         query_model=signal.query_model,
         shares_support=signal.shares_support,
-        **options,
     )
+
+
+def _make_learner(config, field, **models):
+    """The learner of `config.learner` with this field."""
+    make_learner, options = _choose(LEARNERS, config.learner, "learner")
+    for name in ("inner_steps", "eval_steps"):
+        # Training unrolls its inner steps.
+        check_range(f"config.learner.{name}", options[name], 1, 1000)
+    return _construct("learner", make_learner, field, **models, **options)
 
 
 class _Adam(keras.optimizers.Adam):
@@ -144,10 +148,10 @@ def build_optimizer(
     """
     options = config.optimizer
     for name in ("learning_rate", "output_gain", "curvature_gain"):
-        if not options[name] > 0:
+        if not 0 < options[name] < math.inf:
             raise InputError(
-                f"config.optimizer.{name} must be positive. Received: "
-                f"{options[name]}"
+                f"config.optimizer.{name} must be positive and finite. "
+                f"Received: {options[name]}"
             )
     rate = options.learning_rate
     if options.warmup_steps:
@@ -168,7 +172,7 @@ def build_optimizer(
     *_, output = (v.path for v in weights if v.ndim == 2)
     gains = {
         matrix.path: options.curvature_gain
-        for sides in learner.step_sizes.sides.values()
+        for sides in learner.step_sizes.sides
         for matrix in sides
     }
     return _Adam(
@@ -225,13 +229,15 @@ def warm_start(learner: MetaLearner, path) -> None:
         return
     run = find_run(path)
     _check_trained(run.best)
-    # Its learner, of the same field: that one's weights are loaded with its.
-    make_learner, options = _choose(
-        LEARNERS, run.read_config().learner, "learner"
-    )
-    before = _construct("learner", make_learner, learner.field, **options)
-    load_weights(before, run.best)
-    _construct("learner", learner.step_sizes.keep_from, before.step_sizes)
+    try:
+        # Its learner, of this one's field: that is loaded with the learner.
+        before = _make_learner(run.read_config(), learner.field)
+        load_weights(before, run.best)
+        learner.step_sizes.keep_from(before.step_sizes)
+    except ValueError as error:
+        raise InputError(
+            f"config.warm_start cannot start from {path}: {error}"
+        ) from error
 
 
 def load(workdir) -> MetaLearner:

@@ -112,8 +112,9 @@ class MetaLearner(keras.Model, abc.ABC):
         XLA's sine makes a SIREN's step about twice as slow on a CPU.
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        # Under a strategy, its state cannot be made within a step.
-        self.optimizer.build(self.trainable_variables)
+        if self.optimizer is not None:
+            # Under a strategy, its state cannot be made within a step.
+            self.optimizer.build(self.trainable_variables)
 
     def call(self, coords):
         """Values of the learned initialization itself, before any step."""

@@ -397,7 +397,7 @@ class StepSizes(keras.layers.Layer):
             self.initial * tf.exp(self.gain * tf.convert_to_tensor(logarithm))
             for logarithm in self.logarithms
         ]
-        if len(sizes) == 1:
+        if self.granularity == "scalar":
             return sizes * len(self.shapes)
         for index, sides in zip(self._kernels, self.sides):
             # Half of the size for each, so that float16 holds small ones.

@@ -14,7 +14,7 @@ Beside them stand, without a budget: random weights with tuned Adam
 `--warm_start=FILE`, the weights of that file with the paper's steps of 1e-2
 (`released`). The recipe `warm_start` goes on from them as the default one does
 from random weights, at a fifth of its rate; `warm_start_curvature` with learned
-matrices on both sides of the inner gradients, and scored at the pixels alone.
+matrices on both sides of the inner gradients.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
@@ -149,10 +149,8 @@ def _warm_start(config):
 
 
 def _warm_start_curvature(config):
-    """All for the pixels: what a few steps can be taught of photographs."""
     _warm_start(config)
     _curvature(config)
-    _only_pixels(config)
     config.optimizer.curvature_gain *= 2.0
 
 

@@ -149,6 +149,7 @@ def _warm_start(config):
 
 
 def _warm_start_curvature(config):
+    """The matrices start from nothing: at two fifths of their rate."""
     _warm_start(config)
     _curvature(config)
     config.optimizer.curvature_gain *= 2.0

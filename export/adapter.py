@@ -96,7 +96,7 @@ class Adapter(tf.Module):
             self.num_stored += self._flat_sizes.shape[0]
         self._sizes = _Untracked(sizes)
 
-    def step_sizes(self) -> functional.StepSizes:
+    def step_sizes(self) -> functional.StepParams:
         """The step sizes as `adaptation.adapt` takes them."""
         sizes = self._sizes.value
         if self._flat_sizes is None:

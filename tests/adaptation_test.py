@@ -94,9 +94,12 @@ def test_matrices_on_both_sides_of_a_gradient():
         sizes.as_params(),
     )
     np.testing.assert_allclose(kernel - changed, expected, rtol=1e-12)
+    np.testing.assert_allclose(bias, -sizes.as_params()[1] * np.ones(4))
+
+
+def test_a_network_of_one_kernel_has_its_matrices():
     alone = adaptation.StepSizes([(3, 4)], granularity="curvature")
     assert isinstance(alone.as_params()[0], functional.Sides)
-    np.testing.assert_allclose(bias, -sizes.as_params()[1] * np.ones(4))
 
 
 def test_fresh_observations_at_each_step():

@@ -469,8 +469,8 @@ def test_every_variable_has_its_outer_rate():
     for variable, before in zip(variables, start):
         change = np.abs(variable.numpy() - before)
         rate = 8e-3 if variable.path.endswith("output/kernel") else 1e-3
-        rate = 3e-3 if variable.path.startswith("step_sizes/left") else rate
-        rate = 3e-3 if variable.path.startswith("step_sizes/right") else rate
+        if variable.path.startswith(("step_sizes/left", "step_sizes/right")):
+            rate = 3e-3
         np.testing.assert_allclose(change, rate, rtol=2e-2)
 
 

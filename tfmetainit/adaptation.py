@@ -193,7 +193,7 @@ def adapt(
     support,
     *,
     num_steps: int,
-    step_sizes: functional.StepSizes,
+    step_sizes: functional.StepParams,
     steps_before: int = 0,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
@@ -238,7 +238,7 @@ def adapt(
 
 
 def first_steps(
-    loss, params: Params, supports: Sequence, step_sizes: functional.StepSizes
+    loss, params: Params, supports: Sequence, step_sizes: functional.StepParams
 ) -> tuple[list[Params], list[tf.Tensor]]:
     """The first step of `adapt`, for several signals observed alike.
 
@@ -290,7 +290,7 @@ class SgdFit:
         step_sizes: as in `adapt`.
     """
 
-    def __init__(self, loss: Loss, step_sizes: functional.StepSizes):
+    def __init__(self, loss: Loss, step_sizes: functional.StepParams):
         self._step = tf.function(
             lambda params, support: adapt(
                 loss, params, support, num_steps=1, step_sizes=step_sizes
@@ -391,7 +391,7 @@ class StepSizes(keras.layers.Layer):
         ]
         self.built = True
 
-    def as_params(self) -> functional.StepSizes:
+    def as_params(self) -> functional.StepParams:
         """The step sizes as `adapt` takes them: one for each parameter."""
         sizes = [
             self.initial * tf.exp(self.gain * tf.convert_to_tensor(logarithm))
@@ -400,7 +400,7 @@ class StepSizes(keras.layers.Layer):
         if self.granularity == "scalar":
             return sizes * len(self.shapes)
         for index, sides in zip(self._kernels, self.sides):
-            # Half of the size for each, so that float16 holds small ones.
+            # Its root for each side, so that float16 holds small ones.
             root = tf.sqrt(sizes[index])
             sizes[index] = functional.Sides(
                 *(

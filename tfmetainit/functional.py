@@ -31,7 +31,7 @@ class Sides(NamedTuple):
     right: tf.Tensor
 
 
-StepSizes = list[tf.Tensor | Sides]  # one for each parameter
+StepParams = list[tf.Tensor | Sides]  # one for each parameter
 
 
 def get_params(model: keras.Model) -> Params:
@@ -112,7 +112,9 @@ def values_and_grads(
     return results
 
 
-def descend(params: Params, gradients: Params, step_sizes: StepSizes) -> Params:
+def descend(
+    params: Params, gradients: Params, step_sizes: StepParams
+) -> Params:
     """One gradient step: `params - step_sizes * gradients`, tensor by tensor.
 
     Args:

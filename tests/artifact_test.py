@@ -230,6 +230,8 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
     [
         ({"inner_steps": float("inf")}, "are not valid: OverflowError"),
         ({"params": [{"shape": [3]}]}, "do not add up"),
+        ({"params": [{"shape": [-1]}]}, "no positive number"),
+        ({"params": None}, "are not valid: TypeError"),
         ({"signal": {"kind": "image", "resolution": 16.5}}, "whole number"),
         (
             {

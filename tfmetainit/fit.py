@@ -134,24 +134,9 @@ class _Artifact:
         from tfmetainit.lite_artifact import LiteArtifact
 
         self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
-        metadata = self._artifact.metadata
-        try:
-            self.default_steps = int(metadata["inner_steps"])
-            self._shapes = [tuple(p["shape"]) for p in metadata["params"]]
-            self._sizes = [math.prod(shape) for shape in self._shapes]
-            if sum(self._sizes) != len(self._artifact.init()):
-                raise ValueError("the shapes of the weights do not add up")
-            self.kind = kinds.from_description(metadata["signal"])
-            self.resolution = self.kind.resolution
-        except InputError:
-            raise
-        except (
-            *(AttributeError, KeyError, TypeError),
-            *(ValueError, OverflowError),
-        ) as error:
-            raise InputError(
-                f"The metadata of {path} are not valid: {error!r}"
-            ) from error
+        self.default_steps, self._shapes, signal = self._artifact.recorded()
+        self.kind = kinds.from_description(signal)
+        self.resolution = self.kind.resolution
 
     def fit(self, input_path, steps, details) -> Fitted:
         artifact = self._artifact
@@ -177,7 +162,8 @@ class _Artifact:
             psnr.append(_finite(pixels.psnr_from_mse(error), step, steps))
             if step < steps:
                 theta = adapted
-        parts = np.split(theta, np.cumsum(self._sizes)[:-1])
+        sizes = [math.prod(shape) for shape in self._shapes]
+        parts = np.split(theta, np.cumsum(sizes)[:-1])
 
         def predict(coords):
             return artifact.predict(theta, coords)

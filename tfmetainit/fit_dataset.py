@@ -45,7 +45,12 @@ from tfmetainit.functaset import Example, Functaset
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.pipelines import SPLITS
 from tfmetainit.runs import find_run
-from tfmetainit.tasks import SignalClass, Task, psnr_from_mse
+from tfmetainit.tasks import (
+    Observations,
+    SignalClass,
+    Task,
+    psnr_from_mse,
+)
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -69,9 +74,20 @@ class _Run:
     def prepare(self, signal: SignalClass):
         learner = experiment.load_learner(self._workdir, self.config, signal)
         self._params = functional.get_params(learner.field)
-        self._query_loss = learner.query_loss
         self.shapes = [tuple(p.shape) for p in self._params]
-        sizes = learner.step_sizes.as_params()
+        loss, sizes = learner.query_loss, learner.step_sizes.as_params()
+
+        def take_first_step(supports):
+            return adaptation.first_steps(
+                learner.support_loss, self._params, supports, sizes
+            )[0]
+
+        def score_first(queries):
+            predictions = loss.predict(self._params, queries[0].inputs)
+            return [
+                psnr_from_mse(loss.measure(predictions, query.values)[0])
+                for query in queries
+            ]
 
         def take_step(batch, supports):
             return [
@@ -87,31 +103,48 @@ class _Run:
 
         def score(batch, queries):
             return [
-                psnr_from_mse(self._query_loss(params, query))
+                psnr_from_mse(loss(params, query))
                 for params, query in zip(batch, queries)
             ]
 
         # One graph for all signals of a batch: its operations run side by side.
         self._take_step, self._score = map(tf.function, (take_step, score))
+        # What all have in common before they part is then done once.
+        self._take_first_step, self._score_first = map(
+            tf.function, (take_first_step, score_first)
+        )
 
     def fit(self, tasks: list[Task], steps: int) -> list[Fitted]:
         queries = [task.query for task in tasks]
         batch = [self._params] * len(tasks)
-        before = self._score(batch, queries)
+        if _alike(queries):
+            before = self._score_first(queries)
+        else:
+            before = self._score(batch, queries)
         for step in range(steps):
             observed = [
-                tf.nest.map_structure(
-                    lambda leaf: leaf[None],
-                    adaptation.at_step(task.support, step),
-                )
-                for task in tasks
+                adaptation.at_step(task.support, step) for task in tasks
             ]
-            batch = self._take_step(batch, observed)
+            supports = tf.nest.map_structure(lambda leaf: leaf[None], observed)
+            if step == 0 and _alike(observed):
+                batch = self._take_first_step(supports)
+            else:
+                batch = self._take_step(batch, supports)
         after = self._score(batch, queries)
         return [
             (functional.flatten(params).numpy(), float(first), float(last))
             for params, first, last in zip(batch, before, after)
         ]
+
+
+def _alike(observed: list[Observations]) -> bool:
+    """Whether all were observed at the same inputs."""
+    first = observed[0].inputs
+    return all(
+        one.inputs.shape == first.shape
+        and bool(tf.reduce_all(one.inputs == first))
+        for one in observed[1:]
+    )
 
 
 class _Artifact:
@@ -122,15 +155,8 @@ class _Artifact:
     def __init__(self, path):
         self._path = path
         self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
-        metadata = self._artifact.metadata
-        try:
-            self.default_steps = int(metadata["inner_steps"])
-            self.shapes = [tuple(p["shape"]) for p in metadata["params"]]
-            self._kind_name = metadata["signal"]["kind"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"The metadata of {path} are incomplete: {error!r}"
-            ) from error
+        self.default_steps, self.shapes, description = self._artifact.recorded()
+        self._kind_name = description.get("kind")
         self.digest = _digest(path)
 
     def prepare(self, signal: SignalClass):

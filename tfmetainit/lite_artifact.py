@@ -12,6 +12,7 @@ holds the learned initial weights and the gradient steps themselves; see
 import json
 import math
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,20 @@ _IDENTIFIER = b"TFL3"
 _MAX_FILE_BYTES = 2**30
 # Of one tensor of the model; LiteRT would allocate whatever a file asks for.
 _MAX_TENSOR_ENTRIES = 2**28
+
+
+class Recorded(NamedTuple):
+    """What the exporter recorded, as far as fitting needs it.
+
+    Attributes:
+        inner_steps: number of gradient steps in training.
+        shapes: of the weights, in the order in which they stand in theta.
+        signal: what `describe()` of the class of signals gave.
+    """
+
+    inner_steps: int
+    shapes: list[tuple[int, ...]]
+    signal: dict
 
 
 class LiteArtifact:
@@ -59,6 +74,7 @@ class LiteArtifact:
             ) from error
         path = pathlib.Path(path)
         content = _read(path)
+        self._path = path
         self.metadata = read_metadata(content, path)
         _check_sizes(content, path)
         try:
@@ -103,6 +119,28 @@ class LiteArtifact:
         self._predicted = tuple(map(int, outputs["values"]["shape"][1:]))
         if min(self.num_points, self.max_steps, self._at_once) < 1:
             raise InputError(f"The .tflite file {path} takes no rows or steps.")
+
+    def recorded(self) -> Recorded:
+        """What of the metadata describes training and signals.
+
+        Raises:
+            InputError: if it is not there, or not what the exporter writes.
+        """
+        try:
+            shapes = [tuple(p["shape"]) for p in self.metadata["params"]]
+            if any(type(n) is not int or n < 1 for s in shapes for n in s):
+                raise ValueError("a size of a weight is no positive number")
+            if sum(map(math.prod, shapes)) != len(self._theta):
+                raise ValueError("the shapes of the weights do not add up")
+            return Recorded(
+                int(self.metadata["inner_steps"]),
+                shapes,
+                dict(self.metadata["signal"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"The metadata of {self._path} are not valid: {error!r}"
+            ) from error
 
     def init(self) -> np.ndarray:
         """The learned initial weights, float32 `[P]`."""

@@ -14,7 +14,7 @@ from tfmetainit import cli, kinds, quiet
 
 cli.quiet_tensorflow()
 
-from tfmetainit.export import exporter
+from tfmetainit.export import exporter, held_out
 
 
 def main(argv):
@@ -54,7 +54,7 @@ def main(argv):
         if name in summary.differences:
             print(
                 f", values within {summary.differences[name]:.1e} of Python's "
-                f"(allowed {exporter.TOLERANCE:g})",
+                f"(allowed {held_out.TOLERANCE:g})",
                 end="",
             )
         print()

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfmetainit import adaptation, functional
 from tfmetainit.forward_models import ForwardModel
 from tfmetainit.functional import Params
-from tfmetainit.learners import MetaLearner
+from tfmetainit.meta_learner import MetaLearner
 from tfmetainit.tasks import FieldLoss, Observations
 
 # Points worked on at a time: the activations of a SIREN of width 256 then fit

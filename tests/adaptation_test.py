@@ -1,10 +1,8 @@
-import itertools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import adaptation, functional
+from tfmetainit import adaptation
 from tfmetainit.tasks import Observations
 
 
@@ -72,36 +70,6 @@ def test_step_size_for_each_weight():
     np.testing.assert_array_equal(params[0], [0.0, 1.0])
 
 
-def test_matrices_on_both_sides_of_a_gradient():
-    """Written out entry by entry: what Meta-Curvature's modes 1 and 2 do."""
-    rng = np.random.default_rng(2)
-    kernel, gradient = rng.normal(size=(2, 3, 4))
-    sizes = adaptation.StepSizes(
-        [(3, 4), (4,)], 0.3, "curvature", gain=1.0, dtype="float64"
-    )
-    for variable in sizes.variables:
-        variable.assign(rng.normal(size=variable.shape))
-    ((left, right),), (scale, _) = sizes.sides, sizes.logarithms
-    expected = np.zeros((3, 4))
-    for i, j, k, m in itertools.product(*map(range, (3, 4, 3, 4))):
-        expected[i, j] += (
-            ((i == k) + left[i, k]) * gradient[k, m] * ((m == j) + right[m, j])
-        )
-    expected *= 0.3 * np.exp(scale)
-    changed, bias = functional.descend(
-        [tf.constant(kernel), tf.zeros(4, tf.float64)],
-        [tf.constant(gradient), tf.ones(4, tf.float64)],
-        sizes.as_params(),
-    )
-    np.testing.assert_allclose(kernel - changed, expected, rtol=1e-12)
-    np.testing.assert_allclose(bias, -sizes.as_params()[1] * np.ones(4))
-
-
-def test_a_network_of_one_kernel_has_its_matrices():
-    alone = adaptation.StepSizes([(3, 4)], granularity="curvature")
-    assert isinstance(alone.as_params()[0], functional.Sides)
-
-
 def test_fresh_observations_at_each_step():
     """With step size 1 on the identity, theta is the last target seen."""
     support = _support([[1.0, 1.0], [2.0, 2.0]])
@@ -142,70 +110,3 @@ def test_wrong_arguments_are_named():
         adaptation.adapt(
             loss, [tf.zeros(2)], support, num_steps=1, step_sizes=[1.0, 1.0]
         )
-    many = adaptation.StepSizes([(2,)], granularity="weight")
-    for other in ("scalar", "tensor", "curvature"):
-        few = adaptation.StepSizes([(2,)], granularity=other)
-        with pytest.raises(ValueError, match=f"{other}' cannot hold .*weight'"):
-            few.keep_from(many)
-    with pytest.raises(ValueError, match="`granularity` must be one of"):
-        adaptation.StepSizes([(2,)], granularity="layer")
-    with pytest.raises(ValueError, match="`initial` must be positive"):
-        adaptation.StepSizes([(2,)], initial=0.0)
-
-
-@pytest.mark.parametrize(
-    ("granularity", "shapes"),
-    [
-        ("scalar", [()]),
-        ("tensor", [(), ()]),
-        ("weight", [(2, 3), (3,)]),
-        ("curvature", [(), (), (2, 2), (3, 3)]),
-    ],
-)
-def test_granularity_of_step_sizes(granularity, shapes):
-    sizes = adaptation.StepSizes(
-        [(2, 3), (3,)], initial=0.5, granularity=granularity, learned=True
-    )
-    assert [v.shape for v in sizes.trainable_variables] == shapes
-    assert len(sizes.as_params()) == 2
-    start = [tf.zeros((2, 3)), tf.zeros((3,))]
-    ones = [tf.ones_like(p) for p in start]
-    for change in functional.descend(start, ones, sizes.as_params()):
-        np.testing.assert_allclose(change, -0.5, rtol=1e-6)
-    fixed = adaptation.StepSizes([(2, 3), (3,)], granularity=granularity)
-    assert not fixed.trainable_variables
-    assert len(fixed.variables) == len(shapes)
-
-
-def test_step_sizes_round_trip_through_their_config():
-    sizes = adaptation.StepSizes([(2,)], 0.25, "tensor", learned=True)
-    again = adaptation.StepSizes.from_config(sizes.get_config())
-    assert again.get_config() == sizes.get_config()
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        *itertools.combinations_with_replacement(
-            ("scalar", "tensor", "weight"), 2
-        ),
-        *itertools.product(("scalar", "tensor", "curvature"), ("curvature",)),
-    ],
-)
-def test_step_sizes_of_another_layer_are_kept(before, after):
-    shapes = [(2, 3), (3,)]
-    first = adaptation.StepSizes(shapes, 0.25, before, gain=3.0)
-    rng = np.random.default_rng(0)
-    for variable in first.variables:
-        variable.assign(rng.normal(size=variable.shape))
-    second = adaptation.StepSizes(shapes, 0.5, after, gain=7.0)
-    second.keep_from(first)
-    start = [tf.zeros(shape) for shape in shapes]
-    gradients = [tf.constant(rng.normal(size=s), tf.float32) for s in shapes]
-    for expected, received in zip(
-        *(
-            functional.descend(start, gradients, sizes.as_params())
-            for sizes in (first, second)
-        )
-    ):
-        np.testing.assert_allclose(received, expected, rtol=1e-5)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tfmetainit import fit, image_files, lite_artifact
 from tfmetainit.errors import InputError, UserError
-from tfmetainit.export import exporter
+from tfmetainit.export import exporter, held_out
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(folder, tmp_path):
 def test_an_export_that_differs_from_python_fails(
     folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(exporter, "TOLERANCE", 0.0)
+    monkeypatch.setattr(held_out, "TOLERANCE", 0.0)
     with pytest.raises(UserError, match="may differ from Python's by 0"):
         exporter.export(folder / "run", tmp_path / "out")
     assert not os.listdir(tmp_path)
@@ -208,7 +208,7 @@ def test_fit_needs_numpy_pillow_and_litert_only(
 
 @pytest.mark.parametrize("broken", ["_expected", "predicted"])
 def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
-    compare = exporter._Case.compare
+    compare = held_out.Case.compare
 
     def broken_compare(case, name, predicted):
         if broken == "predicted":
@@ -219,7 +219,7 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
         return compare(case, name, predicted)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter._Case, "compare", broken_compare)
+        patch.setattr(held_out.Case, "compare", broken_compare)
         with pytest.raises(UserError, match="Received: a difference of nan"):
             exporter.export(folder / "run", tmp_path / "out")
     assert not os.listdir(tmp_path)

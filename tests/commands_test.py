@@ -262,7 +262,7 @@ def test_fit_errors(
 
 
 def test_a_diverging_fit_writes_nothing(folder, tmp_path, monkeypatch):
-    from tfmetainit.learners import MetaLearner
+    from tfmetainit.meta_learner import MetaLearner
 
     monkeypatch.setattr(
         MetaLearner,

@@ -21,7 +21,7 @@ from tfmetainit import (
 )
 from tfmetainit.configs import ct_maml
 from tfmetainit.errors import InputError
-from tfmetainit.export import exporter
+from tfmetainit.export import exporter, held_out
 from tfmetainit.signals import ct
 from tfmetainit.tasks import psnr_from_mse
 
@@ -398,7 +398,7 @@ def test_an_export_is_checked_on_a_known_slice(folder, tmp_path):
         input_path=folder / "slice.png",
         angles="0,30,90",
     )
-    assert summary.differences["tflite"] <= exporter.TOLERANCE
+    assert summary.differences["tflite"] <= held_out.TOLERANCE
     assert "--angles" in summary.example
     # What it is checked on decides nothing of what is exported.
     artifact = lite_artifact.LiteArtifact(tmp_path / "out" / "model.tflite")

@@ -15,7 +15,6 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from tfmetainit import (
-    adaptation,
     fields,
     forward_models,
     functional,
@@ -26,6 +25,7 @@ from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import NOT_TAKEN, Adapter
 from tfmetainit.lite_artifact import LiteArtifact
+from tfmetainit.step_sizes import GRANULARITIES
 from tfmetainit.tasks import Observations
 
 _MAX_STEPS = 5
@@ -82,7 +82,7 @@ def _call(adapter, inputs, values, n_points, steps, theta=None):
 
 
 @pytest.mark.parametrize("field", ["siren", "fourier_mlp"])
-@pytest.mark.parametrize("step_sizes", adaptation.GRANULARITIES)
+@pytest.mark.parametrize("step_sizes", GRANULARITIES)
 def test_adapter_takes_the_steps_of_adapt(field, step_sizes):
     learner = _learner(field, step_sizes)
     adapter = _adapter(learner)

@@ -9,7 +9,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import experiment, fit, fit_dataset, functional, runs, train
+from tfmetainit import (
+    experiment,
+    fit,
+    fit_dataset,
+    fitters,
+    functional,
+    runs,
+    train,
+)
 from tfmetainit.configs import ct_maml, image_folder, objects
 from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import exporter
@@ -236,13 +244,13 @@ def test_another_folder_of_images_is_another_data_set(folder, tmp_path):
 
 
 def test_a_fit_that_diverges_leaves_no_half_file(folder, tmp_path, monkeypatch):
-    real = fit_dataset._Run.fit
+    real = fitters.RunFitter.fit
 
     def diverge(self, tasks, steps):
         results = real(self, tasks, steps)
         return [(theta, before, np.nan) for theta, before, _ in results]
 
-    monkeypatch.setattr(fit_dataset._Run, "fit", diverge)
+    monkeypatch.setattr(fitters.RunFitter, "fit", diverge)
     with pytest.raises(UserError, match="The fit of signal 0 diverged"):
         fit_dataset.fit_dataset(tmp_path / "out", workdir=folder / "run")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["functaset.json"]

@@ -10,9 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit import adaptation, fields, functional, learners
+from tfmetainit.step_sizes import GRANULARITIES
 from tfmetainit.tasks import FieldLoss, Observations, Task
-
-_GRANULARITIES = adaptation.GRANULARITIES
 
 
 def _field(seed=0, **kwargs):
@@ -74,8 +73,8 @@ def _outer_loss(learner, task, variables, values):
 @pytest.mark.parametrize(
     ("granularity", "inner_steps", "options"),
     [
-        *itertools.product(_GRANULARITIES, (1, 3), ({},)),
-        *itertools.product(_GRANULARITIES, (3,), ({"recompute": True},)),
+        *itertools.product(GRANULARITIES, (1, 3), ({},)),
+        *itertools.product(GRANULARITIES, (3,), ({"recompute": True},)),
         ("tensor", 3, {"recompute": True, "chunk": 5}),
         ("tensor", 3, {"early_loss_weight": 0.3}),
         ("tensor", 3, {"early_loss_weight": 0.3, "recompute": True}),
@@ -252,7 +251,7 @@ def test_batch_gradient_is_the_mean_over_tasks():
 @pytest.mark.parametrize(
     ("granularity", "inner_steps", "options"),
     [
-        *itertools.product(_GRANULARITIES, (2,), ({},)),
+        *itertools.product(GRANULARITIES, (2,), ({},)),
         ("tensor", 1, {"early_loss_weight": 0.3}),
         ("scalar", 3, {"learn_step_sizes": False}),
         ("tensor", 3, {"early_loss_weight": 0.3}),

@@ -23,9 +23,9 @@ _HOME_OF_NAME = {
     "SignalClass": "tasks",
     "Task": "tasks",
     "adapt": "adaptation",
-    "StepSizes": "adaptation",
+    "StepSizes": "step_sizes",
     "MAML": "learners",
-    "MetaLearner": "learners",
+    "MetaLearner": "meta_learner",
     "Reptile": "learners",
     "load": "experiment",
 }

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfmetainit import functional
 from tfmetainit.adaptation import at_step
 from tfmetainit.functional import Params
-from tfmetainit.learners import MetaLearner
+from tfmetainit.meta_learner import MetaLearner
 from tfmetainit.tasks import FieldLoss, Observations, first_tasks, psnr_from_mse
 
 # Where every signal is scored at inputs of its own: how many signals' inputs

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tfmetainit.adaptation import SgdFit
 from tfmetainit.baselines import AdamFit, Baselines
 from tfmetainit.functional import Params, get_params
-from tfmetainit.learners import MetaLearner
+from tfmetainit.meta_learner import MetaLearner
 from tfmetainit.tables import in_numbers
 from tfmetainit.tasks import (
     FieldLoss,

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfmetainit import fields, functional, initial_weights, learners
 from tfmetainit.errors import InputError, check_range, reason
-from tfmetainit.learners import MetaLearner
+from tfmetainit.meta_learner import MetaLearner
 from tfmetainit.runs import Workdir, find_run
 from tfmetainit.tasks import SignalClass
 

@@ -330,9 +330,10 @@ def make_reference(name: str, row: str) -> dict:
 
 
 def _rows(folder, name):
-    """`{row: [scores of a seed]}` of all that is there.
+    """`{row: [(outer steps, scores) of a seed]}` of all that is there.
 
     The scores are those after STEPS, then those between pixels, NaN if none.
+    What was not trained has None for its outer steps.
     """
     rows = {}
     for path in sorted((folder / name).glob("*/*/cell.json")):
@@ -340,9 +341,10 @@ def _rows(folder, name):
         if "psnr" not in cell:  # it diverged before its first validation
             continue
         between = cell.get("between") or [np.nan] * len(_STEPS_BETWEEN)
+        # null: a fit of some signal diverged at that step
+        scores = [np.nan if v is None else v for v in [*cell["psnr"], *between]]
         rows.setdefault(path.parent.parent.name, []).append(
-            # null: a fit of some signal diverged at that step
-            [np.nan if v is None else v for v in [*cell["psnr"], *between]]
+            (cell.get("outer_steps"), scores)
         )
     return {row: rows[row] for row in ROWS if row in rows}
 
@@ -353,7 +355,7 @@ def to_markdown(folder, classes) -> str:
     The deviation is the sample's (N - 1).
     """
     lines = []
-    titles = ["recipe", "seeds", *map(str, STEPS)]
+    titles = ["recipe", "seeds", "outer steps", *map(str, STEPS)]
     titles += [f"{steps}, between" for steps in _STEPS_BETWEEN]
     for name in classes:
         lines += [
@@ -362,15 +364,16 @@ def to_markdown(folder, classes) -> str:
             f"| {' | '.join(titles)} |",
             "|---|" + "---:|" * (len(titles) - 1),
         ]
-        for row, curves in _rows(folder, name).items():
-            cells = []
-            for values in zip(*curves):
+        for row, seeds in _rows(folder, name).items():
+            counts = sorted({count for count, _ in seeds if count is not None})
+            cells = ["-".join(map(str, counts[:1] + counts[1:][-1:]))]
+            for values in zip(*(scores for _, scores in seeds)):
                 spread = ""
                 if len(values) > 1:
                     spread = f" ± {np.std(values, ddof=1):.2f}"
                 cells.append(f"{np.mean(values):.2f}{spread}")
             cells = ["" if cell.startswith("nan") else cell for cell in cells]
-            lines.append(f"| {row} | {len(curves)} | {' | '.join(cells)} |")
+            lines.append(f"| {row} | {len(seeds)} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -386,10 +389,11 @@ def save_plot(path, folder, classes) -> None:
         layout="constrained",
     )
     for panel, name in zip(axes[0], classes):
-        for row, curves in _rows(folder, name).items():
+        for row, seeds in _rows(folder, name).items():
+            scores = [scores[: len(STEPS)] for _, scores in seeds]
             panel.plot(
                 STEPS,
-                np.mean(curves, axis=0)[: len(STEPS)],
+                np.mean(scores, axis=0),
                 "--" if row in REFERENCES else "o-",
                 color=colors(ROWS.index(row)),  # the same in all panels
                 label=row,

@@ -8,6 +8,8 @@ and as saved_model/ for TF Serving. Each is checked against Python on a signal
 that was held out, and nothing is written if their numbers differ.
 """
 
+import shlex
+
 from absl import flags
 
 from tfmetainit import cli, kinds, quiet
@@ -59,10 +61,11 @@ def main(argv):
             )
         print()
     if "tflite" in summary.signatures and summary.example:
+        model = f"{values.output_dir}/{exporter.TFLITE}"
         print(
             "Fit a signal with it, without TensorFlow:\n"
-            f"  python -m tfmetainit.fit --artifact={values.output_dir}/"
-            f"{exporter.TFLITE} {summary.example} --output=fit.png"
+            f"  python -m tfmetainit.fit --artifact={shlex.quote(model)} "
+            f"{summary.example} --output=fit.png"
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from tfmetainit import (
 from tfmetainit.adaptation import SgdFit
 from tfmetainit.configs import text
 from tfmetainit.errors import InputError, UserError
+
+_ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,8 @@ def test_help_is_worth_reading(command, run_command):
         (["--config=configs/nothing.py"], ["configs/nothing.py"]),
         (["--config=my/own/text.py"], ["my/own/text.py"]),
         (["--config=configs/text.py:tiny"], ["'smoke'", "'tiny'"]),
+        (["--config={root}/docs/ct.png"], ["A config must be a Python file"]),
+        (["--workdir="], ["--workdir must name a folder"]),
         (["stray"], ["Flags start with --", "'stray'"]),
     ],
 )
@@ -81,7 +86,7 @@ def test_wrong_flags(
         "train",
         "--config=configs/text.py:smoke",
         f"--workdir={tmp_path / 'run'}",
-        *arguments,
+        *(argument.format(root=_ROOT) for argument in arguments),
     )
     assert_one_sentence(result, *parts)
     assert not (tmp_path / "run").exists()
@@ -192,6 +197,15 @@ def test_evaluate_errors(folder, tmp_path, run_command, assert_one_sentence):
         ),
         "config.evaluation.num_steps must lie in",
     )
+    assert_one_sentence(
+        run_command(
+            "evaluate",
+            f"--workdir={folder / 'run'}",
+            "--on=configs/text.py:smoke",
+            "--on.evaluation.sgd_rates=()",
+        ),
+        "config.evaluation.sgd_rates must be a list of positive numbers",
+    )
 
 
 def test_fit_a_photograph(folder, tmp_path, run_command):
@@ -238,6 +252,7 @@ def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
         (["--resolution=16384x16384"], ["--resolution must be", "67108864"]),
         (["--output=out.xyz"], ["must end in .png"]),
         (["--output=no/such/out.png"], ["there is no folder no/such"]),
+        (["--output={photo}"], ["must be another file than --input"]),
         (["--weights=w.pkl"], ["--weights must end in .npz"]),
         (["--weights=no/such/w.npz"], ["there is no folder no/such"]),
         (["--workdir=nothing"], ["must hold a training run", "nothing"]),
@@ -254,7 +269,7 @@ def test_fit_errors(
         f"--workdir={folder / 'run'}",
         f"--input={folder / 'photo.png'}",
         "--output=out.png",
-        *flags,
+        *(flag.format(photo=folder / "photo.png") for flag in flags),
         cwd=tmp_path,
     )
     assert_one_sentence(result, *parts)

@@ -31,6 +31,9 @@ def test_read_grey_and_16_bit(tmp_path):
     np.testing.assert_allclose(
         image[0, :, 2], [0, 1 / 65535, 1], rtol=1e-5, atol=1e-9
     )
+    Image.fromarray(deep).save(tmp_path / "c.png", transparency=1)
+    image = image_files.read_image(tmp_path / "c.png")
+    np.testing.assert_array_equal(image[0, :, 0], [0, 1, 1])  # on white
 
 
 def test_read_rgba_on_white(tmp_path):
@@ -116,6 +119,7 @@ def _png_header(width, height):
         ("bomb2.png", _png_header(12_000, 12_000), "at most 100000000 pixels"),
         ("cut.jpg", None, "cannot be decoded"),
         ("float.tiff", None, "must be grey, RGB or RGBA"),
+        ("32.tiff", None, "8 or 16 bits a pixel.*32.tiff, which has 32"),
     ],
 )
 def test_bad_images_are_refused_in_one_sentence(
@@ -128,6 +132,8 @@ def test_bad_images_are_refused_in_one_sentence(
         path.write_bytes(path.read_bytes()[:1500])
     elif name == "float.tiff":
         _save(path, np.ones((4, 4), np.float32))
+    elif name == "32.tiff":
+        _save(path, np.full((4, 4), 200, np.int32))
     else:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message) as error:

@@ -412,6 +412,17 @@ def test_fit_evaluate_predict(make):
         np.mean((predictions - values[:, 0]) ** 2, axis=(1, 2))
     )
     np.testing.assert_allclose(psnr.mean(), after[last], atol=1e-3)
+    # Batches of another size are traced anew, and of the same size are not.
+    others = dataset.unbatch().batch(2, drop_remainder=True)
+    traced = learner.test_function
+    again = learner.evaluate(dataset, verbose=0, return_dict=True)
+    assert learner.test_function is traced
+    other = learner.evaluate(others, verbose=0, return_dict=True)
+    np.testing.assert_allclose(other[last], again[last], atol=1e-3)
+    np.testing.assert_allclose(
+        learner.predict(others, verbose=0), predictions, atol=1e-6
+    )
+    learner.fit(others, verbose=0, shuffle=False)
 
 
 def test_step_sizes_stay_positive_and_move_by_the_gain():
@@ -561,6 +572,11 @@ def test_batch_size_must_be_static():
     dataset = tf.data.Dataset.from_tensors(_task()).batch(2)
     with pytest.raises(ValueError, match="must be static: batch the dataset"):
         learner.fit(dataset, verbose=0, shuffle=False)
+
+
+def test_steps_of_evaluation_must_not_be_negative():
+    with pytest.raises(ValueError, match="`eval_steps` must not be negative"):
+        learners.MAML(_field(), eval_steps=-1)
 
 
 def test_inner_steps_must_be_positive():

@@ -445,6 +445,10 @@ def test_image_folder(tmp_path, caplog):
     _fill(tmp_path)
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a jpeg")
     (tmp_path / "notes.txt").write_text("not an image")
+    # A folder elsewhere, and one that has been read already.
+    (tmp_path / "0").rename(tmp_path.parent / "elsewhere")
+    (tmp_path / "0").symlink_to(tmp_path.parent / "elsewhere")
+    (tmp_path / "1" / "again").symlink_to(tmp_path)
     with caplog.at_level(logging.INFO):
         signal = image_folder.make_signal_class(
             folder=str(tmp_path), resolution=8, points_per_step=4
@@ -477,7 +481,10 @@ def test_an_image_folder_that_is_divided_already(tmp_path):
         for task in tasks.take(3):
             np.testing.assert_allclose(task.query.values, value / 5, atol=1e-6)
     (tmp_path / "validation").rename(tmp_path / "val")
-    with pytest.raises(InputError, match="with train, test alone"):
+    with pytest.raises(InputError, match="with test, train, val alone"):
+        _open_folder(str(tmp_path))
+    (tmp_path / "train").rename(tmp_path / "Train")
+    with pytest.raises(InputError, match="with Train, test, val alone"):
         _open_folder(str(tmp_path))
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import pathlib
 import pickle
 import signal as os_signal
 import subprocess
@@ -166,6 +167,16 @@ def test_warm_start(data_dir, tmp_path):
         InputError, match="warm_start .*curvature: .*eval_steps"
     ):
         train.train(config, tmp_path / "third")
+    for field, value in (("w0", 30.0), ("hidden_units", 9)):
+        config = _config(
+            data_dir,
+            warm_start=str(tmp_path / "first"),
+            **{f"field.{field}": value},
+        )
+        with pytest.raises(
+            InputError, match=f"same network.*first, with {field}=.*{value}"
+        ):
+            train.train(config, tmp_path / "third")
     for wrong in ("gone", "gone.npz", "gone.pickle"):
         config = _config(data_dir, warm_start=str(tmp_path / wrong))
         with pytest.raises(InputError, match="There is no"):
@@ -318,6 +329,11 @@ def test_a_config_of_before_a_field_was_there(tmp_path):
         ("optimizer.output_gain", -1.0, "output_gain must be positive"),
         ("optimizer.curvature_gain", math.inf, "must be positive and finite"),
         ("signal.name", "nothing", "must name a module of tfmetainit.signals"),
+        ("signal.name", "..text", "must name a module of tfmetainit.signals"),
+        ("evaluation.sgd_rates", (), "sgd_rates must be a list of positive"),
+        ("evaluation.adam_rates", (0.1, math.inf), "a list of positive num"),
+        ("evaluation.num_steps", 0, "config.evaluation.num_steps must lie in"),
+        ("signal.shuffle_buffer", pathlib.Path("a"), "must hold numbers, str"),
     ],
 )
 def test_wrong_configs_are_named(data_dir, tmp_path, field, value, message):
@@ -387,6 +403,8 @@ def test_what_counts_as_diverging(data_dir, tmp_path):
             callback.on_epoch_end(2, {**logs(0.02), **values})
     with pytest.raises(TrainingDivergedError, match=r"optimizer.learning_rate"):
         callback.on_train_batch_end(0, logs(np.nan, loss_before=np.nan))
+    with pytest.raises(TrainingDivergedError, match=r"optimizer.learning_rate"):
+        callback.on_epoch_end(2, logs(0.02, val_psnr_0=np.nan))
     # What was never better than one colour has not collapsed.
     checkpoints.best = 14.3
     callback.on_epoch_end(3, logs(0.02, val_psnr_2=14.1))

@@ -48,8 +48,8 @@ class StopOnDivergence(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         raise TrainingDivergedError(
             f"At outer step {step}, {problem}; lower {setting} (now "
-            f"{value:g}) and train into a new --workdir. Checkpoints written "
-            "before were kept."
+            f"{value:g}) and train into a new --workdir. What checkpoints were "
+            "written before are kept."
         )
 
     def _stop_inner(self, problem):
@@ -91,7 +91,10 @@ class StopOnDivergence(keras.callbacks.Callback):
         self._check_alive(logs)
         for name, value in logs.items():
             if name.startswith("val_") and not math.isfinite(value):
-                self._stop_inner(f"the validation's {name[4:]} was not finite")
+                # Before any inner step, it is not those that are to blame.
+                initial = name == "val_psnr_0"
+                stop = self._stop_outer if initial else self._stop_inner
+                stop(f"the validation's {name[4:]} was not finite")
         psnr, best = logs[self._checkpoints.monitor], self._checkpoints.best
         if psnr <= self._floor and best >= self._floor + _COLLAPSE:
             self._stop_outer(

@@ -10,7 +10,7 @@ import runpy
 import sys
 
 from tfmetainit import quiet
-from tfmetainit.errors import InputError, UserError
+from tfmetainit.errors import InputError, UserError, reason
 
 try:
     from absl import app, flags
@@ -151,6 +151,8 @@ def _parse_flags(argv):
         _exit(error)
     except OSError as error:
         _exit(InputError(_in_one_line(str(error))))
+    except SyntaxError as error:
+        _exit(InputError(f"A config must be a Python file: {reason(error)}."))
     except (AttributeError, KeyError, TypeError, ValueError):
         problem = _wrong_field(argv)
         if problem is None:

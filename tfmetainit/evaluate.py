@@ -23,18 +23,15 @@ cli.quiet_tensorflow()
 from tfmetainit import experiment, files, pictures
 from tfmetainit.baselines import make_baselines
 from tfmetainit.comparison import LEARNED, Comparison
-from tfmetainit.errors import InputError, check_range
-from tfmetainit.functional import get_params
+from tfmetainit.errors import InputError
 from tfmetainit.runs import PRETRAINED, find_run
 from tfmetainit.tables import to_markdown
-from tfmetainit.tasks import FieldLoss, first_tasks
+from tfmetainit.tasks import first_tasks
 
 _LOGGER = logging.getLogger("tfmetainit")
 
 _NUM_PICTURES = 6
 _NUM_FILMED = 3
-_MAX_SIGNALS = 10_000
-_MAX_STEPS = 100_000
 
 
 def evaluate(
@@ -68,13 +65,11 @@ def evaluate(
     if on is not None:
         signal = experiment.build_signal(on)
         class_name = _class_name(on)
-        _check_compatible(learner, signal)
-        learner.support_loss = FieldLoss(learner.field, signal.support_model)
-        learner.query_loss = FieldLoss(learner.field, signal.query_model)
+        experiment.use_class(learner, signal, "--on")
     others = _others(against, learner, signal)
     settings = (config if on is None else on).evaluation
     settings.update(options or {})
-    _check(settings)
+    experiment.check_evaluation(settings)
     if output_dir is None:
         if workdir.root.is_relative_to(PRETRAINED):
             raise InputError(
@@ -150,52 +145,21 @@ def _others(paths, learner, signal):
         other = experiment.load_learner(
             workdir, config, experiment.build_signal(config)
         )
-        shapes = [
-            [tuple(p.shape) for p in get_params(one.field)]
-            for one in (learner, other)
-        ]
-        if shapes[0] != shapes[1]:
+        problem = experiment.field_difference(other.field, learner.field)
+        if problem:
             raise InputError(
                 "A run given by --against must have the same network as that "
-                f"of --workdir. Received: {workdir.root} with parameters of "
-                f"the shapes {shapes[1]}, for {shapes[0]}"
+                f"of --workdir. Received: {workdir.root}, {problem}"
             )
-        other.support_loss = FieldLoss(other.field, signal.support_model)
-        other.query_loss = FieldLoss(other.field, signal.query_model)
+        experiment.use_class(other, signal, "--on")
         unique = folders.count(folder) == 1
         others[f"{LEARNED}: {folder if unique else workdir.root}"] = other
     return others
 
 
-def _check(settings):
-    """Raises InputError for numbers that cannot make an evaluation."""
-    for name, limit in (
-        ("num_signals", _MAX_SIGNALS),
-        ("num_tuning_signals", _MAX_SIGNALS),
-        ("num_match_signals", _MAX_SIGNALS),
-        ("num_steps", _MAX_STEPS),
-        ("max_match_steps", _MAX_STEPS),
-        ("num_fit_steps", _MAX_STEPS),
-    ):
-        check_range(f"config.evaluation.{name}", settings[name], 1, limit)
-
-
 def _class_name(config):
     name = config.signal.get("dataset", config.signal.name)
     return name.replace("/", "_")
-
-
-def _check_compatible(learner, signal):
-    field = learner.field
-    if (field.coord_dims, field.value_dims) != (
-        signal.coord_dims,
-        signal.value_dims,
-    ):
-        raise InputError(
-            "The class given by --on must have the dimensions of the trained "
-            f"field, {field.coord_dims} coordinates and {field.value_dims} "
-            f"values. Received: {signal.coord_dims} and {signal.value_dims}"
-        )
 
 
 def main(argv):

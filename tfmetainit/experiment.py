@@ -13,7 +13,7 @@ from tfmetainit import fields, functional, initial_weights, learners
 from tfmetainit.errors import InputError, check_range, reason
 from tfmetainit.meta_learner import MetaLearner
 from tfmetainit.runs import Workdir, find_run
-from tfmetainit.tasks import SignalClass
+from tfmetainit.tasks import FieldLoss, SignalClass
 
 FIELDS = {
     "siren": fields.SIREN,
@@ -22,6 +22,10 @@ FIELDS = {
 }
 LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
 MAX_STEPS = 10_000_000
+_MAX_SIGNALS = 10_000
+_MAX_EVALUATION_STEPS = 100_000
+# Options of a field that decide none of its values.
+_NO_VALUES = ("name", "seed", "dtype", "hidden_dtype", "trainable")
 # Options of `config.signal` that name the files signals are read from.
 SOURCE_FIELDS = ("folder", "file")
 # Where somebody's files are is nobody else's concern.
@@ -62,13 +66,37 @@ def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
     module = name if "." in name else f"tfmetainit.signals.{name}"
     try:
         make = importlib.import_module(module).make_signal_class
-    except (ImportError, AttributeError) as error:
+    # Of names like "..text", TypeError or ValueError.
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
             "config.signal.name must name a module of tfmetainit.signals, or "
             "an importable module of yours, with a function "
             f"`make_signal_class`. Received: {name!r} ({error})"
         ) from error
     return _construct("signal", make, **options)
+
+
+def check_evaluation(settings: ml_collections.ConfigDict) -> None:
+    """Raises InputError for numbers that cannot make an evaluation."""
+    for name, limit in (
+        ("num_signals", _MAX_SIGNALS),
+        ("num_tuning_signals", _MAX_SIGNALS),
+        ("num_match_signals", _MAX_SIGNALS),
+        ("num_steps", _MAX_EVALUATION_STEPS),
+        ("max_match_steps", _MAX_EVALUATION_STEPS),
+        ("num_fit_steps", _MAX_EVALUATION_STEPS),
+    ):
+        check_range(f"config.evaluation.{name}", settings[name], 1, limit)
+    for name in ("sgd_rates", "adam_rates"):
+        rates = settings[name]
+        if not rates or not all(
+            isinstance(rate, (int, float)) and 0 < rate < math.inf
+            for rate in rates
+        ):
+            raise InputError(
+                f"config.evaluation.{name} must be a list of positive numbers. "
+                f"Received: {rates}"
+            )
 
 
 def public_settings(options: ml_collections.ConfigDict) -> dict:
@@ -81,21 +109,25 @@ def build_learner(
     config: ml_collections.ConfigDict, signal: SignalClass
 ) -> MetaLearner:
     """The untrained learner of `config.field` and `config.learner`."""
-    make_field, field_options = _choose(FIELDS, config.field, "field")
-    field = _construct(
-        "field",
-        make_field,
-        coord_dims=signal.coord_dims,
-        value_dims=signal.value_dims,
-        seed=config.seed,
-        **field_options,
-    )
     return _make_learner(
         config,
-        field,
+        _make_field(config, signal.coord_dims, signal.value_dims),
         support_model=signal.support_model,
         query_model=signal.query_model,
         shares_support=signal.shares_support,
+    )
+
+
+def _make_field(config, coord_dims, value_dims):
+    """The field of `config.field`."""
+    make_field, options = _choose(FIELDS, config.field, "field")
+    return _construct(
+        "field",
+        make_field,
+        coord_dims=coord_dims,
+        value_dims=value_dims,
+        seed=config.seed,
+        **options,
     )
 
 
@@ -182,6 +214,39 @@ def build_optimizer(
     )
 
 
+def use_class(learner: MetaLearner, signal: SignalClass, flag: str) -> None:
+    """Lets a learner fit and score the signals of another class.
+
+    Raises:
+        InputError: if the class, given by `flag`, is of other dimensions.
+    """
+    field = learner.field
+    dims = field.coord_dims, field.value_dims
+    if dims != (signal.coord_dims, signal.value_dims):
+        raise InputError(
+            f"The class given by {flag} must have the dimensions of the "
+            f"trained field, {dims[0]} coordinates and {dims[1]} values. "
+            f"Received: {signal.coord_dims} and {signal.value_dims}"
+        )
+    learner.support_loss = FieldLoss(field, signal.support_model)
+    learner.query_loss = FieldLoss(field, signal.query_model)
+
+
+def field_difference(field: keras.Model, wanted: keras.Model) -> str | None:
+    """In words, what tells a field from another one; None if nothing does.
+
+    What decides no values does not count: its name, seed and dtypes.
+    """
+    found, expected = (
+        {"network": type(one).__name__, **one.get_config()}
+        for one in (field, wanted)
+    )
+    for name, value in expected.items():
+        if name not in _NO_VALUES and found.get(name) != value:
+            return f"with {name}={found.get(name)}, for {name}={value}"
+    return None
+
+
 def _check_trained(path):
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}; train first.")
@@ -229,9 +294,19 @@ def warm_start(learner: MetaLearner, path) -> None:
         return
     run = find_run(path)
     _check_trained(run.best)
+    config = run.read_config()
+    field = learner.field
+    problem = field_difference(
+        _make_field(config, field.coord_dims, field.value_dims), field
+    )
+    if problem:
+        raise InputError(
+            "config.warm_start must name a run of the same network. Received: "
+            f"{path}, {problem}"
+        )
     try:
         # Its learner, of this one's field: that is loaded with the learner.
-        before = _make_learner(run.read_config(), learner.field)
+        before = _make_learner(config, field)
         load_weights(before, run.best)
         learner.step_sizes.keep_from(before.step_sizes)
     except ValueError as error:

@@ -137,6 +137,24 @@ def atomic_folder(path):
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def files_below(folder) -> list[pathlib.Path]:
+    """All files of a folder and the folders below it, sorted.
+
+    Links are followed, and no folder is read twice.
+    """
+    found, read = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(parent)
+        if real in read:
+            folders.clear()
+            continue
+        read.add(real)
+        paths = (pathlib.Path(parent, name) for name in names)
+        found += [path for path in paths if path.is_file()]
+    return sorted(found)
+
+
 def make_folder(path) -> pathlib.Path:
     """Makes a folder for outputs, unless it is there.
 

@@ -245,6 +245,12 @@ def fit(
     image_files.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"--weights must end in .npz. Received: {weights}")
+    for output in (output_path, weights):
+        if output and os.path.realpath(output) == os.path.realpath(input_path):
+            raise InputError(
+                "An output must be another file than --input. Received: "
+                f"{output}"
+            )
     source = _Artifact(artifact) if workdir is None else _Run(workdir)
     steps = source.default_steps if steps is None else steps
     check_range("--steps", steps, 0, MAX_STEPS)

@@ -32,7 +32,7 @@ cli.quiet_tensorflow()
 
 from tqdm import tqdm
 
-from tfmetainit import experiment
+from tfmetainit import experiment, files
 from tfmetainit.errors import (
     InputError,
     UserError,
@@ -176,10 +176,9 @@ def _files_of(options) -> str:
         if not root:
             continue
         root = pathlib.Path(root)
-        for path in sorted([root, *root.rglob("*")]):
-            if path.is_file():
-                name = os.fsencode(path.relative_to(root))
-                digest.update(b"%s %d\n" % (name, path.stat().st_size))
+        for path in [root] if root.is_file() else files.files_below(root):
+            name = os.fsencode(path.relative_to(root))
+            digest.update(b"%s %d\n" % (name, path.stat().st_size))
     return digest.hexdigest()
 
 

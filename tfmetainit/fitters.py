@@ -36,7 +36,8 @@ class RunFitter:
         self.digest = _digest(self._workdir.best)
 
     def prepare(self, signal: SignalClass):
-        learner = experiment.load_learner(self._workdir, self.config, signal)
+        learner = experiment.load(self._workdir.root)
+        experiment.use_class(learner, signal, "--signal")
         self._params = functional.get_params(learner.field)
         self.shapes = [tuple(p.shape) for p in self._params]
         loss, sizes = learner.query_loss, learner.step_sizes.as_params()

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfmetainit import pixels
+from tfmetainit import files, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.pipelines import SPLITS, Source
 
@@ -45,8 +45,9 @@ def read_folder(
     """Reads all images of a folder and the folders below it.
 
     If these are train, validation and test (and perhaps others), the files in
-    them are the splits, and what is elsewhere is not read. Two of the three
-    are an error: to mix them again is hardly meant.
+    them are the splits, and what is elsewhere is not read. Two of the three,
+    or names like "Train" and "val", are an error: to mix them again is hardly
+    meant.
 
     Args:
         folder: its path.
@@ -66,9 +67,17 @@ def read_folder(
             "config.signal.folder must name a folder of images. Received: "
             f"{folder!r}"
         )
-    there = [split for split in SPLITS if (root / split).is_dir()]
-    divided = len(there) == len(SPLITS)
-    if len(there) == 2 or (there and (root / "val").is_dir()):
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise InputError(f"Cannot read {folder}: {error.strerror}.") from error
+    there = [
+        name
+        for name in names
+        if name.lower() in (*SPLITS, "val") and (root / name).is_dir()
+    ]
+    divided = set(there) == set(SPLITS)
+    if len(there) >= 2 and not divided:
         raise InputError(
             "A folder of images that is divided must hold the folders "
             f"{', '.join(SPLITS)}; any other is divided by the files' names. "
@@ -77,8 +86,8 @@ def read_folder(
     paths = sorted(
         path
         for top in ([root / split for split in SPLITS] if divided else [root])
-        for path in top.rglob("*")
-        if path.suffix.lower() in suffixes and path.is_file()
+        for path in files.files_below(top)
+        if path.suffix.lower() in suffixes
     )
     size = len(paths) * resolution**2 * channels * 2
     if size > _MAX_BYTES:

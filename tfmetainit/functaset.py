@@ -107,46 +107,45 @@ class Functaset:
             for index in range(number)
         ]
         names = files.weight_names(len(shapes))
-        self._claim(
-            {
-                **made_from,
-                "split": split,
-                "num_signals": num_signals,
-                "signals_per_file": signals_per_file,
-                "params": [
-                    {"name": name, "shape": list(shape)}
-                    for name, shape in zip(names, shapes)
-                ],
-            }
-        )
-
-    def _claim(self, plan):
-        """Writes the plan, or compares it with the one that is there."""
-        path = self.folder / _PLAN
+        self._plan = {
+            **made_from,
+            "split": split,
+            "num_signals": num_signals,
+            "signals_per_file": signals_per_file,
+            "params": [
+                {"name": name, "shape": list(shape)}
+                for name, shape in zip(names, shapes)
+            ],
+        }
         files.make_folder(self.folder)
-        # Another worker may be about to write the plan.
-        others = [
-            p
-            for p in self.folder.iterdir()
-            if not p.name.startswith(f".{_PLAN}.")
-        ]
-        if not path.exists() and others:
-            raise InputError(
-                "--output_dir must be a new folder, an empty one, or one of an "
-                f"earlier call. Received: {self.folder}, which holds other "
-                "files"
-            )
+        self._is_claimed()
+
+    def _is_claimed(self) -> bool:
+        """Whether the plan is there; an error if the folder is not for it."""
+        path = self.folder / _PLAN
         if not path.exists():
-            files.write_json(path, plan)
-            return
+            # What another worker is about to write, or a killed one was.
+            others = [
+                p
+                for p in self.folder.iterdir()
+                if not p.name.startswith(f".{_NAME}")
+            ]
+            if others:
+                raise InputError(
+                    "--output_dir must be a new folder, an empty one, or one "
+                    f"of an earlier call. Received: {self.folder}, which holds "
+                    "other files"
+                )
+            return False
         found = files.read_json(path)
-        for name, wanted in plan.items():
+        for name, wanted in self._plan.items():
             if not isinstance(found, dict) or found.get(name) != wanted:
                 raise InputError(
                     f"{self.folder} holds a data set that differs in {name!r}; "
                     "choose another --output_dir, or give the same command to "
                     "go on."
                 )
+        return True
 
     def missing(self) -> list[int]:
         """Which files are not there yet."""
@@ -157,16 +156,20 @@ class Functaset:
         return index * self.lengths[0]
 
     def write(self, index: int, examples: Iterable[Example]) -> None:
-        """Writes a file, which appears when it is complete."""
+        """Writes a file, which appears when it is complete.
+
+        So does the plan, with the first of them: what cannot be fitted leaves
+        none.
+        """
         files.check_space(
             self.folder, self.lengths[index] * self._bytes_per_signal
         )
-        with (
-            files.atomic_path(self._paths[index]) as temporary,
-            tf.io.TFRecordWriter(str(temporary)) as writer,
-        ):
-            for example in examples:
-                writer.write(self._serialized(example))
+        with files.atomic_path(self._paths[index]) as temporary:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for example in examples:
+                    writer.write(self._serialized(example))
+            if not self._is_claimed():
+                files.write_json(self.folder / _PLAN, self._plan)
 
     def _serialized(self, example):
         serialized = self._features.serialize_example(example._asdict())

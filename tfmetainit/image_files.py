@@ -126,6 +126,11 @@ def read_image(path, upright: bool = True) -> np.ndarray:
                         f"Received: {path} of {width} x {height}"
                     )
                 image.load()
+                if image.mode == "I" and image.format not in ("PNG", "PPM"):
+                    raise InputError(
+                        "A grey image must have 8 or 16 bits a pixel. "
+                        f"Received: {path}, which has 32"
+                    )
                 if upright:
                     image = _upright(image)
                 return _to_rgb(image, path)
@@ -172,6 +177,9 @@ def _to_rgb(image, path):
                 f"{path} with values from {np.asarray(image).min()} to "
                 f"{np.asarray(image).max()}"
             )
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):  # a value, in PNG files
+            grey[np.asarray(image) == transparent] = 1.0
         return np.repeat(grey[..., None], 3, axis=-1)
     if image.mode not in _MODES_8BIT:
         raise InputError(

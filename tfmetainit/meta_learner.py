@@ -65,6 +65,10 @@ class MetaLearner(keras.Model, abc.ABC):
             raise ValueError(
                 f"`inner_steps` must be at least 1. Received: {inner_steps}"
             )
+        if eval_steps is not None and eval_steps < 0:
+            raise ValueError(
+                f"`eval_steps` must not be negative. Received: {eval_steps}"
+            )
         self.field = field
         # Whether a task of a batch waits for the one before it, for memory.
         # (Where tasks share their first step, each does.)
@@ -110,6 +114,30 @@ class MetaLearner(keras.Model, abc.ABC):
         if self.optimizer is not None:
             # Under a strategy, its state cannot be made within a step.
             self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, *args, **kwargs):
+        self._trace_anew("train_function", x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._trace_anew("test_function", x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x=None, *args, **kwargs):
+        self._trace_anew("predict_function", x)
+        return super().predict(x, *args, **kwargs)
+
+    def _trace_anew(self, function, batches):
+        """Drops a compiled step that was made for batches of another size.
+
+        Keras would trace it once more for batches of any size, and the tasks
+        of such a batch cannot be told apart.
+        """
+        spec = repr(getattr(batches, "element_spec", None))
+        made_for = f"_{function}_made_for"
+        if spec != getattr(self, made_for, spec):
+            setattr(self, function, None)
+        setattr(self, made_for, spec)
 
     def call(self, coords):
         """Values of the learned initialization itself, before any step."""

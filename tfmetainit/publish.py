@@ -99,7 +99,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
             version=tfmetainit.__version__,
             results=_results(source),
         )
-        (staging / "README.md").write_text(card)
+        copy.card.write_text(card)
     return Workdir(target).best
 
 

@@ -34,6 +34,8 @@ class Workdir:
     root: pathlib.Path
 
     def __post_init__(self):
+        if self.root == "":  # for pathlib, the working folder
+            raise InputError("--workdir must name a folder. Received: ''")
         object.__setattr__(self, "root", pathlib.Path(self.root))
 
     @property
@@ -51,6 +53,11 @@ class Workdir:
     @property
     def best_record(self):
         return self.root / "checkpoints" / "best.json"
+
+    @property
+    def card(self):
+        """Of a published copy, its model card."""
+        return self.root / "README.md"
 
     @property
     def tensorboard(self):
@@ -87,12 +94,7 @@ class Workdir:
             )
         config = files.read_json(self.config)
         _supply_earlier_settings(config)
-        expected = json.loads(
-            default.get_config().copy_and_resolve_references().to_json()
-        )
-        # What the others are is up to the class of signals.
-        expected["signal"] = {"name": ""}
-        problem = _difference(config, expected, "config")
+        problem = config_problem(config)
         if problem:
             raise InputError(
                 f"A run's config must have {problem}. Received: {self.config}, "
@@ -120,6 +122,16 @@ def _supply_earlier_settings(config) -> None:
     if isinstance(learner, dict):
         learner.setdefault("step_size_gain", 128.0)
         learner.setdefault("early_loss_weight", 0.0)
+
+
+def config_problem(config) -> str | None:
+    """What a config, as JSON has it, must have and has not; None if nothing."""
+    expected = json.loads(
+        default.get_config().copy_and_resolve_references().to_json()
+    )
+    # What the others are is up to the class of signals.
+    expected["signal"] = {"name": ""}
+    return _difference(config, expected, "config")
 
 
 def pretrained_names() -> list[str]:

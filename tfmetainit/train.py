@@ -13,6 +13,7 @@ again resumes a run that was stopped; `tensorboard --logdir=runs` shows it.
 import contextlib
 import json
 import logging
+import shlex
 import sys
 import tempfile
 import time
@@ -27,8 +28,8 @@ cli.quiet_tensorflow()
 import keras
 
 from tfmetainit import callbacks, distribution, experiment, files
-from tfmetainit.errors import InputError, check_range
-from tfmetainit.runs import Workdir
+from tfmetainit.errors import InputError, check_range, reason
+from tfmetainit.runs import Workdir, config_problem
 from tfmetainit.tasks import constant_floor, first_tasks
 
 _LOGGER = logging.getLogger("tfmetainit")
@@ -60,16 +61,19 @@ def _check(config):
             "config.num_steps must be a multiple of config.validation.every. "
             f"Received: {config.num_steps} and {config.validation.every}"
         )
+    experiment.check_evaluation(config.evaluation)
+    _as_json(config)
 
 
 def _check_same_run(config, workdir):
     """Raises InputError if the workdir holds a run of another config."""
     if not workdir.last.exists():
         # A first epoch may have been killed: its config may be replaced. What
-        # has a best of a later one is a published copy.
+        # has a card, or a best of a later one, is a published copy.
         if workdir.best_record.is_file():
             before = workdir.read_config().validation.every
-            if workdir.read_best()["step"] > before:
+            later = workdir.read_best()["step"] > before
+            if later or workdir.card.is_file():
                 raise InputError(
                     "--workdir must be a new folder, or one of a run that can "
                     f"go on. Received: {workdir.root}, a copy of a run's best "
@@ -99,7 +103,13 @@ def _create_workdir(config, workdir):
 
 def _as_json(config):
     """The config as it will be read back: tuples become lists."""
-    return json.loads(config.copy_and_resolve_references().to_json())
+    try:
+        return json.loads(config.copy_and_resolve_references().to_json())
+    except TypeError as error:
+        raise InputError(
+            "A config must hold numbers, strings, lists and sections of them. "
+            f"Received: {reason(error)}"
+        ) from error
 
 
 def _flatten(tree, prefix=""):
@@ -154,6 +164,12 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     num_validated = config.validation.num_signals
     tasks = first_tasks(signal, "validation", num_validated)
     distribution.check_divisible(strategy, "validation.num_signals", len(tasks))
+    problem = config_problem(_as_json(config))
+    if problem:  # no command could read the run
+        raise InputError(
+            f"A run's config must have {problem}. In this one it is missing or "
+            "something else."
+        )
     # Only now, when all that can be wrong with a config has been built.
     chief = distribution.is_chief(strategy)
     if chief:
@@ -260,7 +276,7 @@ def main(argv):
         f"{summary['best_psnr']:.2f} dB (at outer step "
         f"{summary['best_step']}).\n"
         f"Checkpoints and TensorBoard files: {workdir}\n"
-        f"Next: python -m tfmetainit.evaluate --workdir={workdir}"
+        f"Next: python -m tfmetainit.evaluate --workdir={shlex.quote(workdir)}"
     )
 
 

@@ -166,6 +166,11 @@ class CT(SourcedSignal):
             if not counts:
                 raise ValueError(f"`{name}` must name at least one number")
             for views in counts:
+                if type(views) is not int:
+                    raise InputError(
+                        f"config.signal.{name} must be whole numbers. "
+                        f"Received: {views!r}"
+                    )
                 check_range(f"config.signal.{name}", views, 1, MAX_VIEWS)
         super().__init__(open_source, shuffle_buffer)
         self.resolution = resolution

@@ -317,6 +317,7 @@ def test_a_config_of_before_a_field_was_there(tmp_path):
     [
         ("num_steps", 7, "must be a multiple of config.validation.every"),
         ("num_steps", 0, r"config.num_steps must lie in \[1, "),
+        ("optimizer.warmup_steps", 8, r"warmup_steps must lie in \[0, 7\]"),
         ("batch_size", 0, "config.batch_size must lie in"),
         ("seed", -1, "config.seed must lie in"),
         ("field.name", "mlp", "config.field.name must be one of"),

@@ -39,13 +39,14 @@ _NUM_PICTURES = 4
 
 def _check(config):
     """Raises InputError for numbers that cannot make a run."""
-    most = experiment.MAX_STEPS
+    most, warmup = experiment.MAX_STEPS, config.optimizer.warmup_steps
     for name, value, low, high in (
         ("num_steps", config.num_steps, 1, most),
         ("batch_size", config.batch_size, 1, 4096),
         ("validation.every", config.validation.every, 1, config.num_steps),
         ("validation.num_signals", config.validation.num_signals, 1, 10_000),
-        ("optimizer.warmup_steps", config.optimizer.warmup_steps, 0, most),
+        # With more, the rate would never be the one asked for.
+        ("optimizer.warmup_steps", warmup, 0, config.num_steps - 1),
         ("optimizer.final_fraction", config.optimizer.final_fraction, 0, 1),
         ("optimizer.clip_norm", config.optimizer.clip_norm, 0, 1e9),
         ("seed", config.seed, 0, 2**31 - 1),

@@ -256,6 +256,8 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
         total = 60.0 * _FLAGS.cpu_minutes / seconds
         each = max(int(total / _NUM_VALIDATED), 1)
         config.num_steps = each * _NUM_VALIDATED
+    options = config.optimizer
+    options.warmup_steps = min(options.warmup_steps, config.num_steps - 1)
     config.validation.every = config.num_steps // _NUM_VALIDATED
     try:
         train.train(config, workdir.root)
@@ -269,7 +271,10 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     comparison = _comparison(learner, signal)
     return {
         **_scores(comparison, comparison.learned()),
-        "outer_steps": config.num_steps,
+        # Of the best before that.
+        "outer_steps": (
+            workdir.read_best()["step"] if diverged else config.num_steps
+        ),
         "diverged": diverged,
     }
 

@@ -233,6 +233,7 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
         ({"params": [{"shape": [-1]}]}, "no positive number"),
         ({"params": None}, "are not valid: TypeError"),
         ({"signal": {"kind": "image", "resolution": 16.5}}, "whole number"),
+        ({"signal": {"kind": ["image"]}}, "one of the kind"),
         (
             {
                 "signal": {

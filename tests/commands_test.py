@@ -74,7 +74,7 @@ def test_help_is_worth_reading(command, run_command):
         (["--config=configs/nothing.py"], ["configs/nothing.py"]),
         (["--config=my/own/text.py"], ["my/own/text.py"]),
         (["--config=configs/text.py:tiny"], ["'smoke'", "'tiny'"]),
-        (["--config={root}/docs/ct.png"], ["A config must be a Python file"]),
+        (["--config={root}/README.md"], ["A config must be a Python file"]),
         (["--workdir="], ["--workdir must name a folder"]),
         (["stray"], ["Flags start with --", "'stray'"]),
     ],
@@ -158,7 +158,7 @@ def test_evaluate_leaves_the_learned_weights(folder):
     config.signal.data_dir = str(folder / "data")
     config.field.hidden_units = 8
     train.train(config, folder / "narrow")
-    with pytest.raises(InputError, match="must have the same network"):
+    with pytest.raises(InputError, match="must have a network of the same"):
         evaluate.evaluate(folder / "run", against=[folder / "narrow"])
 
 

@@ -24,6 +24,7 @@ from tfmetainit import experiment, files, pictures
 from tfmetainit.baselines import make_baselines
 from tfmetainit.comparison import LEARNED, Comparison
 from tfmetainit.errors import InputError
+from tfmetainit.functional import get_params
 from tfmetainit.runs import PRETRAINED, find_run
 from tfmetainit.tables import to_markdown
 from tfmetainit.tasks import first_tasks
@@ -145,11 +146,15 @@ def _others(paths, learner, signal):
         other = experiment.load_learner(
             workdir, config, experiment.build_signal(config)
         )
-        problem = experiment.field_difference(other.field, learner.field)
-        if problem:
+        shapes = [
+            [tuple(p.shape) for p in get_params(one.field)]
+            for one in (learner, other)
+        ]
+        if shapes[0] != shapes[1]:
             raise InputError(
-                "A run given by --against must have the same network as that "
-                f"of --workdir. Received: {workdir.root}, {problem}"
+                "A run given by --against must have a network of the same "
+                f"shapes as that of --workdir. Received: {workdir.root} with "
+                f"{shapes[1]}, for {shapes[0]}"
             )
         experiment.use_class(other, signal, "--on")
         unique = folders.count(folder) == 1

@@ -24,8 +24,9 @@ LEARNERS = {"maml": learners.MAML, "reptile": learners.Reptile}
 MAX_STEPS = 10_000_000
 _MAX_SIGNALS = 10_000
 _MAX_EVALUATION_STEPS = 100_000
-# Options of a field that decide none of its values.
-_NO_VALUES = ("name", "seed", "dtype", "hidden_dtype", "trainable")
+# Options in which a field may differ from one whose weights it takes: they are
+# its precision, or what they decide is among the weights.
+_MAY_DIFFER = {"name", "trainable", "dtype", "hidden_dtype", "seed", "scale"}
 # Options of `config.signal` that name the files signals are read from.
 SOURCE_FIELDS = ("folder", "file")
 # Where somebody's files are is nobody else's concern.
@@ -232,21 +233,6 @@ def use_class(learner: MetaLearner, signal: SignalClass, flag: str) -> None:
     learner.query_loss = FieldLoss(field, signal.query_model)
 
 
-def field_difference(field: keras.Model, wanted: keras.Model) -> str | None:
-    """In words, what tells a field from another one; None if nothing does.
-
-    What decides no values does not count: its name, seed and dtypes.
-    """
-    found, expected = (
-        {"network": type(one).__name__, **one.get_config()}
-        for one in (field, wanted)
-    )
-    for name, value in expected.items():
-        if name not in _NO_VALUES and found.get(name) != value:
-            return f"with {name}={found.get(name)}, for {name}={value}"
-    return None
-
-
 def _check_trained(path):
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}; train first.")
@@ -267,6 +253,18 @@ def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
             f"The checkpoint {path} is damaged, or belongs to another config: "
             f"{reason(error)}"
         ) from error
+
+
+def _field_difference(config, field):
+    """In words, why `field` cannot take the weights of a run's; or None."""
+    make, _ = _choose(FIELDS, config.field, "field")
+    if not isinstance(field, make):
+        return f"a {make.__name__}, for a {type(field).__name__}"
+    made = _make_field(config, field.coord_dims, field.value_dims).get_config()
+    for name, value in field.get_config().items():
+        if name not in _MAY_DIFFER and made.get(name) != value:
+            return f"with {name}={made.get(name)}, for {name}={value}"
+    return None
 
 
 def warm_start(learner: MetaLearner, path) -> None:
@@ -296,9 +294,7 @@ def warm_start(learner: MetaLearner, path) -> None:
     _check_trained(run.best)
     config = run.read_config()
     field = learner.field
-    problem = field_difference(
-        _make_field(config, field.coord_dims, field.value_dims), field
-    )
+    problem = _field_difference(config, field)
     if problem:
         raise InputError(
             "config.warm_start must name a run of the same network. Received: "

@@ -118,24 +118,24 @@ class Functaset:
             ],
         }
         files.make_folder(self.folder)
-        self._is_claimed()
+        # All but what another worker is writing, or a killed one left. Listed
+        # before the plan is looked for: it may come in between.
+        others = [
+            path
+            for path in self.folder.iterdir()
+            if not path.name.startswith(f".{_NAME}")
+        ]
+        if not self._is_claimed() and others:
+            raise InputError(
+                "--output_dir must be a new folder, an empty one, or one of an "
+                f"earlier call. Received: {self.folder}, which holds other "
+                "files"
+            )
 
     def _is_claimed(self) -> bool:
-        """Whether the plan is there; an error if the folder is not for it."""
+        """Whether a plan is there; an error if it is another one."""
         path = self.folder / _PLAN
         if not path.exists():
-            # What another worker is about to write, or a killed one was.
-            others = [
-                p
-                for p in self.folder.iterdir()
-                if not p.name.startswith(f".{_NAME}")
-            ]
-            if others:
-                raise InputError(
-                    "--output_dir must be a new folder, an empty one, or one "
-                    f"of an earlier call. Received: {self.folder}, which holds "
-                    "other files"
-                )
             return False
         found = files.read_json(path)
         for name, wanted in self._plan.items():
@@ -158,8 +158,8 @@ class Functaset:
     def write(self, index: int, examples: Iterable[Example]) -> None:
         """Writes a file, which appears when it is complete.
 
-        So does the plan, with the first of them: what cannot be fitted leaves
-        none.
+        The plan appears with the first file: a call that can fit nothing
+        leaves none.
         """
         files.check_space(
             self.folder, self.lengths[index] * self._bytes_per_signal
@@ -179,8 +179,8 @@ class Functaset:
 
     def finish(self) -> None:
         """Writes what TFDS needs to read the files, all of which are there."""
-        for path in self._paths:
-            files.remove_leftovers(path)
+        for leftover in self.folder.glob(f".{_NAME}*"):  # of killed workers
+            leftover.unlink(missing_ok=True)
         size = sum(path.stat().st_size for path in self._paths)
         tfds.folder_dataset.write_metadata(
             data_dir=str(self.folder),

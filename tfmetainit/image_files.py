@@ -43,6 +43,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
 _MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -126,7 +127,12 @@ def read_image(path, upright: bool = True) -> np.ndarray:
                         f"Received: {path} of {width} x {height}"
                     )
                 image.load()
-                if image.mode == "I" and image.format not in ("PNG", "PPM"):
+                # Mode "I" is signed 16 bits, too.
+                if (
+                    image.format == "TIFF"
+                    and image.mode == "I"
+                    and 32 in image.tag_v2.get(_BITS_PER_SAMPLE, ())
+                ):
                     raise InputError(
                         "A grey image must have 8 or 16 bits a pixel. "
                         f"Received: {path}, which has 32"

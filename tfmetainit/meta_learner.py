@@ -2,8 +2,8 @@
 
 A learner is a Keras model. It holds a field (whose weights are the learned
 initialization) and the inner loop's step sizes. `compile`, `fit`, `evaluate`,
-`predict`, callbacks and `save_weights` are Keras's own; a dataset element is a
-batch of `tfmetainit.tasks.Task`.
+`predict`, callbacks and `save_weights` are used as Keras's own; a dataset
+element is a batch of `tfmetainit.tasks.Task`.
 """
 
 import abc

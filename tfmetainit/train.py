@@ -38,7 +38,13 @@ _NUM_PICTURES = 4
 
 
 def _check(config):
-    """Raises InputError for numbers that cannot make a run."""
+    """Raises InputError for what cannot make a run, or not be read again."""
+    problem = config_problem(_as_json(config))
+    if problem:
+        raise InputError(
+            f"A config must have {problem}. Received: one where it is missing "
+            "or something else"
+        )
     most, warmup = experiment.MAX_STEPS, config.optimizer.warmup_steps
     for name, value, low, high in (
         ("num_steps", config.num_steps, 1, most),
@@ -63,7 +69,6 @@ def _check(config):
             f"Received: {config.num_steps} and {config.validation.every}"
         )
     experiment.check_evaluation(config.evaluation)
-    _as_json(config)
 
 
 def _check_same_run(config, workdir):
@@ -165,12 +170,6 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     num_validated = config.validation.num_signals
     tasks = first_tasks(signal, "validation", num_validated)
     distribution.check_divisible(strategy, "validation.num_signals", len(tasks))
-    problem = config_problem(_as_json(config))
-    if problem:  # no command could read the run
-        raise InputError(
-            f"A run's config must have {problem}. In this one it is missing or "
-            "something else."
-        )
     # Only now, when all that can be wrong with a config has been built.
     chief = distribution.is_chief(strategy)
     if chief:

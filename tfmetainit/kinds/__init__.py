@@ -43,7 +43,7 @@ def from_description(description: dict) -> Kind:
         InputError: if it is of no kind known here, or not complete.
     """
     name = description.get("kind")
-    if name not in _KINDS:
+    if not isinstance(name, str) or name not in _KINDS:
         raise InputError(
             f"--artifact can fit signals of the kinds {', '.join(_KINDS)}. "
             f"Received: one of the kind {name!r}; call its signatures instead"

@@ -156,8 +156,7 @@ class ImageSignal(SourcedSignal):
         column + 1): together they are all that a field is rendered at.
         """
         seeds = tf.random.split(seed, 2)
-        count = tf.shape(coords)[0]
-        chance = tf.random.stateless_uniform([count, 1], seeds[0])
+        chance = tf.random.stateless_uniform([coords.shape[0], 1], seeds[0])
         offsets = tf.where(
             chance < self.query_between,
             tf.random.stateless_uniform(coords.shape, seeds[1]),

@@ -16,13 +16,7 @@ import pathlib
 import time
 
 import tfmetainit
-from tfmetainit import (
-    experiment,
-    files,
-    lite_artifact,
-    quiet,
-    runs,
-)
+from tfmetainit import experiment, files, lite_artifact, quiet, runs
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.export import held_out, lite, saved_model, serving
 from tfmetainit.export.adapter import PRECISIONS, Adapter
@@ -189,8 +183,7 @@ def export(
             psnr["tflite"] = case.psnr(predicted)
     sizes = {
         path.relative_to(output_dir).as_posix(): path.stat().st_size
-        for path in sorted(output_dir.rglob("*"))
-        if path.is_file()
+        for path in files.files_below(output_dir)
     }
     return Summary(
         sizes,

@@ -15,12 +15,7 @@ from tfmetainit import adaptation, experiment, functional, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.runs import find_run
-from tfmetainit.tasks import (
-    Observations,
-    SignalClass,
-    Task,
-    psnr_from_mse,
-)
+from tfmetainit.tasks import Observations, SignalClass, Task, psnr_from_mse
 
 # Adapted weights `[P]`, and PSNR in dB before and after.
 Fitted = tuple[np.ndarray, float, float]
@@ -36,7 +31,8 @@ class RunFitter:
         self.digest = _digest(self._workdir.best)
 
     def prepare(self, signal: SignalClass):
-        learner = experiment.load(self._workdir.root)
+        own = experiment.build_signal(self.config)
+        learner = experiment.load_learner(self._workdir, self.config, own)
         experiment.use_class(learner, signal, "--signal")
         self._params = functional.get_params(learner.field)
         self.shapes = [tuple(p.shape) for p in self._params]

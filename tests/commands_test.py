@@ -293,6 +293,21 @@ def test_a_diverging_fit_writes_nothing(folder, tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+def test_a_size_that_is_needed_is_asked_for_before_the_fit(
+    tmp_path, monkeypatch
+):
+    class Source:
+        default_steps, kind, resolution = 2, None, None
+
+        def __init__(self, workdir):
+            del workdir
+
+    monkeypatch.setattr(fit, "_Run", Source)
+    with pytest.raises(InputError, match="--resolution must be given"):
+        fit.fit("run", "photo.png", tmp_path / "a.png")
+    assert not os.listdir(tmp_path)
+
+
 def test_console_scripts_are_installed():
     folder = os.path.dirname(sys.executable)
     for command in ("train", "evaluate", "fit"):

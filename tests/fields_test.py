@@ -203,3 +203,9 @@ def test_meta_gradient_in_half_precision():
     full, half = gradients
     cosine = full @ half / np.linalg.norm(full) / np.linalg.norm(half)
     assert 0.99 < cosine < 1.0 - 1e-8
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
+def test_a_field_in_half_precision_throughout_is_refused(dtype):
+    with pytest.raises(ValueError, match="hidden_dtype='mixed_bfloat16'"):
+        fields.SIREN(dtype=dtype)

@@ -1,6 +1,7 @@
 """Meta-gradients are checked in float64 on small networks."""
 
 import collections
+import functools
 import itertools
 import math
 
@@ -111,6 +112,24 @@ def test_maml_gradient_equals_finite_differences(
         numeric = (moved[0] - moved[1]) / (2 * step)
         analytic = np.sum(np.asarray(gradient) * direction)
         np.testing.assert_allclose(analytic, numeric, rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"recompute": True, "chunk": 4}])
+def test_a_float64_field_learns_from_float32_signals(options):
+    """As datasets have them, and to the same weights as from float64 ones."""
+    weights = []
+    for dtype in (np.float32, np.float64):
+        learner = learners.MAML(_field(), **options)
+        learner.compile(keras.optimizers.Adam(1e-3))
+        tasks = [_task(seed, dtype=np.float32) for seed in range(2)]
+        cast = functools.partial(tf.cast, dtype=dtype)
+        tasks = tf.nest.map_structure(cast, tasks)
+        batches = tf.data.Dataset.from_tensors(_batch(tasks)).repeat(3)
+        learner.fit(batches, verbose=0, shuffle=False)
+        assert learner.evaluate(batches, verbose=0, return_dict=True)
+        weights.append(functional.flatten(functional.get_params(learner.field)))
+    assert weights[0].dtype == tf.float64
+    np.testing.assert_allclose(*weights, rtol=1e-12)
 
 
 def test_maml_gradient_equals_a_manual_unroll():

@@ -61,6 +61,13 @@ class _CoordinateNetwork(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if self.compute_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "`dtype` of a field must be 'float32' or 'float64'; half "
+                "precision is for its hidden layers alone: "
+                "hidden_dtype='mixed_bfloat16'. Received: "
+                f"dtype={self.dtype_policy.name!r}"
+            )
         if hidden_dtype not in (None, "mixed_bfloat16"):
             raise ValueError(
                 "`hidden_dtype` must be None or 'mixed_bfloat16'. Received: "

@@ -256,6 +256,12 @@ def fit(
     check_range("--steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
     kinds.check_details(source.kind, details)
+    if resolution is None and source.resolution is None:
+        raise InputError(
+            "--resolution must be given for a class without a resolution of "
+            "its own. Received: none"
+        )
+    size = resolution or (source.resolution, source.resolution)
     # Opened first: an output that cannot be written is known before the fit,
     # and both appear together at its end.
     with contextlib.ExitStack() as outputs:
@@ -263,12 +269,6 @@ def fit(
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
         fitted = source.fit(input_path, steps, details)
-        if resolution is None and source.resolution is None:
-            raise InputError(
-                "--resolution must be given for a class without a resolution "
-                "of its own. Received: none"
-            )
-        size = resolution or (source.resolution, source.resolution)
         picture = fitted.render(*size)
         image_files.write_image(picture_file, picture)
         if weights is not None:

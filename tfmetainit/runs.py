@@ -88,7 +88,7 @@ class Workdir:
         if not self.config.is_file():
             names = ", ".join(pretrained_names())
             raise InputError(
-                "--workdir must hold a training run (python -m "
+                "A workdir must hold a training run (python -m "
                 f"tfmetainit.train), or be one of the package's own: {names}. "
                 f"Received: {self.root}, where there is no config.json"
             )

@@ -53,13 +53,13 @@ def mean_squared_error(
 
     Args:
         predictions: tensor of any shape.
-        values: tensor of the same shape.
+        values: tensor of the same shape; of another precision, it is cast.
 
     Returns:
         `(loss, d loss / d predictions)`: a scalar, and a tensor like
         `predictions`.
     """
-    residual = predictions - values
+    residual = predictions - tf.cast(values, predictions.dtype)
     scale = 2.0 / tf.cast(tf.size(residual), residual.dtype)
     return tf.reduce_mean(tf.square(residual)), scale * residual
 

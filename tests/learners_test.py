@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit import adaptation, fields, functional, learners
+from tfmetainit.pixels import pixel_coords
+from tfmetainit.signals.text import render_text
 from tfmetainit.step_sizes import GRANULARITIES
 from tfmetainit.tasks import FieldLoss, Observations, Task
 
@@ -130,6 +132,25 @@ def test_a_float64_field_learns_from_float32_signals(options):
         weights.append(functional.flatten(functional.get_params(learner.field)))
     assert weights[0].dtype == tf.float64
     np.testing.assert_allclose(*weights, rtol=1e-12)
+
+
+def test_single_precision_is_good_for_six_digits():
+    """The network and the images of configs/text.py, two steps of 0.01."""
+    coords = pixel_coords(64, 64)
+    image = render_text(np.random.default_rng(0), 64).reshape(-1, 3) / 255.0
+    params, gradients = functional.get_params(fields.SIREN(seed=0)), []
+    for dtype in ("float32", "float64"):
+        inputs, values = (tf.constant(a, dtype) for a in (coords, image))
+        learner = learners.MAML(fields.SIREN(dtype=dtype))
+        functional.set_params(learner.field, params)
+        task = Task(
+            Observations(inputs[None], values[None]),
+            Observations(inputs, values),
+        )
+        gradients.append(learner.outer_gradients(task)[0])
+    for found, expected in zip(*gradients):
+        error = np.abs(found.numpy() - expected.numpy()).max()
+        assert error < 3e-6 * np.abs(expected).max()
 
 
 def test_maml_gradient_equals_a_manual_unroll():

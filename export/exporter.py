@@ -110,11 +110,15 @@ def export(
     _check_output(output_dir)
     workdir = runs.find_run(workdir)
     config = workdir.read_config()
-    config.field.hidden_dtype = None  # LiteRT has no bfloat16
+    # LiteRT has no bfloat16, and nothing of float64.
+    config.field.hidden_dtype, config.field.dtype = None, "float32"
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
     task = held_out.find(signal, input_path, details)
     num_coords = int(task.query.inputs.shape[0])
+    if signal.kind is not None:
+        # One picture's, however many the signal to check on has.
+        num_coords = signal.kind.resolution**2
     observed = int(task.support.inputs.shape[1])
     if num_points is None:
         # That of the class: the signal to check on decides nothing.
@@ -177,7 +181,9 @@ def export(
                 case.compare(".tflite file", predicted),
                 case.compare(
                     ".tflite file, compiled,",
-                    case.through_compiled_model(content, num_points),
+                    case.through_compiled_model(
+                        content, num_points, num_coords
+                    ),
                 ),
             )
             psnr["tflite"] = case.psnr(predicted)

@@ -142,26 +142,35 @@ class Case:
             artifact.predict(t, self._coords) for t in (theta, adapted)
         )
 
-    def through_compiled_model(self, content, num_points):
+    def through_compiled_model(self, content, num_points, num_coords):
         """The same by the interface that browsers, Android and C use."""
         theta = lite.run_compiled(content, "init", {})["theta"]
-        padding = [(0, num_points - len(self._inputs))]
         observed = {
-            "inputs": np.pad(
-                self._inputs, padding + [(0, 0)] * (self._inputs.ndim - 1)
-            ),
-            "values": np.pad(
-                self._values, padding + [(0, 0)] * (self._values.ndim - 1)
-            ),
+            "inputs": _padded(self._inputs, num_points),
+            "values": _padded(self._values, num_points),
             "n_points": np.int32(len(self._inputs)),
             "steps": np.int32(self._steps),
         }
         adapted = lite.run_compiled(
             content, "adapt", {"theta": theta, **observed}
         )["theta"]
-        return tuple(
-            lite.run_compiled(
-                content, "predict", {"theta": t, "coords": self._coords}
-            )["values"]
-            for t in (theta, adapted)
-        )
+
+        def predict(theta):
+            parts = []
+            for start in range(0, len(self._coords), num_coords):
+                coords = self._coords[start : start + num_coords]
+                values = lite.run_compiled(
+                    content,
+                    "predict",
+                    {"theta": theta, "coords": _padded(coords, num_coords)},
+                )["values"]
+                parts.append(values[: len(coords)])
+            return np.concatenate(parts)
+
+        return predict(theta), predict(adapted)
+
+
+def _padded(rows, count):
+    """The rows, followed by zeros up to `count` of them."""
+    padding = [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+    return np.pad(rows, padding)

@@ -26,7 +26,7 @@ max_enqueued_batches { value: 64 }
 num_batch_threads { value: 2 }
 pad_variable_length_inputs: true
 """
-# Of a server's model server: a warm-up of more records is refused.
+# The name under which TensorFlow Serving looks for a model's warm-up requests.
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 

@@ -239,6 +239,29 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
                 "signal": {
                     "kind": "ct",
                     "resolution": 16,
+                    "interpolation": "nearst",
+                    "views": 4,
+                }
+            },
+            "not valid: `interpolation` must be one of",
+        ),
+        (
+            {
+                "signal": {
+                    "kind": "landmark",
+                    "resolution": 16,
+                    "scale": "x",
+                    "num_samples": 4,
+                    "rays_per_step": 4,
+                }
+            },
+            "signals is not valid",
+        ),
+        (
+            {
+                "signal": {
+                    "kind": "ct",
+                    "resolution": 16,
                     "interpolation": "nearest",
                     "views": 4,
                 }

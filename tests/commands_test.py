@@ -186,6 +186,18 @@ def test_evaluate_on_another_class(folder, run_command):
     assert len(results["conditions"][0]["rows"][0]["psnr"]) == 3
 
 
+def test_evaluate_options_from_python(folder):
+    config = text.get_config("smoke")
+    before = config.to_json()
+    with pytest.raises(InputError, match="must be one of .* 'num_signal'"):
+        evaluate.evaluate(folder / "run", on=config, options={"num_signal": 2})
+    with pytest.raises(InputError, match="num_steps must lie in"):
+        evaluate.evaluate(folder / "run", on=config, options={"num_steps": 0})
+    assert config.to_json() == before
+    with pytest.raises(InputError, match="`against` must be a list"):
+        evaluate.evaluate(folder / "run", against="chairs_64")
+
+
 def test_evaluate_errors(folder, tmp_path, run_command, assert_one_sentence):
     assert_one_sentence(
         run_command("evaluate", f"--workdir={tmp_path}"),
@@ -355,6 +367,34 @@ def test_a_film_keeps_its_frames(tmp_path):
             film.seek(index)
             pixels = np.asarray(film.convert("RGB"), float)
             np.testing.assert_allclose(pixels, level, atol=3)
+
+
+def test_another_backend_of_keras_is_named():
+    code = (
+        "import keras, tfmetainit;"
+        "keras.config.backend = lambda: 'jax';"
+        "tfmetainit.SIREN"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.stderr.strip().splitlines()[-1] == (
+        "ImportError: tfmetainit needs Keras's TensorFlow backend "
+        "(KERAS_BACKEND). Received: jax"
+    )
+
+
+def test_commands_choose_keras_s_backend(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "tfmetainit.fit", "--steps=0"),
+            f"--workdir={folder / 'run'}",
+            f"--input={folder / 'photo.png'}",
+            f"--output={tmp_path / 'a.png'}",
+        ],
+        check=True,
+    )
 
 
 def test_importing_the_package_imports_no_tensorflow():

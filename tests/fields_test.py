@@ -205,6 +205,22 @@ def test_meta_gradient_in_half_precision():
     assert 0.99 < cosine < 1.0 - 1e-8
 
 
+def test_softplus_has_the_derivatives_of_tensorflow():
+    """At 0 as well, first and second."""
+    x = tf.constant([-50.0, -1.0, 0.0, 1e-3, 2.0, 50.0], tf.float64)
+    found = []
+    for function in (layers.softplus, tf.nn.softplus):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = function(x)
+            first = inner.gradient(y, x)
+        found.append((y, first, outer.gradient(first, x)))
+    for ours, theirs in zip(*found):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
 def test_a_field_in_half_precision_throughout_is_refused(dtype):
     with pytest.raises(ValueError, match="hidden_dtype='mixed_bfloat16'"):

@@ -268,6 +268,15 @@ def test_classes_of_the_users_have_no_training_signals():
         Mine().all_tasks("train")
 
 
+@pytest.mark.parametrize("shard", [(4, 4), (-1, 4), (0, 0)])
+def test_shares_that_are_none(folder, tmp_path, shard):
+    with pytest.raises(InputError, match="--shard must be <index>/<number>"):
+        fit_dataset.fit_dataset(
+            tmp_path / "out", workdir=folder / "run", shard=shard
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command(folder, tmp_path, run_command, assert_one_sentence):
     arguments = [
         f"--artifact={folder / 'exported' / 'model.tflite'}",

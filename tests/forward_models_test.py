@@ -115,6 +115,15 @@ def test_sinogram_of_ellipses_in_closed_form(interpolation):
         np.testing.assert_allclose(values.mean(), expected.mean(), rtol=0.01)
 
 
+def _back_project(beam, sinogram, angles):
+    """A' y, the gradient of <A x, y>."""
+    image = tf.zeros([beam.resolution**2])
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        projected = beam.project(image, angles)
+    return tape.gradient(projected, image, output_gradients=sinogram)
+
+
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_projection_is_linear_and_has_its_adjoint(interpolation):
     rng = np.random.default_rng(0)
@@ -128,7 +137,7 @@ def test_projection_is_linear_and_has_its_adjoint(interpolation):
     )
     np.testing.assert_allclose(both, parts, atol=1e-6)
     left = np.vdot(beam.project(tf.constant(x), angles), y)
-    right = np.vdot(x, beam.back_project(tf.constant(y), angles))
+    right = np.vdot(x, _back_project(beam, tf.constant(y), angles))
     np.testing.assert_allclose(left, right, rtol=1e-5)
 
 
@@ -148,7 +157,8 @@ def test_gradients_of_the_projection_are_its_adjoint(interpolation):
         along = tf.tensordot(gradient, v, 1)
     hessian_v = outer.gradient(along, x)
     for result, vector in ((gradient, x), (hessian_v, v)):
-        expected = beam.back_project(beam.project(vector, angles), angles)
+        projected = beam.project(vector, angles)
+        expected = _back_project(beam, projected, angles)
         np.testing.assert_allclose(result, expected, atol=1e-5)
 
 

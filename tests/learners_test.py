@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit import adaptation, fields, functional, learners
+from tfmetainit.forward_models import ParallelBeam, VolumeRendering
 from tfmetainit.pixels import pixel_coords
 from tfmetainit.signals.text import render_text
 from tfmetainit.step_sizes import GRANULARITIES
@@ -132,6 +133,36 @@ def test_a_float64_field_learns_from_float32_signals(options):
         weights.append(functional.flatten(functional.get_params(learner.field)))
     assert weights[0].dtype == tf.float64
     np.testing.assert_allclose(*weights, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "shape", "values"),
+    [
+        (fields.FourierMLP, ParallelBeam(6, "bilinear"), [2], 6),
+        (fields.FourierMLP, ParallelBeam(6, "nearest"), [2], 6),
+        (fields.SimplifiedNeRF, VolumeRendering(True), [5, 6 + 4], 3),
+    ],
+)
+def test_float64_through_a_forward_model(make, model, shape, values):
+    coord_dims, value_dims = (2, 1) if len(shape) == 1 else (3, 4)
+    field = make(
+        coord_dims,
+        value_dims,
+        hidden_layers=2,
+        hidden_units=4,
+        dtype="float64",
+        seed=0,
+    )
+    learner = learners.MAML(field, support_model=model, query_model=model)
+    inputs = np.sort(np.random.default_rng(0).random(shape, np.float32))
+    observed = np.zeros([shape[0], values], np.float32)
+    task = Task(
+        Observations(tf.constant(inputs[None]), tf.constant(observed[None])),
+        Observations(tf.constant(inputs), tf.constant(observed)),
+    )
+    gradients, loss, _ = learner.outer_gradients(task)
+    assert loss.dtype == tf.float64
+    assert all(g.dtype == tf.float64 for g in gradients)
 
 
 def test_single_precision_is_good_for_six_digits():

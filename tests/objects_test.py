@@ -128,6 +128,7 @@ def test_rays_are_fresh_and_a_function_of_seed_and_position(data_dir):
         ({"train_views": 26}, "train_views must lie in \\[1, 25\\]"),
         ({"eval_views": ()}, "`eval_views` must name at least one"),
         ({"num_samples": 1}, "num_samples must lie in"),
+        ({"angle": 0.5}, "angle of the embedded objects is 0.69"),
     ],
 )
 def test_bad_options(data_dir, options, message):

@@ -50,6 +50,18 @@ def test_the_card_has_the_results(folder):
     assert 'tfmetainit.load("copy")' in card
 
 
+def test_the_results_of_other_weights_are_left_out(folder, tmp_path):
+    """Of a run that was trained on after its evaluation."""
+    shutil.copytree(folder / "run", tmp_path / "run")
+    workdir = Workdir(tmp_path / "run")
+    best = workdir.read_best()
+    files.write_json(workdir.best_record, {**best, "step": best["step"] + 1})
+    publish.publish(workdir.root, tmp_path / "copy", "MIT")
+    card = (tmp_path / "copy" / "README.md").read_text()
+    assert "It was not evaluated." in card
+    assert "| Learned |" not in card
+
+
 def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
     config = runs.find_run(folder / "run").read_config()
     config.signal.folder = "/home/me/slices"

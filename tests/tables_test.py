@@ -71,6 +71,19 @@ def test_conditions_are_summed_up():
     )
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_what_is_no_number_is_left_out(missing):
+    """As JSON has it, and as it was before."""
+    condition = _condition("", None)
+    condition["rows"][0]["ssim"] = missing
+    condition["rows"][0]["psnr"][12] = missing
+    condition["classical"][0]["ssim"] = missing
+    condition["standard_to_match"]["best_psnr"] = missing
+    lines = _lines(condition)
+    assert lines[4].endswith(" | 10.00 |  |  |")
+    assert lines[5].endswith(" | 12.00 |  |")
+
+
 @pytest.mark.parametrize(("last", "shown"), [(0, 1), (2, 3), (12, 9)])
 def test_a_curve_in_a_line(last, shown):
     numbers = tables.in_numbers([1.0] * (last + 1)).split()

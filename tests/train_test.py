@@ -226,6 +226,21 @@ def test_a_finished_run_is_left_alone(data_dir, tmp_path, arrays_of):
         np.testing.assert_array_equal(before[key], after[key])
 
 
+def test_one_training_at_a_time(data_dir, tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    train.train(_config(data_dir), workdir.root)
+    leftover = workdir.last.with_name(f".{workdir.last.name}.0")
+    leftover.touch()  # as of a checkpoint that is being written
+    with (
+        files.lock(workdir.lock),
+        pytest.raises(InputError, match="training that is still running"),
+    ):
+        train.train(_config(data_dir), workdir.root)
+    assert leftover.exists()
+    train.train(_config(data_dir), workdir.root)
+    assert not leftover.exists()
+
+
 def test_another_config_is_refused(data_dir, tmp_path):
     train.train(_config(data_dir), tmp_path)
     other = _config(data_dir, **{"learner.inner_lr": 0.5})

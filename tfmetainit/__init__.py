@@ -1,9 +1,10 @@
 """Learned initializations for neural fields.
 
     import tfmetainit
-    learner = tfmetainit.MAML(tfmetainit.SIREN(), inner_steps=2)
-    learner.compile(optimizer="adam")
-    learner.fit(tasks)
+    learner = tfmetainit.load("text_64")
+    signal = tfmetainit.load_signal("text_64")
+    task = signal.read_task("photo.png")
+    adapted, losses = learner.adapt(task.support, num_steps=8)
 
 Names are imported on first use, so that the parts which need neither
 TensorFlow nor Keras can be used where those are not installed.
@@ -16,18 +17,22 @@ __version__ = "0.1.0"
 _HOME_OF_NAME = {
     "FourierFeatures": "layers",
     "FourierMLP": "fields",
+    "ParallelBeam": "forward_models",
     "SIREN": "fields",
+    "SimplifiedNeRF": "fields",
     "SineDense": "layers",
     "FieldLoss": "tasks",
     "Observations": "tasks",
     "SignalClass": "tasks",
     "Task": "tasks",
+    "VolumeRendering": "forward_models",
     "adapt": "adaptation",
     "StepSizes": "step_sizes",
     "MAML": "learners",
     "MetaLearner": "meta_learner",
     "Reptile": "learners",
     "load": "experiment",
+    "load_signal": "experiment",
 }
 
 __all__ = ["__version__", *_HOME_OF_NAME]

@@ -28,9 +28,12 @@ _CONFIG_FIELD = re.compile(r"^--?(config|on|signal)\.([^=]+)(?:=.*)?$")
 def quiet_tensorflow():
     """Imports TensorFlow without its start-up notices on the terminal.
 
+    The commands use it whatever Keras's backend otherwise is.
+
     They are written before TensorFlow reads TF_CPP_MIN_LOG_LEVEL; a user who
     sets that variable sees all of them, as does one whose import fails.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"

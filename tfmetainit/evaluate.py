@@ -47,8 +47,8 @@ def evaluate(
         on: config of another class whose signals to use, or None.
         options: overrides of the `evaluation` settings of `on`, or else of the
             run's config; a mapping, or None.
-        against: workdirs of other runs of the same network, whose learned
-            weights and step sizes get a row each.
+        against: a list of workdirs of other runs of the same network, whose
+            learned weights and step sizes get a row each.
 
     Returns:
         What is written to results.json: under "conditions", a dict for each
@@ -69,7 +69,14 @@ def evaluate(
         experiment.use_class(learner, signal, "--on")
     others = _others(against, learner, signal)
     settings = (config if on is None else on).evaluation
-    settings.update(options or {})
+    settings = settings.copy_and_resolve_references()
+    for name, value in (options or {}).items():
+        if name not in settings:
+            raise InputError(
+                f"An option must be one of {sorted(settings)}. Received: "
+                f"{name!r}"
+            )
+        settings[name] = value
     experiment.check_evaluation(settings)
     if output_dir is None:
         if workdir.root.is_relative_to(PRETRAINED):
@@ -89,6 +96,7 @@ def evaluate(
     baselines = make_baselines(learner, signal, settings, config.seed)
     results = {
         "trained_on": trained_on,
+        "outer_step": workdir.read_best()["step"],
         "evaluated_on": class_name,
         "conditions": [],
     }
@@ -138,6 +146,10 @@ def evaluate(
 
 def _others(paths, learner, signal):
     """The learners of other runs, made for a signal class, by their rows."""
+    if isinstance(paths, str):
+        raise InputError(
+            f"`against` must be a list of workdirs. Received: {paths!r}"
+        )
     others = {}
     runs = [find_run(path) for path in paths]
     folders = [run.root.name for run in runs]

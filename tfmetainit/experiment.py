@@ -326,6 +326,18 @@ def load(workdir) -> MetaLearner:
     return load_learner(workdir, config, build_signal(config))
 
 
+def load_signal(workdir) -> SignalClass:
+    """The class of signals of a run: what reads files, and draws fields.
+
+    Args:
+        workdir: as of `load`.
+
+    Raises:
+        InputError: if there is no run.
+    """
+    return build_signal(find_run(workdir).read_config())
+
+
 def load_learner(workdir: Workdir, config, signal) -> MetaLearner:
     """As `load`, for callers that have the config and the signal class."""
     learner = build_learner(config, signal)

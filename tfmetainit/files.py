@@ -187,20 +187,25 @@ def check_space(folder, size: int) -> None:
 
 
 @contextlib.contextmanager
-def lock(path):
-    """Waits until no other process of this machine holds the lock `path`.
+def lock(path, wait: bool = True):
+    """Holds the lock `path`, which no other process of this machine then does.
 
     The lock ends with the process, however that ends. The file stays. Where
     the system has no such locks (Windows), there is none.
 
+    Args:
+        path: of a file, which is made.
+        wait: whether to wait for another process that holds it.
+
     Raises:
+        BlockingIOError: if another process holds it, and `wait` is False.
         OSError: if the file cannot be made.
     """
     if fcntl is None:
         yield
         return
     with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

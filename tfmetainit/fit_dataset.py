@@ -99,7 +99,8 @@ def fit_dataset(
         batch_size: number of signals that TensorFlow fits at a time.
         num_signals: how many to fit, from the first; by default all.
         signals_per_file: what is lost at most when it is stopped.
-        shard: (index, number) of this worker: it makes every `number`-th file.
+        shard: (index, number) of this worker, the index from 0: it makes every
+            `number`-th file.
 
     Raises:
         InputError: if an argument is not valid, or the folder holds another
@@ -115,6 +116,12 @@ def fit_dataset(
         )
     check_range("--batch_size", batch_size, 1, MAX_BATCH)
     check_range("--signals_per_file", signals_per_file, 1, 10**6)
+    index, number = shard
+    if not 0 <= index < number:
+        raise InputError(
+            "--shard must be <index>/<number>, the index from 0 to below the "
+            f"number, for example 0/4. Received: {index}/{number}"
+        )
     source = (
         RunFitter(workdir) if artifact is None else ArtifactFitter(artifact)
     )
@@ -141,7 +148,6 @@ def fit_dataset(
             "steps": steps,
         },
     )
-    index, number = shard
     mine = [i for i in dataset.missing() if i % number == index]
     fitted = sum(dataset.lengths[i] for i in mine)
     _LOGGER.info(
@@ -155,8 +161,7 @@ def fit_dataset(
             dataset.write(i, _fit(source, tasks, steps, batch_size, first, bar))
     missing, psnr = len(dataset.missing()), (None, None)
     if not missing:
-        dataset.finish()
-        psnr = dataset.mean_psnr()
+        psnr = dataset.finish()
     return Summary(
         fitted=fitted,
         files_written=len(mine),
@@ -169,7 +174,10 @@ def fit_dataset(
 
 
 def _files_of(options) -> str:
-    """What tells one set of files that signals are read from from another."""
+    """What tells one set of files that signals are read from from another.
+
+    Their names and sizes: to read all of them would take as long as a fit.
+    """
     digest = hashlib.sha256()
     for option in experiment.SOURCE_FIELDS:
         root = options.get(option)
@@ -217,15 +225,15 @@ def parse_shard(text: str) -> tuple[int, int]:
     """(index, number) of a string like "0/4".
 
     Raises:
-        InputError: unless 0 <= index < number.
+        InputError: if it is none.
     """
     match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
-    index, number = map(int, match.groups()) if match else (0, 0)
-    if index >= number:
+    if not match:
         raise InputError(
-            "--shard must be <index>/<number>, the index from 0 to below the "
-            f"number, for example 0/4. Received: {text!r}"
+            "--shard must be <index>/<number>, for example 0/4. Received: "
+            f"{text!r}"
         )
+    index, number = map(int, match.groups())
     return index, number
 
 

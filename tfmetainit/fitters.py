@@ -93,7 +93,7 @@ class RunFitter:
                 batch = self._take_step(batch, supports)
         after = self._score(batch, queries)
         return [
-            (functional.flatten(params).numpy(), float(first), float(last))
+            (np.float32(functional.flatten(params)), float(first), float(last))
             for params, first, last in zip(batch, before, after)
         ]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfmetainit.functional import Field
-from tfmetainit.tomography import INTERPOLATIONS, TIE, slice_coords
+from tfmetainit.tomography import TIE, check_interpolation, slice_coords
 
 ForwardModel = Callable[[Field, tf.Tensor], tf.Tensor]
 
@@ -54,11 +54,7 @@ class ParallelBeam:
     """
 
     def __init__(self, resolution: int, interpolation: str = "nearest"):
-        if interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"`interpolation` must be one of {INTERPOLATIONS}. Received: "
-                f"interpolation={interpolation!r}"
-            )
+        check_interpolation(interpolation)
         self.resolution = resolution
         self.interpolation = interpolation
         # Column first: those of the first row are those of every axis.
@@ -67,7 +63,8 @@ class ParallelBeam:
     def __call__(self, field: Field, angles: tf.Tensor) -> tf.Tensor:
         # Zero, but known at run time only: else an exported file would store
         # the grid, and what the first layers make of it.
-        axis = self._axis + tf.minimum(tf.abs(angles[0]), 0.0)
+        axis = tf.cast(self._axis, angles.dtype)
+        axis += tf.minimum(tf.abs(angles[0]), 0.0)
         side = self.resolution
         columns = tf.tile(axis[None, :], [side, 1])
         rows = tf.tile(axis[:, None], [1, side])
@@ -89,10 +86,6 @@ class ParallelBeam:
 
         return apply(image)
 
-    def back_project(self, sinogram: tf.Tensor, angles: tf.Tensor):
-        """A' y: the adjoint, an image `[R * R]` of a sinogram `[views, R]`."""
-        return self._scatter(sinogram, self._samples(angles))
-
     def _samples(self, angles):
         """Pixels that the rays read, and how much of each.
 
@@ -102,7 +95,7 @@ class ParallelBeam:
             where the ray is outside of it; weight is None for 1.
         """
         side, center = self.resolution, (self.resolution - 1) / 2.0
-        offset = tf.range(side, dtype=tf.float32) - center
+        offset = tf.range(side, dtype=angles.dtype) - center
         i, j = offset[:, None], offset[None, :]
         cos = tf.cos(angles)[:, None, None]
         sin = tf.sin(angles)[:, None, None]

@@ -25,6 +25,7 @@ from tfmetainit.errors import InputError, check_range
 
 _NAME = "functaset"
 _PLAN = "functaset.json"
+_LOCK = ".lock"
 _MAX_FILES = 99_999
 
 
@@ -177,8 +178,20 @@ class Functaset:
         proto = tf.train.Example.FromString(serialized)
         return proto.SerializeToString(deterministic=True)
 
-    def finish(self) -> None:
-        """Writes what TFDS needs to read the files, all of which are there."""
+    def finish(self) -> tuple[float, float]:
+        """Writes what TFDS needs to read the files, all of which are there.
+
+        One worker after the other, as TFDS writes in place.
+
+        Returns:
+            Mean PSNR in dB before and after, over all signals, as TFDS reads
+            them.
+        """
+        with files.lock(self.folder / _LOCK):
+            self._write_metadata()
+            return self._mean_psnr()
+
+    def _write_metadata(self):
         for leftover in self.folder.glob(f".{_NAME}*"):  # of killed workers
             leftover.unlink(missing_ok=True)
         size = sum(path.stat().st_size for path in self._paths)
@@ -197,8 +210,7 @@ class Functaset:
             check_data=False,
         )
 
-    def mean_psnr(self) -> tuple[float, float]:
-        """In dB before and after, over all signals, as TFDS reads them."""
+    def _mean_psnr(self):
         builder = tfds.builder_from_directory(str(self.folder))
         psnr = [
             (example["psnr_before"], example["psnr"])

@@ -8,6 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
+if keras.config.backend() != "tensorflow":
+    raise ImportError(
+        "tfmetainit needs Keras's TensorFlow backend (KERAS_BACKEND). "
+        f"Received: {keras.config.backend()}"
+    )
+
 PACKAGE = "tfmetainit"
 
 
@@ -48,9 +54,18 @@ def relu(x):
     return y, grad
 
 
+@ops.custom_gradient
 def softplus(x):
-    """`log(1 + exp(x))`, without overflow and of operations that LiteRT has."""
-    return relu(x) + ops.log(1.0 + ops.exp(-ops.abs(x)))
+    """`log(1 + exp(x))`, without overflow and of operations that LiteRT has.
+
+    Its derivative is the sigmoid, also at 0: that of the formula below would
+    be 0 there, which is where a network of dead ReLUs without a bias is.
+    """
+
+    def grad(upstream):
+        return upstream * ops.sigmoid(x)
+
+    return ops.relu(x) + ops.log(1.0 + ops.exp(-ops.abs(x))), grad
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

@@ -1,6 +1,6 @@
 """An exported .tflite file, run by LiteRT: no TensorFlow, no Keras.
 
-Needs numpy, Pillow (for `tfmetainit.files`) and ai-edge-litert only. The file
+Needs numpy and ai-edge-litert only. The file
 holds the learned initial weights and the gradient steps themselves; see
 `tfmetainit.export` for how it is made.
 

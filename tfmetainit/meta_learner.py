@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfmetainit import adaptation, functional
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
-from tfmetainit.step_sizes import DEFAULT_GAIN, StepSizes
+from tfmetainit.step_sizes import DEFAULT_GAIN, GRANULARITIES, StepSizes
 from tfmetainit.tasks import FieldLoss, Observations, Task, psnr_from_mse
 
 
@@ -64,6 +64,15 @@ class MetaLearner(keras.Model, abc.ABC):
         if inner_steps < 1:
             raise ValueError(
                 f"`inner_steps` must be at least 1. Received: {inner_steps}"
+            )
+        if not 0 < inner_lr < math.inf:
+            raise ValueError(
+                f"`inner_lr` must be positive and finite. Received: {inner_lr}"
+            )
+        if step_sizes not in GRANULARITIES:
+            raise ValueError(
+                f"`step_sizes` must be one of {GRANULARITIES}. Received: "
+                f"{step_sizes!r}"
             )
         if eval_steps is not None and eval_steps < 0:
             raise ValueError(
@@ -305,6 +314,12 @@ class MetaLearner(keras.Model, abc.ABC):
 
 def unstack(tasks: Task) -> list[Task]:
     """The tasks of a batch, one by one; the batch size must be static."""
+    if not isinstance(tasks, Task):
+        raise ValueError(
+            "A batch must be a `tfmetainit.Task` with a batch axis, as the "
+            "datasets of signal classes have it (and `fit`, not "
+            f"`train_on_batch`, takes it). Received: a {type(tasks).__name__}"
+        )
     batch_size = tasks.query.values.shape[0]
     if batch_size is None:
         raise ValueError(

@@ -1,6 +1,6 @@
 """From a source of signals to batches of tasks.
 
-What all classes of signals share: an order that depends on the seed alone, a
+What all classes of signals share: an order that depends on the seeds alone, a
 running index from which each task draws its random numbers, whatever runs in
 parallel and wherever a run was resumed, and the shares of several workers.
 """

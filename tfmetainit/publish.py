@@ -97,7 +97,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
             size=copy.best.stat().st_size,
             license=license_name,
             version=tfmetainit.__version__,
-            results=_results(source),
+            results=_results(source, best["step"]),
         )
         copy.card.write_text(card)
     return Workdir(target).best
@@ -120,12 +120,15 @@ def _public(config):
     return public
 
 
-def _results(workdir):
-    """The tables of the run's evaluation; of other runs they name none."""
+def _results(workdir, step):
+    """The tables of the evaluation of the run's weights of an outer step.
+
+    Of other runs they name none.
+    """
     path = workdir.root / "evaluation" / "results.json"
-    if not path.is_file():
+    results = files.read_json(path) if path.is_file() else {}
+    if results.get("outer_step") != step:
         return "It was not evaluated."
-    results = files.read_json(path)
     for condition in results["conditions"]:
         condition["rows"] = [
             row

@@ -5,6 +5,7 @@
     checkpoints/best.weights.h5      the same at the best validation PSNR
     checkpoints/best.json            the step and the PSNR of the latter
     tensorboard/                     scalars and reconstruction pictures
+    lock                             held by a training while it runs
 
 Weights are HDF5 files, written under a temporary name and renamed; reading one
 never runs code.
@@ -58,6 +59,10 @@ class Workdir:
     def card(self):
         """Of a published copy, its model card."""
         return self.root / "README.md"
+
+    @property
+    def lock(self):
+        return self.root / "lock"
 
     @property
     def tensorboard(self):

@@ -1,5 +1,17 @@
 """Tables of PSNR over gradient steps, as text and as Markdown."""
 
+import math
+
+
+def _number(value, digits: int = 2) -> str:
+    """A figure of a table; nothing for what is no number.
+
+    NaN here, which is null in a results.json that is read again.
+    """
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.{digits}f}"
+
 
 def _shown_steps(last: int) -> list[int]:
     """The steps that a table of `last` steps has columns for."""
@@ -10,7 +22,7 @@ def _shown_steps(last: int) -> list[int]:
 def in_numbers(curve) -> str:
     """A curve of PSNRs after 0, 1, ... steps at a dozen of them, in a line."""
     steps = _shown_steps(len(curve) - 1)
-    return " ".join(f"{curve[step]:.2f}" for step in steps)
+    return " ".join(_number(curve[step]) for step in steps)
 
 
 def to_markdown(results: dict) -> str:
@@ -47,30 +59,31 @@ def _table(condition, last):
         "|---|---|" + "---:|" * (len(steps) + 1),
     ]
     for row in condition["rows"]:
-        values = " | ".join(f"{row['psnr'][step]:.2f}" for step in steps)
+        values = " | ".join(_number(row["psnr"][step]) for step in steps)
         lines.append(
             f"| {row['method']} | {row['optimizer']} | {values} | "
-            f"{row['ssim']:.3f} |"
+            f"{_number(row['ssim'], 3)} |"
         )
     for row in condition["classical"]:
         lines.append(
             f"| {row['method']} | |"
             + " |" * (len(steps) - 1)
-            + f" {row['psnr']:.2f} | {row['ssim']:.3f} |"
+            + f" {_number(row['psnr'])} | {_number(row['ssim'], 3)} |"
         )
     match = condition["standard_to_match"]
     needed = (
         f"{match['steps']} Adam steps (rate {match['rate']:g})"
         if match["steps"] is not None
         else f"more than {match['max_steps']} Adam steps: its best was "
-        f"{match['best_psnr']:.2f} dB"
+        f"{_number(match['best_psnr'])} dB"
     )
     return [
         *lines,
         "",
-        f"The best constant image scores {condition['constant_psnr']:.2f} dB, "
-        f"the class's mean image {condition['mean_psnr']:.2f} dB. For the "
-        f"{match['target']:.2f} dB that the learned weights reach in "
+        "The best constant image scores "
+        f"{_number(condition['constant_psnr'])} dB, the class's mean image "
+        f"{_number(condition['mean_psnr'])} dB. For the "
+        f"{_number(match['target'])} dB that the learned weights reach in "
         f"{condition['inner_steps']} steps on {match['num_signals']} of the "
         f"signals, random weights need {needed}.",
         "",
@@ -91,7 +104,7 @@ def _summary(conditions, last):
         for condition in conditions
     ]
     for of_method in zip(*rows):
-        values = " | ".join(f"{psnr:.2f}" for _, psnr in of_method)
+        values = " | ".join(_number(psnr) for _, psnr in of_method)
         lines.append(f"| {of_method[0][0]} | {values} |")
     # Other signals than above, if fewer: the learned weights on the same.
     matches = [condition["standard_to_match"] for condition in conditions]
@@ -100,6 +113,6 @@ def _summary(conditions, last):
         ("Learned", "learned_psnr"),
         (f"Standard, at its best of {limit} Adam steps", "best_psnr"),
     ):
-        values = " | ".join(f"{match[key]:.2f}" for match in matches)
+        values = " | ".join(_number(match[key]) for match in matches)
         lines.append(f"| {label} (on {count} of the signals) | {values} |")
     return [*lines, ""]

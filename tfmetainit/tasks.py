@@ -103,7 +103,11 @@ class FieldLoss:
     measure: Callable = mean_squared_error
 
     def predict(self, params: Params, inputs: tf.Tensor) -> tf.Tensor:
-        """Predicted values of the observations made at `inputs`."""
+        """Predicted values of the observations made at `inputs`.
+
+        Inputs of another precision than the field's are cast.
+        """
+        inputs = tf.cast(inputs, self.field.compute_dtype)
         return self.forward_model(functional.bind(self.field, params), inputs)
 
     def __call__(self, params: Params, observed: Observations) -> tf.Tensor:
@@ -160,7 +164,8 @@ class SignalClass(abc.ABC):
             on at a time, which bounds its memory; None for all together, where
             a forward model's cost does not grow with their number.
         shares_inputs: whether all signals are scored at the same inputs: only
-            then have they a mean.
+            then is there a baseline that is fitted to their mean. (Of each
+            signal as many are scored, in any case.)
         shares_support: whether in training the first inner step has the same
             support inputs for all signals: the tasks of a meta-batch then
             share its predictions.
@@ -198,7 +203,8 @@ class SignalClass(abc.ABC):
             split: "train" (shuffled, endless), "validation" or "test" (in a
                 fixed order, once).
             batch_size: number of tasks in a batch; a rest is dropped.
-            seed: integer.
+            seed: integer. (`tf.data` mixes TensorFlow's global seed into it:
+                the same order again takes the same `tf.random.set_seed`.)
             start: number of batches to skip, at less cost than making them:
                 where a resumed run goes on.
             shard: (index, number) of a share: of the tasks, in their order,

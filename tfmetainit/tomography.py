@@ -59,6 +59,15 @@ def even_angles(views: int) -> np.ndarray:
     return np.linspace(0.0, math.pi, views, endpoint=False, dtype=np.float32)
 
 
+def check_interpolation(interpolation: str) -> None:
+    """Raises ValueError unless there is such an interpolation."""
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"`interpolation` must be one of {INTERPOLATIONS}. Received: "
+            f"interpolation={interpolation!r}"
+        )
+
+
 def project(
     image: np.ndarray, angles: np.ndarray, interpolation: str = "nearest"
 ) -> np.ndarray:
@@ -68,7 +77,11 @@ def project(
         image: floats.
         angles: in radians, `[views]`.
         interpolation: "nearest" or "bilinear".
+
+    Raises:
+        ValueError: if `interpolation` is neither.
     """
+    check_interpolation(interpolation)
     side = len(image)
     center = (side - 1) / 2.0
     # Nothing but zeros is around the image; what is further away is, too.

@@ -99,9 +99,24 @@ def _check_same_run(config, workdir):
             )
 
 
-def _create_workdir(config, workdir):
-    """Makes the folders of a run and writes its config."""
+@contextlib.contextmanager
+def _claimed(config, workdir):
+    """Makes the folders of a run, which no other training has until the end."""
     files.make_folder(workdir.last.parent)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.lock(workdir.lock, wait=False))
+        except BlockingIOError as error:
+            raise InputError(
+                "--workdir must be of no training that is still running. "
+                f"Received: {workdir.root}"
+            ) from error
+        _create_files(config, workdir)
+        yield
+
+
+def _create_files(config, workdir):
+    """Writes a run's config, and removes what a killed one left."""
     for path in (workdir.last, workdir.best, workdir.best_record):
         files.remove_leftovers(path)
     files.write_json(workdir.config, _as_json(config))
@@ -172,17 +187,17 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     distribution.check_divisible(strategy, "validation.num_signals", len(tasks))
     # Only now, when all that can be wrong with a config has been built.
     chief = distribution.is_chief(strategy)
-    if chief:
-        _create_workdir(config, workdir)
-    _LOGGER.info(
-        "Training %d parameters on %d device%s; output goes to %s",
-        learner.field.count_params(),
-        replicas,
-        "s" if replicas > 1 else "",
-        workdir.root,
-    )
     monitor = f"val_psnr_{config.learner.inner_steps}"
     with contextlib.ExitStack() as stack:
+        if chief:
+            stack.enter_context(_claimed(config, workdir))
+        _LOGGER.info(
+            "Training %d parameters on %d device%s; output goes to %s",
+            learner.field.count_params(),
+            replicas,
+            "s" if replicas > 1 else "",
+            workdir.root,
+        )
         # Every worker takes part in reading what is distributed; what those
         # write who are not the chief is thrown away.
         output = workdir

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit import cameras, functional
-from tfmetainit.errors import InputError, check_range
+from tfmetainit.errors import check_range
 from tfmetainit.forward_models import VolumeRendering
 from tfmetainit.kinds import MAX_RESOLUTION
 from tfmetainit.pipelines import Source, SourcedSignal
@@ -176,6 +176,7 @@ class ViewSignal(SourcedSignal):
         """A view and, on its right, its depths from white (near) to black."""
         side = self.resolution
         field = functional.bind(loss.field, params)
+        rays = tf.cast(rays, loss.field.compute_dtype)
         colors, depths = tf.split(
             self.query_model.with_depths(field, rays), [3, 1], axis=-1
         )
@@ -230,12 +231,3 @@ class ViewSignal(SourcedSignal):
         rays = self.rays(np.tile(pixels, [count, 1]), poses, of_signal, depths)
         values = of_signal.images[views, :, first:last]
         return Observations(rays, tf.reshape(values, [-1, 3]))
-
-
-def check_bounds(near: float, far: float) -> None:
-    """Raises InputError unless 0 < near < far."""
-    if not 0.0 < near < far:
-        raise InputError(
-            "config.signal must have 0 < near < far. Received: "
-            f"near={near}, far={far}"
-        )

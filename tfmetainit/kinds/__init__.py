@@ -61,7 +61,7 @@ def from_description(description: dict) -> Kind:
             )
     try:
         return _KINDS[name](**options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"The artifact's description of its signals is not valid: {error}"
         ) from error

@@ -63,6 +63,7 @@ class SliceKind(Kind):
     def __init__(self, resolution: int, interpolation: str, views: int):
         check_range("resolution", resolution, 1, MAX_RESOLUTION)
         check_range("views", views, 1, tomography.MAX_VIEWS)
+        tomography.check_interpolation(interpolation)
         self.resolution = resolution
         self.interpolation = interpolation
         self.views = self.num_observations = views

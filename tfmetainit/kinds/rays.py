@@ -191,6 +191,7 @@ class LandmarkKind(_RayKind):
         rays_per_step: int,
     ):
         super().__init__(resolution, num_samples, rays_per_step)
+        check_range("scale", scale, 1e-6, 1e6)
         self.scale = scale
 
     def describe(self):

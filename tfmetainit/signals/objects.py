@@ -30,12 +30,7 @@ from tfmetainit.generated_images import (
 )
 from tfmetainit.kinds import ViewsKind
 from tfmetainit.pipelines import SPLITS, Source, by_views
-from tfmetainit.view_signals import (
-    Region,
-    Views,
-    ViewSignal,
-    check_bounds,
-)
+from tfmetainit.view_signals import Region, Views, ViewSignal
 from tfmetainit.views import focal_length, orbit, read_transforms
 
 NUM_VIEWS = 50
@@ -252,7 +247,6 @@ class Objects(ViewSignal):
         held_out = NUM_VIEWS - FIRST_HELD_OUT
         check_range("config.signal.train_views", train_views, 1, FIRST_HELD_OUT)
         check_range("config.signal.scored_views", scored_views, 1, held_out)
-        check_bounds(near, far)
         if not eval_views:
             raise ValueError("`eval_views` must name at least one number")
         for views in eval_views:
@@ -323,12 +317,20 @@ def make_signal_class(
         **options: further arguments of `Objects` (`angle` is a folder's; the
             embedded objects have their own), and `num_train`,
             `num_eval`, `data_seed` and `data_dir` of the generated objects.
+
+    Raises:
+        InputError: if an option is not valid.
     """
     of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
+    angle = options.get("angle", object_models.CAMERA_ANGLE)
     if folder:
-        angle = options.get("angle", object_models.CAMERA_ANGLE)
         open_source = functools.partial(
             folder_source, folder, f"{kind}_splits.json", resolution, angle
+        )
+    elif angle != object_models.CAMERA_ANGLE:
+        raise InputError(
+            "config.signal.angle of the embedded objects is "
+            f"{object_models.CAMERA_ANGLE}. Received: {angle}"
         )
     elif kind in EMBEDDED:
         open_source = functools.partial(

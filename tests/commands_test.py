@@ -314,6 +314,9 @@ def test_a_size_that_is_needed_is_asked_for_before_the_fit(
         def __init__(self, workdir):
             del workdir
 
+        def read(self, path, details):
+            del path, details
+
     monkeypatch.setattr(fit, "_Run", Source)
     with pytest.raises(InputError, match="--resolution must be given"):
         fit.fit("run", "photo.png", tmp_path / "a.png")

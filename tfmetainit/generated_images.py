@@ -1,12 +1,13 @@
 """Image classes that are drawn from a seed instead of downloaded.
 
 A subclass of `GeneratedImages` gives one function, `draw(rng, resolution)`;
-TFDS does the rest: files, splits, versions, progress. A signal depends on the
-seed, its split and its index alone, so two machines make the same data set.
+TFDS does the rest: files, versions, progress. A signal depends on the seed, its
+split and its index alone, so two machines make the same data set. Each split is
+a data set of its own, drawn when it is first asked for: whoever exports or
+evaluates needs no training signals.
 """
 
 import abc
-import functools
 import os
 import pathlib
 import shlex
@@ -19,7 +20,7 @@ from tfmetainit import files
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.image_signals import ImageSignal, tfds_images
 from tfmetainit.kinds import MAX_RESOLUTION
-from tfmetainit.pipelines import Source
+from tfmetainit.pipelines import SPLITS, Source
 
 _MAX_SIGNALS = 10_000_000
 # Names an environment variable: options of an Apache Beam pipeline that draws
@@ -54,41 +55,42 @@ def _download_config():
 
 
 class GeneratedConfig(tfds.core.BuilderConfig):
-    """Settings of a generated class; its name is made of them.
+    """Settings of one split of a generated class; its name is made of them.
 
     Args:
         resolution: side of the images in pixels.
-        num_train: number of training signals.
-        num_eval: number of validation signals, and of test signals.
+        split: one of `pipelines.SPLITS`.
+        size: number of its signals.
         seed: non-negative integer from which every signal is drawn.
 
     Raises:
-        InputError: if one of them is out of range.
+        InputError: if a number is out of range.
     """
 
-    def __init__(self, resolution=178, num_train=10_000, num_eval=500, seed=0):
+    def __init__(self, resolution=178, split="train", size=10_000, seed=0):
+        option = "num_train" if split == "train" else "num_eval"
         check_range("config.signal.resolution", resolution, 8, MAX_RESOLUTION)
-        check_range("config.signal.num_train", num_train, 1, _MAX_SIGNALS)
-        check_range("config.signal.num_eval", num_eval, 1, _MAX_SIGNALS)
+        check_range(f"config.signal.{option}", size, 1, _MAX_SIGNALS)
         check_range("config.signal.data_seed", seed, 0, 2**32 - 1)
         super().__init__(
-            name=f"r{resolution}_n{num_train}_e{num_eval}_s{seed}",
-            description=f"{num_train} signals at {resolution} x {resolution}",
+            name=f"r{resolution}_{split}{size}_s{seed}",
+            description=f"{size} signals at {resolution} x {resolution}",
         )
         self.resolution = resolution
-        self.num_train = num_train
-        self.num_eval = num_eval
+        self.split = split
+        self.size = size
         self.seed = seed
 
 
 class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
-    """Base of the builders: splits, and one generator of numbers a signal."""
+    """Base of the builders: a split, and one generator of numbers a signal."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [GeneratedConfig()]
 
+    @classmethod
     @abc.abstractmethod
-    def features(self, resolution: int) -> dict:
+    def features(cls, resolution: int) -> dict:
         """The features of one signal, by their names."""
 
     @abc.abstractmethod
@@ -105,27 +107,19 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         del dl_manager  # Nothing is downloaded.
-        config = self.builder_config
-        sizes = {
-            "train": config.num_train,
-            "validation": config.num_eval,
-            "test": config.num_eval,
-        }
-        return {
-            split: self._generate_examples(number, size)
-            for number, (split, size) in enumerate(sizes.items())
-        }
+        return {self.builder_config.split: self._generate_examples()}
 
-    def _generate_examples(self, split_number, size):
-        make = functools.partial(self._numbered_example, split_number)
+    def _generate_examples(self):
+        indices = range(self.builder_config.size)
         if BEAM_OPTIONS not in os.environ:
-            return map(make, range(size))
+            return map(self._numbered_example, indices)
         beam = _beam()
-        return beam.Create(range(size)) | beam.Map(make)
+        return beam.Create(indices) | beam.Map(self._numbered_example)
 
-    def _numbered_example(self, split_number, index):
+    def _numbered_example(self, index):
         config = self.builder_config
-        rng = np.random.default_rng([config.seed, split_number, index])
+        number = SPLITS.index(config.split)
+        rng = np.random.default_rng([config.seed, number, index])
         return index, self.example(rng, config.resolution)
 
     @classmethod
@@ -174,10 +168,11 @@ class GeneratedImages(GeneratedSignals):
     def draw(rng: np.random.Generator, resolution: int) -> np.ndarray:
         """Draws one signal, `[resolution, resolution, CHANNELS]`."""
 
-    def features(self, resolution):
+    @classmethod
+    def features(cls, resolution):
         image = tfds.features.Image(
-            shape=(resolution, resolution, self.CHANNELS),
-            dtype=np.uint16 if self.CHANNELS == 1 else np.uint8,
+            shape=(resolution, resolution, cls.CHANNELS),
+            dtype=np.uint16 if cls.CHANNELS == 1 else np.uint8,
             encoding_format="png",
         )
         return {"image": image}
@@ -186,57 +181,63 @@ class GeneratedImages(GeneratedSignals):
         return {"image": self.draw(rng, resolution)}
 
 
-def generated_source(
+def open_splits(
     builder_class,
+    resolution: int,
     *,
-    resolution,
-    num_train=10_000,
-    num_eval=500,
-    data_seed=0,
-    data_dir=None,
-) -> Callable[[], Source]:
-    """What opens the images of a builder, generating them if need be.
+    num_train: int,
+    num_eval: int,
+    data_seed: int = 0,
+    data_dir: str | None = None,
+) -> Callable[[str], GeneratedSignals]:
+    """What opens a split of a generated class, drawing it if need be.
 
     Args:
-        builder_class: subclass of `GeneratedImages`.
+        builder_class: subclass of `GeneratedSignals`.
         resolution: side of the images in pixels.
         num_train: number of training signals.
         num_eval: number of validation signals, and of test signals.
         data_seed: seed of the signals.
         data_dir: TFDS's folder; by default its own, `~/tensorflow_datasets`.
 
+    Returns:
+        A function that maps a split to the builder of its data; it raises
+        InputError if they cannot be written.
+
     Raises:
         InputError: if a number is out of range.
     """
-    config = GeneratedConfig(resolution, num_train, num_eval, data_seed)
-
-    def open_source():
-        builder = builder_class.prepare(config, data_dir)
-        splits = {split: split for split in builder.info.splits}
-        return tfds_images(builder, splits)
-
-    return open_source
+    sizes = {"train": num_train, "validation": num_eval, "test": num_eval}
+    configs = {
+        split: GeneratedConfig(resolution, split, size, data_seed)
+        for split, size in sizes.items()
+    }
+    return lambda split: builder_class.prepare(configs[split], data_dir)
 
 
-def prepare_few(
-    builder_class,
-    resolution,
-    *,
-    num_train=400,
-    num_eval=20,
-    data_seed=0,
-    data_dir=None,
-) -> GeneratedSignals:
-    """The builder of signals that take long to draw, generated if need be.
-
-    The arguments and errors are those of `generated_source`, and of `prepare`.
-    """
-    config = GeneratedConfig(resolution, num_train, num_eval, data_seed)
-    return builder_class.prepare(config, data_dir)
-
-
-# Names of the options that `generated_source` and `prepare_few` take.
+# Names of the options that `open_splits` takes.
 SOURCE_OPTIONS = ("num_train", "num_eval", "data_seed", "data_dir")
+
+
+def generated_source(
+    builder_class, *, resolution, num_train=10_000, num_eval=500, **options
+) -> Callable[[], Source]:
+    """What opens the images of a builder, for `SourcedSignal`.
+
+    The arguments and errors are those of `open_splits`; `builder_class` is a
+    subclass of `GeneratedImages`.
+    """
+    open_split = open_splits(
+        builder_class,
+        resolution,
+        num_train=num_train,
+        num_eval=num_eval,
+        **options,
+    )
+    feature = builder_class.features(resolution)["image"]
+    return lambda: tfds_images(
+        feature, lambda split: (open_split(split), split)
+    )
 
 
 def make_generated_class(

@@ -192,20 +192,20 @@ def _interpolate(image: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     return top + down * (bottom - top)
 
 
-def tfds_images(builder, splits: dict[str, str]) -> Source:
-    """The images of a TFDS builder.
+def tfds_images(feature, open_split) -> Source:
+    """The images of TFDS builders.
 
     Args:
-        builder: a prepared builder whose examples have an "image".
-        splits: maps "train", "validation" and "test" to the builder's splits.
+        feature: what decodes the "image" of their examples.
+        open_split: maps "train", "validation" and "test" to a prepared builder
+            and the name that it has for the split.
     """
     import tensorflow_datasets as tfds
 
-    feature = builder.info.features["image"]
-
     def load(split):
+        builder, name = open_split(split)
         return builder.as_dataset(
-            split=splits[split],
+            split=name,
             shuffle_files=False,
             decoders={"image": tfds.decode.SkipDecoding()},
         ).map(lambda example: example["image"])

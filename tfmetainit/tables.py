@@ -4,13 +4,8 @@ import math
 
 
 def _number(value, digits: int = 2) -> str:
-    """A figure of a table; nothing for what is no number.
-
-    NaN here, which is null in a results.json that is read again.
-    """
-    if value is None or math.isnan(value):
-        return ""
-    return f"{value:.{digits}f}"
+    """A figure of a table; "nan" for one that is null in a results.json."""
+    return f"{math.nan if value is None else value:.{digits}f}"
 
 
 def _shown_steps(last: int) -> list[int]:

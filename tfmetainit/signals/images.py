@@ -53,7 +53,10 @@ def make_signal_class(
 
     def open_source():
         builder = _prepare(dataset, data_dir, manual_dir)
-        return tfds_images(builder, _SPLITS[name])
+        feature = builder.info.features["image"]
+        return tfds_images(
+            feature, lambda split: (builder, _SPLITS[name][split])
+        )
 
     return ImageSignal(open_source, resolution=resolution, **options)
 

@@ -26,7 +26,7 @@ from tfmetainit.errors import InputError, check_range
 from tfmetainit.generated_images import (
     SOURCE_OPTIONS,
     GeneratedSignals,
-    prepare_few,
+    open_splits,
 )
 from tfmetainit.kinds import ViewsKind
 from tfmetainit.pipelines import SPLITS, Source, by_views
@@ -46,7 +46,8 @@ class _Objects(GeneratedSignals):
 
     KIND = ""
 
-    def features(self, resolution):
+    @classmethod
+    def features(cls, resolution):
         picture = tfds.features.Image(
             shape=(resolution, resolution, 4), encoding_format="png"
         )
@@ -92,10 +93,11 @@ def embedded_source(
     kind, resolution, of_source, near: float, far: float
 ) -> Source:
     """The objects of one of `EMBEDDED`, generated unless they are there."""
-    builder = prepare_few(EMBEDDED[kind], resolution, **of_source)
+    options = {"num_train": 400, "num_eval": 20, **of_source}
+    open_split = open_splits(EMBEDDED[kind], resolution, **options)
 
     def load(split):
-        return builder.as_dataset(
+        return open_split(split).as_dataset(
             split=split,
             shuffle_files=False,
             decoders={"views": tfds.decode.SkipDecoding()},

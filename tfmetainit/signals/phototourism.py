@@ -21,7 +21,7 @@ from tfmetainit.errors import InputError, check_range
 from tfmetainit.generated_images import (
     SOURCE_OPTIONS,
     GeneratedSignals,
-    prepare_few,
+    open_splits,
 )
 from tfmetainit.kinds import LandmarkKind
 from tfmetainit.photo_collections import read_collection
@@ -39,7 +39,8 @@ TRAIN_ON = ("photographs", "halves")
 class Landmark(GeneratedSignals):
     """Photographs of one building on a square, in many lights."""
 
-    def features(self, resolution):
+    @classmethod
+    def features(cls, resolution):
         picture = tfds.features.Image(
             shape=(resolution, resolution, 3), encoding_format="png"
         )
@@ -60,10 +61,11 @@ class Landmark(GeneratedSignals):
 
 def embedded_source(resolution, of_source) -> Source:
     """Photographs of `Landmark`, generated unless they are there."""
-    builder = prepare_few(Landmark, resolution, **of_source)
+    options = {"num_train": 400, "num_eval": 20, **of_source}
+    open_split = open_splits(Landmark, resolution, **options)
 
     def load(split):
-        return builder.as_dataset(split=split, shuffle_files=False)
+        return open_split(split).as_dataset(split=split, shuffle_files=False)
 
     def decode(example):
         return Views(

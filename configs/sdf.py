@@ -6,10 +6,10 @@ the shapes.
     python -m tfmetainit.train --config=configs/sdf.py --workdir=runs/sdf
     python -m tfmetainit.evaluate --workdir=runs/sdf
 
-Cost: 20 CPU minutes for 2 920 outer steps (benchmarks/quality.py) reach on
-100 held-out signals 49.4 dB after 2 steps and 61.4 after 8. A
-random init with tuned Adam has 18.9 dB after 8 steps; a constant
-image 16.1.
+Cost: about 17 CPU minutes for the 2 500 outer steps; 2 920 of them, 20 minutes
+(benchmarks/quality.py), reach on 100 held-out signals 49.4 dB after 2 steps and
+61.4 after 8. A random init with tuned Adam has 18.9 dB after 8 steps; a
+constant image 16.1.
 """
 
 import ml_collections

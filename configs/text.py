@@ -6,10 +6,10 @@ not published; signals/text.py draws this one.
     python -m tfmetainit.train --config=configs/text.py --workdir=runs/text
     python -m tfmetainit.evaluate --workdir=runs/text
 
-Cost: 20 CPU minutes for 2 988 outer steps (benchmarks/quality.py) reach on
-100 held-out signals 34.5 dB after 2 steps and 50.3 after 8. A
-random init with tuned Adam has 18.5 dB after 8 steps; a constant
-image 19.1.
+Cost: about 17 CPU minutes for the 2 500 outer steps; 2 988 of them, 20 minutes
+(benchmarks/quality.py), reach on 100 held-out signals 34.5 dB after 2 steps and
+50.3 after 8. A random init with tuned Adam has 18.5 dB after 8 steps; a
+constant image 19.1.
 """
 
 import ml_collections

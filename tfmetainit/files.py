@@ -5,6 +5,7 @@ code found in a file; every size is checked before memory is taken for it.
 """
 
 import contextlib
+import errno
 import glob
 import json
 import math
@@ -191,7 +192,7 @@ def lock(path, wait: bool = True):
     """Holds the lock `path`, which no other process of this machine then does.
 
     The lock ends with the process, however that ends. The file stays. Where
-    the system has no such locks (Windows), there is none.
+    the system (Windows) or the file system has no such locks, there is none.
 
     Args:
         path: of a file, which is made.
@@ -205,7 +206,13 @@ def lock(path, wait: bool = True):
         yield
         return
     with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
         yield
 
 

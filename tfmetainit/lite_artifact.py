@@ -274,7 +274,10 @@ def _read(path):
 
 
 def _check_sizes(content, path):
-    """Refuses a model whose tensors are larger than any export's."""
+    """Refuses a model that declares larger tensors than any export does.
+
+    What its operations allocate besides is LiteRT's to know (docs/scale.md).
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     try:

@@ -51,7 +51,7 @@ def use_ct(config):
     """Sets the class, the paper's network for it, and one slice a batch."""
     config.batch_size = 1
     config.signal.name = "ct"
-    config.signal.points_per_step = 0
+    del config.signal.query_between  # of images
     config.signal.num_train = 2_048
     config.signal.num_eval = 100
     config.signal.data_seed = 0

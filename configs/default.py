@@ -78,6 +78,12 @@ def get_config():
     return config
 
 
+def drop_image_options(config):
+    """For classes that are observed through rays."""
+    del config.signal.points_per_step
+    del config.signal.query_between
+
+
 def use_paper_images(config):
     """Sets every number that the paper's image experiments state."""
     config.num_steps = 150_000
@@ -109,8 +115,8 @@ def apply_variant(config, variant):
     if variant == "smoke":
         config.num_steps = 4
         config.signal.resolution = 16
-        config.signal.points_per_step = 64
         for name, value in (
+            ("points_per_step", 64),
             ("num_train", 32),
             ("num_eval", 8),
             ("num_samples", 8),

@@ -22,6 +22,7 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 1_500
     config.batch_size = 1
+    default.drop_image_options(config)
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.num_train = 400

@@ -29,6 +29,7 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 3_000
     config.batch_size = 1
+    default.drop_image_options(config)
     config.signal.name = "objects"
     config.signal.kind = "chairs"
     config.signal.folder = ml_collections.config_dict.placeholder(str)

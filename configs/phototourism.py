@@ -25,10 +25,10 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 150_000
     config.batch_size = 1
+    default.drop_image_options(config)
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.resolution = 256
-    config.signal.points_per_step = 0
     config.signal.scale = 0.05
     config.signal.train_on = "photographs"
     config.signal.rays_per_step = 64

@@ -28,11 +28,11 @@ def get_config(variant=""):
     config = default.get_config()
     config.num_steps = 100_000
     config.batch_size = 1
+    default.drop_image_options(config)
     config.signal.name = "objects"
     config.signal.kind = "chairs"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.resolution = 128
-    config.signal.points_per_step = 0
     config.signal.angle = 0.69  # that a square view spans, in radians
     config.signal.train_views = 25
     config.signal.eval_views = (1, 25)

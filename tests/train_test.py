@@ -327,6 +327,14 @@ def test_a_config_of_before_a_field_was_there(tmp_path):
     assert config.learner.early_loss_weight == 0.0
 
 
+def test_a_config_of_when_all_had_the_options_of_images(tmp_path):
+    config = objects.get_config("smoke")
+    config.signal.points_per_step, config.signal.query_between = 0, 0.5
+    (tmp_path / "config.json").write_text(config.to_json())
+    found = Workdir(tmp_path).read_config().signal
+    assert set(found) == set(objects.get_config("smoke").signal)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

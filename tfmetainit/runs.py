@@ -25,6 +25,11 @@ from tfmetainit import files
 from tfmetainit.configs import default
 from tfmetainit.errors import InputError
 
+_OPTIONS_OF_IMAGES = {
+    "ct": ("query_between",),
+    "objects": ("points_per_step", "query_between"),
+    "phototourism": ("points_per_step", "query_between"),
+}
 PRETRAINED = pathlib.Path(__file__).parent / "pretrained"
 
 
@@ -114,10 +119,15 @@ class Workdir:
 
 
 def _supply_earlier_settings(config) -> None:
-    """Gives a run's config the values of fields that were not there yet."""
+    """Brings a run's config of an earlier day up to this one."""
     if not isinstance(config, dict):
         return
     optimizer, learner = config.get("optimizer"), config.get("learner")
+    signal = config.get("signal")
+    if isinstance(signal, dict):
+        # They were in all configs, and of no use to these classes.
+        for option in _OPTIONS_OF_IMAGES.get(signal.get("name"), ()):
+            signal.pop(option, None)
     if isinstance(optimizer, dict):
         optimizer.setdefault("output_gain", 1.0)
         optimizer.setdefault("curvature_gain", 50.0)  # no run had any use of it

@@ -65,7 +65,6 @@ class ViewSignal(SourcedSignal):
         eval_batches: number of batches of rays that a validation or test task
             has; a longer fit goes through them again.
         shuffle_buffer: number of encoded signals shuffled at a time.
-        points_per_step, query_between: unused; images have them.
     """
 
     coord_dims = 3
@@ -87,10 +86,7 @@ class ViewSignal(SourcedSignal):
         inner_steps: int = 32,
         eval_batches: int = 128,
         shuffle_buffer: int = 1_000,
-        points_per_step: int = 0,
-        query_between: float = 0.0,
     ):
-        del points_per_step, query_between  # of images
         for name, value, low, high in (
             ("resolution", resolution, 8, MAX_RESOLUTION),
             ("rays_per_step", rays_per_step, 1, 2**20),

@@ -135,7 +135,6 @@ class CT(SourcedSignal):
             training; 0 for all.
         interpolation: of the projection, "nearest" or "bilinear".
         inner_steps: unused: the same views are seen at every inner step.
-        query_between: unused; images have it.
         shuffle_buffer: number of encoded images shuffled at a time.
     """
 
@@ -153,10 +152,9 @@ class CT(SourcedSignal):
         points_per_step: int = 0,
         interpolation: str = "nearest",
         inner_steps: int = 12,
-        query_between: float = 0.0,
         shuffle_buffer: int = 10_000,
     ):
-        del inner_steps, query_between
+        del inner_steps
         check_range("config.signal.resolution", resolution, 8, MAX_RESOLUTION)
         check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
         for name, counts in (

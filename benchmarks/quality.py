@@ -105,7 +105,8 @@ def _random_pixels(config):
 
 
 def _only_pixels(config):
-    config.signal.query_between = 0.0
+    if "query_between" in config.signal:  # of images
+        config.signal.query_between = 0.0
 
 
 def _three_tasks(config):

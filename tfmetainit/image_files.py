@@ -5,6 +5,7 @@ pixel of it is decoded.
 """
 
 import pathlib
+import struct
 import warnings
 
 import numpy as np
@@ -67,7 +68,7 @@ def write_image(path, image):
         try:
             Image.fromarray(image).save(temporary)
         # A format's own limits; an OSError of the system has a number.
-        except (ValueError, OverflowError, OSError) as error:
+        except (ValueError, OverflowError, OSError, struct.error) as error:
             if getattr(error, "errno", None) is not None:
                 raise
             raise InputError(

@@ -115,13 +115,13 @@ def export(
     signal = experiment.build_signal(config)
     learner = experiment.load_learner(workdir, config, signal)
     task = held_out.find(signal, input_path, details)
-    num_coords = int(task.query.inputs.shape[0])
-    if signal.kind is not None:
-        # One picture's, however many the signal to check on has.
-        num_coords = signal.kind.resolution**2
     observed = int(task.support.inputs.shape[1])
+    # Those of the class: the signal to check on decides nothing.
+    if signal.kind:
+        num_coords = signal.kind.resolution**2
+    else:
+        num_coords = int(task.query.inputs.shape[0])
     if num_points is None:
-        # That of the class: the signal to check on decides nothing.
         num_points = signal.kind.num_observations if signal.kind else observed
         check_range("The number of observations", num_points, 1, MAX_POINTS)
     if observed > num_points and signal.kind and not signal.kind.may_drop:

@@ -266,7 +266,7 @@ def fit(
             "its own. Received: none"
         )
     size = resolution or (source.resolution, source.resolution)
-    # Opened before: an output that cannot be written is known before the fit,
+    # Opened first: an output that cannot be written is known before the fit,
     # and both appear together at its end.
     with contextlib.ExitStack() as outputs:
         picture_file = outputs.enter_context(files.atomic_path(output_path))

@@ -8,6 +8,7 @@ evaluates needs no training signals.
 """
 
 import abc
+import functools
 import os
 import pathlib
 import shlex
@@ -185,12 +186,14 @@ def open_splits(
     builder_class,
     resolution: int,
     *,
-    num_train: int,
-    num_eval: int,
+    num_train: int = 400,
+    num_eval: int = 20,
     data_seed: int = 0,
     data_dir: str | None = None,
 ) -> Callable[[str], GeneratedSignals]:
     """What opens a split of a generated class, drawing it if need be.
+
+    The default numbers are for signals that take long to draw.
 
     Args:
         builder_class: subclass of `GeneratedSignals`.
@@ -212,7 +215,9 @@ def open_splits(
         split: GeneratedConfig(resolution, split, size, data_seed)
         for split, size in sizes.items()
     }
-    return lambda split: builder_class.prepare(configs[split], data_dir)
+    return functools.cache(
+        lambda split: builder_class.prepare(configs[split], data_dir)
+    )
 
 
 # Names of the options that `open_splits` takes.

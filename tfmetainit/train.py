@@ -99,24 +99,19 @@ def _check_same_run(config, workdir):
             )
 
 
-@contextlib.contextmanager
-def _claimed(config, workdir):
-    """Makes the folders of a run, which no other training has until the end."""
+def _create_workdir(config, workdir, stack):
+    """Makes the folders of a run and writes its config.
+
+    No other training has the workdir until `stack` is left.
+    """
     files.make_folder(workdir.last.parent)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(files.lock(workdir.lock, wait=False))
-        except BlockingIOError as error:
-            raise InputError(
-                "--workdir must be of no training that is still running. "
-                f"Received: {workdir.root}"
-            ) from error
-        _create_files(config, workdir)
-        yield
-
-
-def _create_files(config, workdir):
-    """Writes a run's config, and removes what a killed one left."""
+    try:
+        stack.enter_context(files.lock(workdir.lock, wait=False))
+    except BlockingIOError as error:
+        raise InputError(
+            "--workdir must be of no training that is still running. "
+            f"Received: {workdir.root}"
+        ) from error
     for path in (workdir.last, workdir.best, workdir.best_record):
         files.remove_leftovers(path)
     files.write_json(workdir.config, _as_json(config))
@@ -190,7 +185,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     monitor = f"val_psnr_{config.learner.inner_steps}"
     with contextlib.ExitStack() as stack:
         if chief:
-            stack.enter_context(_claimed(config, workdir))
+            _create_workdir(config, workdir, stack)
         _LOGGER.info(
             "Training %d parameters on %d device%s; output goes to %s",
             learner.field.count_params(),

@@ -93,8 +93,7 @@ def embedded_source(
     kind, resolution, of_source, near: float, far: float
 ) -> Source:
     """The objects of one of `EMBEDDED`, generated unless they are there."""
-    options = {"num_train": 400, "num_eval": 20, **of_source}
-    open_split = open_splits(EMBEDDED[kind], resolution, **options)
+    open_split = open_splits(EMBEDDED[kind], resolution, **of_source)
 
     def load(split):
         return open_split(split).as_dataset(

@@ -61,8 +61,7 @@ class Landmark(GeneratedSignals):
 
 def embedded_source(resolution, of_source) -> Source:
     """Photographs of `Landmark`, generated unless they are there."""
-    options = {"num_train": 400, "num_eval": 20, **of_source}
-    open_split = open_splits(Landmark, resolution, **options)
+    open_split = open_splits(Landmark, resolution, **of_source)
 
     def load(split):
         return open_split(split).as_dataset(split=split, shuffle_files=False)

@@ -221,6 +221,26 @@ def test_softplus_has_the_derivatives_of_tensorflow():
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
+def test_sine_has_all_its_derivatives():
+    x = tf.constant([-300.0, -1.0, 0.0, 0.5, 1e3], tf.float64)
+
+    def derivative(function):
+        def differentiated(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = function(x)
+            return tape.gradient(y, x)
+
+        return differentiated
+
+    function = layers.sine
+    for order in range(5):
+        expected = np.sin(x + order * np.pi / 2)
+        for call in (function, tf.function(function)):
+            np.testing.assert_allclose(call(x), expected, atol=1e-12)
+        function = derivative(function)
+
+
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
 def test_a_field_in_half_precision_throughout_is_refused(dtype):
     with pytest.raises(ValueError, match="hidden_dtype='mixed_bfloat16'"):

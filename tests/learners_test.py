@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
 
 from tfmetainit import adaptation, fields, functional, learners
 from tfmetainit.forward_models import ParallelBeam, VolumeRendering
@@ -381,6 +382,24 @@ def test_a_shared_first_step_computes_it_once():
     spared = counts[0] - counts[1]
     assert spared["Sin"] == 2 * 2
     assert spared["MatMul"] == 2 * (3 + 3 + 2)
+
+
+def test_each_sine_and_cosine_is_computed_once():
+    """The graph optimizer leaves one of each for a pass through a layer."""
+    learner = learners.MAML(_field(), inner_steps=2, shares_support=True)
+    tasks = _batch([_task(0)] * 3)
+    context = eager_context.context()
+    context.enable_graph_collection()
+    try:
+        tf.function(learner.meta_gradient)(tasks)
+        (graphs,) = context.export_run_metadata().function_graphs
+    finally:
+        context.disable_graph_collection()
+    types = collections.Counter(
+        node.op for node in graphs.post_optimization_graph.node
+    )
+    # Two layers: the shared step, then of three tasks a step and the query.
+    assert types["Sin"] == types["Cos"] == 2 * (1 + 3 * 2)
 
 
 def test_a_first_step_that_is_not_shared_is_refused():

@@ -26,7 +26,7 @@ from tfmetainit import adaptation, functional
 from tfmetainit.forward_models import ForwardModel
 from tfmetainit.functional import Params
 from tfmetainit.meta_learner import MetaLearner
-from tfmetainit.tasks import FieldLoss, Observations
+from tfmetainit.tasks import FieldLoss, Observations, mean_squared_error
 
 # Points worked on at a time: the activations of a SIREN of width 256 then fit
 # into a core's cache, which is faster than the whole picture at once.
@@ -51,6 +51,9 @@ class Adapter(tf.Module):
         precision: "float32", or "float16" for weights, and step sizes that are
             tensors, stored in half the size; all arithmetic is float32.
         chunk: rows worked on at a time; None for all together.
+
+    Raises:
+        ValueError: if an argument is not valid.
     """
 
     def __init__(
@@ -69,6 +72,11 @@ class Adapter(tf.Module):
             raise ValueError(
                 f"`precision` must be one of {PRECISIONS}. Received: "
                 f"precision={precision!r}"
+            )
+        if learner.support_loss.measure is not mean_squared_error:
+            raise ValueError(
+                "`learner` must adapt by the squared error. Received: a "
+                "support loss of another measure"
             )
         field = learner.field
         self.input_shape = tuple(input_shape)

@@ -16,7 +16,7 @@ import pathlib
 import time
 
 import tfmetainit
-from tfmetainit import experiment, files, lite_artifact, quiet, runs
+from tfmetainit import experiment, files, kinds, lite_artifact, quiet, runs
 from tfmetainit.errors import InputError, check_range
 from tfmetainit.export import held_out, lite, saved_model, serving
 from tfmetainit.export.adapter import PRECISIONS, Adapter
@@ -118,7 +118,7 @@ def export(
     observed = int(task.support.inputs.shape[1])
     # Those of the class: the signal to check on decides nothing.
     if signal.kind:
-        num_coords = signal.kind.resolution**2
+        num_coords = signal.kind.num_coords
     else:
         num_coords = int(task.query.inputs.shape[0])
     if num_points is None:
@@ -197,24 +197,28 @@ def export(
         operations,
         differences,
         psnr,
-        signal.kind.example if signal.kind else None,
+        # A kind of the user's own is not one that an artifact can name.
+        signal.kind.example
+        if signal.kind and metadata["signal"]["kind"] in kinds.NAMES
+        else None,
         time.monotonic() - started,
     )
 
 
 def _check_output(output_dir):
     """Raises InputError unless the folder may be made or replaced."""
-    if os.path.ismount(output_dir) or (
-        output_dir.exists() and output_dir.samefile(pathlib.Path.cwd())
-    ):
-        raise InputError(
-            "--output_dir is replaced as a whole: it must be neither a mount "
-            f"point nor the working folder. Received: {output_dir}"
-        )
     try:
-        if not output_dir.exists() or (
-            output_dir.is_dir() and not any(output_dir.iterdir())
+        if os.path.ismount(output_dir) or (
+            output_dir.exists() and output_dir.samefile(pathlib.Path.cwd())
         ):
+            raise InputError(
+                "--output_dir is replaced as a whole: it must be neither a "
+                f"mount point nor the working folder. Received: {output_dir}"
+            )
+        if not output_dir.exists():
+            return
+        there = os.listdir(output_dir) if output_dir.is_dir() else [output_dir]
+        if not there:
             return
     except OSError as error:
         raise InputError(
@@ -228,6 +232,12 @@ def _check_output(output_dir):
         raise InputError(
             "--output_dir must be a new folder, an empty one, or one of an "
             f"earlier export. Received: {output_dir}, which holds other files"
+        )
+    others = set(there) - {METADATA, TFLITE, "saved_model", "serving"}
+    if others:
+        raise InputError(
+            "--output_dir is replaced as a whole: beside an earlier export it "
+            f"may hold nothing. Received: {output_dir} with {min(others)}"
         )
 
 

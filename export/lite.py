@@ -124,7 +124,9 @@ def _run(converter):
     reason = ", ".join(sorted(needed)) or type(failure).__name__
     raise UserError(
         "A .tflite file may hold LiteRT's builtin operations only, which have "
-        "no equivalent for some that the field or its forward model needs. "
+        "no equivalent for some that the field or its forward model needs: "
+        "take tfmetainit.layers.relu for ReLU, an approximate GELU, or "
+        "--formats=saved_model. "
         f"Received: {reason}"
     ) from failure
 

@@ -12,7 +12,8 @@ Signatures, batched and stateless; B is the batch, N and M any number of rows:
 `fit_predict` starts from the learned weights, which then need not travel. The
 results of a batch are those of its rows one by one. Every signal of a batch
 states its own number of rows, `n_points`, so that a server may pad with what
-it likes. The rules for steps and rows out of range are those of
+it likes. All inputs of a call have the same B: the one row of `init` is to be
+repeated. The rules for steps and rows out of range are those of
 `tfmetainit.export.adapter.Adapter.adapt`.
 
 The graph holds the gradient steps: neither Keras nor this package is needed
@@ -77,6 +78,14 @@ def _map_rows(function, rows, dtypes):
 
     A row's products use all cores already: a batched form is no faster.
     """
+    counts = tf.stack([tf.shape(leaf)[0] for leaf in rows])
+    # By itself, `map_fn` would leave out what goes beyond the first input.
+    alike = tf.debugging.Assert(
+        tf.reduce_all(counts == counts[0]),
+        ["All inputs must have the same number of signals. Received:", counts],
+    )
+    with tf.control_dependencies([alike]):
+        rows = tuple(tf.identity(leaf) for leaf in rows)
     return tf.map_fn(
         function, rows, fn_output_signature=dtypes, parallel_iterations=1
     )

@@ -62,6 +62,10 @@ def test_an_earlier_export_is_replaced_and_nothing_else(folder, tmp_path):
     exporter.export(folder / "run", out, formats=["tflite"])
     assert sorted(os.listdir(out)) == ["metadata.json", "model.tflite"]
     assert sorted(os.listdir(tmp_path)) == ["out"]
+    (out / "fit.png").write_text("mine")
+    with pytest.raises(InputError, match=r"may hold nothing.*with fit\.png"):
+        exporter.export(folder / "run", out)
+    assert (out / "fit.png").read_text() == "mine"
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "metadata.json").write_text("{}")

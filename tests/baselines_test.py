@@ -1,7 +1,10 @@
+import types
+import weakref
+
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import baselines, fields, functional
+from tfmetainit import baselines, comparison, fields, functional
 from tfmetainit.tasks import FieldLoss, Observations, Task
 
 
@@ -48,6 +51,29 @@ def test_fitted_approaches_its_signal_and_starts_afresh():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
     for variable, value in zip(field.trainable_variables, kept):
         np.testing.assert_array_equal(variable, value)
+
+
+def test_weights_on_the_way_are_not_kept():
+    class Fit:
+        """Counts the weights that are alive."""
+
+        most = 0
+
+        def trajectory(self, params, support, num_steps):
+            alive = weakref.WeakSet()
+            for _ in range(num_steps):
+                weights = Weights()
+                alive.add(weights)
+                yield weights
+                self.most = max(self.most, len(alive))
+
+    class Weights:
+        pass
+
+    fit = Fit()
+    method = types.SimpleNamespace(params=None, fit=fit)
+    comparison.Comparison.adapted(None, method, Task(None, None), 50)
+    assert fit.most <= 3
 
 
 def test_adam_takes_the_textbook_first_step():

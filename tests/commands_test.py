@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -321,6 +323,40 @@ def test_a_size_that_is_needed_is_asked_for_before_the_fit(
     with pytest.raises(InputError, match="--resolution must be given"):
         fit.fit("run", "photo.png", tmp_path / "a.png")
     assert not os.listdir(tmp_path)
+
+
+def test_a_reader_that_leaves_and_an_end_that_is_asked_for(folder, tmp_path):
+    """`fit | head -1`, and SIGTERM: nothing half-written, no traceback."""
+    command = [
+        *(sys.executable, "-m", "tfmetainit.fit", f"--workdir={folder}/run"),
+        *("--input=photo.png", "--output=fit.png", "--steps=200"),
+    ]
+    Image.new("RGB", (20, 20)).save(tmp_path / "photo.png")
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    assert process.wait() == 1
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    (tmp_path / "fit.png").unlink()
+    with subprocess.Popen(
+        [*command[:-1], "--steps=10000"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while len(os.listdir(tmp_path)) == 1:  # until it opens its output
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+        assert "Traceback" not in process.stderr.read()
+    assert os.listdir(tmp_path) == ["photo.png"]
 
 
 def test_console_scripts_are_installed():

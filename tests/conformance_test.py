@@ -209,6 +209,38 @@ def test_a_class_needs_no_more_than_make_dataset(tmp_path, monkeypatch):
         fit.fit(run, tmp_path / "a.png", tmp_path / "b.png")
 
 
+_MINE = """
+import keras
+import tfmetainit
+
+
+class Wide(tfmetainit.SIREN):
+    pass
+
+
+class Careful(tfmetainit.MAML):
+    pass
+"""
+
+
+def test_fields_and_learners_of_ones_own(tmp_path, monkeypatch):
+    """By their dotted names; the signals in a module of a single file."""
+    (tmp_path / "my_waves.py").write_text(_WAVES + _MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = _module("text").get_config("smoke")
+    config.signal.name = "my_waves"
+    config.field.name = "my_waves.Wide"
+    config.learner.name = "my_waves.Careful"
+    train.train(config, tmp_path / "run")
+    learner = experiment.load(tmp_path / "run")
+    assert type(learner).__name__ == "Careful"
+    assert type(learner.field).__name__ == "Wide"
+    exporter.export(tmp_path / "run", tmp_path / "exported", max_steps=4)
+    config.signal.name = "my_waves.Waves"
+    with pytest.raises(InputError, match="importable module of yours"):
+        experiment.build_signal(config)
+
+
 def test_a_fit_that_diverges_is_a_row_without_numbers(tmp_path):
     """All else of an evaluation stays, and is written."""
     config = _module("text").get_config("smoke")

@@ -26,7 +26,7 @@ from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import NOT_TAKEN, Adapter
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.step_sizes import GRANULARITIES
-from tfmetainit.tasks import Observations
+from tfmetainit.tasks import FieldLoss, Observations
 
 _MAX_STEPS = 5
 _CHUNK = 16
@@ -453,6 +453,13 @@ def test_a_file_that_asks_for_huge_tensors_is_refused(small_tflite, tmp_path):
 # ---- SavedModel -------------------------------------------------------------
 
 
+def test_an_adapter_takes_steps_of_the_squared_error_only():
+    learner = _learner()
+    learner.support_loss = FieldLoss(learner.field, measure=lambda p, v: (p, v))
+    with pytest.raises(ValueError, match="adapt by the squared error"):
+        _adapter(learner)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "1"
@@ -504,6 +511,29 @@ def test_a_batch_equals_its_rows(saved):
             np.testing.assert_allclose(
                 values_of["values"][row], expected, atol=1e-5
             )
+
+
+def test_a_batch_of_unequal_inputs_is_refused(saved):
+    _, folder = saved
+    signatures = tf.saved_model.load(str(folder)).signatures
+    inputs, values = (np.stack([x, x]) for x in _observed(20))
+    observed = {
+        "inputs": tf.constant(inputs),
+        "values": tf.constant(values),
+        "n_points": tf.constant([20, 20]),
+        "steps": tf.constant([1, 1]),
+    }
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="same number of signals"
+    ):
+        signatures["adapt"](theta=signatures["init"]()["theta"], **observed)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="same number of signals"
+    ):
+        signatures["fit_predict"](
+            **{**observed, "steps": tf.constant([1])},
+            coords=tf.constant(inputs),
+        )
 
 
 def test_saved_model_needs_neither_keras_nor_this_package(saved):

@@ -110,8 +110,13 @@ def test_simplified_nerf_is_the_papers():
 
 
 def test_softplus():
-    x = np.float64([-800.0, -3.0, 0.0, 3.0, 800.0])
-    np.testing.assert_allclose(layers.softplus(x), np.logaddexp(0.0, x))
+    x = np.float64([-800.0, -20.0, -8.0, -4.61, -4.6, -3.0, 0.0, 3.0, 800.0])
+    exact = np.logaddexp(0.0, x)
+    np.testing.assert_allclose(layers.softplus(x), exact, rtol=1e-8)
+    # Also of single precision, where 1 + exp(-20) is 1.
+    np.testing.assert_allclose(
+        layers.softplus(np.float32(x)), exact, rtol=1e-5, atol=1e-38
+    )
     dense = fields.SimplifiedNeRF(seed=0)(_coords(50, 3))[:, 3]
     thin = fields.SimplifiedNeRF(density_shift=-5.0, seed=0)(_coords(50, 3))
     assert 0.0 < np.max(thin[:, 3]) < 0.1 < np.min(dense)

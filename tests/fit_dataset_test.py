@@ -190,6 +190,34 @@ def test_other_kinds_of_signals(module, tmp_path):
     ):
         np.testing.assert_allclose(a["theta"], b["theta"], atol=1e-3)
         assert np.isfinite(a["psnr"])
+    if module is ct_maml:
+        config.signal.interpolation = "bilinear"
+        with pytest.raises(
+            InputError, match="interpolation 'nearest'.*interpolation 'bilinear"
+        ):
+            fit_dataset.fit_dataset(
+                tmp_path / "other",
+                artifact=tmp_path / "exported" / "model.tflite",
+                signal=config,
+            )
+
+
+@pytest.mark.parametrize("length", [0, 300])
+def test_a_damaged_file_is_named(folder, tmp_path, length):
+    def fit():
+        return fit_dataset.fit_dataset(
+            tmp_path / "out", workdir=folder / "run", signals_per_file=4
+        )
+
+    fit()
+    before = _files(tmp_path / "out")
+    path = sorted((tmp_path / "out").glob("*.tfrecord*"))[1]
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match=f"{path.name} is damaged; delete"):
+        fit()
+    path.unlink()
+    assert fit().files_written == 1
+    assert _files(tmp_path / "out")[path.name] == before[path.name]
 
 
 def test_a_folder_of_another_data_set_is_left_alone(folder, tmp_path):

@@ -168,7 +168,7 @@ def test_the_field_is_projected_as_its_image():
     )
     beam = ParallelBeam(16)
     image = pixels.render(
-        lambda coords: field(coords[:, ::-1].copy()).numpy(), 16, 16
+        lambda coords: field(coords[:, ::-1].copy()).numpy(), 16, 16, 16
     )
     angles = tf.constant(_ANGLES)
     np.testing.assert_allclose(

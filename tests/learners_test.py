@@ -452,6 +452,71 @@ def test_a_support_loss_of_ones_own_is_kept():
         np.testing.assert_allclose(shared, apart, rtol=1e-12)
 
 
+def _absolute_error(predictions, values):
+    residual = predictions - values
+    count = tf.cast(tf.size(residual), residual.dtype)
+    return tf.reduce_mean(tf.abs(residual)), tf.sign(residual) / count
+
+
+def test_psnr_is_of_the_squared_error_whatever_the_loss():
+    batch = _batch([_task(0), _task(1)])
+    data = tf.data.Dataset.from_tensors(batch)
+    scores = []
+    for own in (False, True):
+        learner = learners.MAML(_field(), eval_steps=0)
+        if own:
+            learner.query_loss = FieldLoss(
+                learner.field, measure=_absolute_error
+            )
+        learner.compile(keras.optimizers.SGD(0.0))
+        scores.append(learner.evaluate(data, return_dict=True, verbose=0))
+    assert scores[0] == pytest.approx(scores[1])
+    history = learner.fit(data, shuffle=False, verbose=0).history
+    assert "psnr" not in history
+    params = functional.get_params(learner.field)
+    before = np.mean(
+        [
+            float(learner.query_loss(params, task.query))
+            for task in (_task(0), _task(1))
+        ]
+    )
+    assert history["loss_before"][0] == pytest.approx(before)
+
+
+@pytest.mark.parametrize("value_dims", [1, 2, 4])
+def test_values_of_another_shape_are_not_broadcast(value_dims):
+    learner = learners.MAML(_field(value_dims=3))
+    with pytest.raises(ValueError, match=r"must have the shape .*\(9, 3\)"):
+        learner.query_loss(
+            functional.get_params(learner.field),
+            _task(0, value_dims=value_dims).query,
+        )
+    with pytest.raises(ValueError, match="must have the shape"):
+        learner.adapt(_task(0, value_dims=value_dims).support)
+
+
+@pytest.mark.parametrize("make", [learners.MAML, learners.Reptile])
+@pytest.mark.parametrize("shares_support", [False, True])
+def test_a_weight_that_is_not_used_stays(make, shares_support):
+    class Idle(Linear):
+        def __init__(self):
+            super().__init__(dims=2)
+            self.idle = self.add_weight(shape=(3,), initializer="ones")
+
+    learner = make(Idle(), shares_support=shares_support)
+    learner.compile(keras.optimizers.SGD(0.1))
+    batch = _batch([_task(0, value_dims=1)] * 2)
+    data = tf.data.Dataset.from_tensors(batch)
+    learner.fit(data, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(learner.field.idle, np.ones(3))
+    assert np.isfinite(learner.field.kernel).all()
+
+
+def test_a_field_that_is_not_built_is_refused():
+    with pytest.raises(ValueError, match="`field` must be built"):
+        learners.MAML(keras.Sequential([keras.layers.Dense(3)]))
+
+
 def test_an_outer_loss_of_a_subclass_is_kept():
     class Doubled(learners.MAML):
         def outer_gradients(self, task):

@@ -94,6 +94,27 @@ def _assert_equal(one, other):
             np.testing.assert_allclose(a, b, atol=1e-9)
 
 
+def test_pictures_in_folders_of_their_own(tmp_path):
+    """As COLMAP names them of several cameras; other pictures lie about."""
+    flat = read_collection(_text_model(tmp_path), 0.5)
+    (tmp_path / "images" / "b.png").rename(_folder(tmp_path) / "b.png")
+    (tmp_path / "images" / "a.png").rename(_folder(tmp_path) / "a.png")
+    _picture(tmp_path / "stray.png")
+    path = tmp_path / "sparse" / "images.txt"
+    text = path.read_text()
+    path.write_text(text.replace("a.png", "one/a.png").replace("b.", "one/b."))
+    nested = read_collection(tmp_path, 0.5)
+    assert [p.parent.name for p in nested] == ["one", "one"]
+    for before, now in zip(flat.values(), nested.values()):
+        np.testing.assert_array_equal(before.pose, now.pose)
+
+
+def _folder(root):
+    folder = root / "images" / "one"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def test_binary_and_text_agree(tmp_path):
     text = read_collection(_text_model(tmp_path), 0.5)
     _write_binary(tmp_path / "sparse")

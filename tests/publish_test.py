@@ -70,6 +70,22 @@ def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
     assert publish._public(config)["signal"]["folder"] is None
 
 
+@pytest.mark.parametrize(
+    "content",
+    [[], {"conditions": []}, {"conditions": [{"rows": [{}]}]}, {}],
+)
+def test_damaged_results_are_named(folder, tmp_path, content):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    step = Workdir(tmp_path / "run").read_best()["step"]
+    if isinstance(content, dict):
+        content = {"outer_step": step, **content}
+    path = tmp_path / "run" / "evaluation" / "results.json"
+    files.write_json(path, content)
+    with pytest.raises(InputError, match=r"results\.json, which is damaged"):
+        publish.publish(tmp_path / "run", tmp_path / "copy", "MIT")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_nothing_is_overwritten(folder):
     (folder / "file").touch()
     for name in ("copy", "file"):

@@ -17,6 +17,7 @@ from tfmetainit.configs import celeb_a
 from tfmetainit.errors import InputError
 from tfmetainit.generated_images import BEAM_OPTIONS, GeneratedConfig
 from tfmetainit.image_signals import ImageSignal
+from tfmetainit.kinds import ImageKind
 from tfmetainit.pipelines import SPLITS, Source
 from tfmetainit.signals import image_folder, images, sdf, text
 from tfmetainit.tasks import psnr_from_mse
@@ -367,7 +368,40 @@ def test_render_at_any_resolution():
     signal = _toy_signal()
     picture = signal.render(lambda c: tf.concat([c, c[:, :1]], 1), 3, 5)
     assert picture.shape == (3, 5, 3)
-    np.testing.assert_allclose(picture[1, 2, :2], [1 / 3, 2 / 5], atol=1e-6)
+    # The middle of both, which lies between the middle two of 4 pixels.
+    np.testing.assert_allclose(picture[1, 2, :2], 1.5 / 4, atol=1e-6)
+
+
+def test_a_rendering_of_another_size_covers_the_same_area():
+    """A picture made small, as an ideal field, is not displaced by it."""
+    rows, columns = np.mgrid[:64, :64] / 64.0
+    large = np.stack([rows, columns, np.sin(9.0 * rows)], axis=-1)
+    small = pixels.crop_and_resize(large, 16)
+
+    def field(coords):
+        places = tf.constant(16.0 * coords)
+        return image_signals._interpolate(tf.constant(small), places).numpy()
+
+    kind = ImageKind(16)
+    np.testing.assert_allclose(kind.render(field, 16, 16), small, atol=1e-6)
+    enlarged = kind.render(field, 64, 64)
+    inner = slice(8, -8)
+    np.testing.assert_allclose(
+        enlarged[inner, inner, :2], large[inner, inner, :2], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        kind.render(field, 8, 8)[1:-1, 1:-1, :2],
+        pixels.crop_and_resize(large, 8)[1:-1, 1:-1, :2],
+        atol=1e-5,
+    )
+
+
+def test_grey_images_are_told_how_to_become_rgb():
+    signal = _toy_signal()
+    with pytest.raises(InputError, match="3 channels .* Received: 1"):
+        signal.make_task(
+            tf.zeros([4, 4, 1]), 0, tf.constant([0, 0]), training=False
+        )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tfmetainit import (
     learners,
     train,
 )
-from tfmetainit.configs import objects, text
+from tfmetainit.configs import image_folder, objects, text
 from tfmetainit.errors import InputError, TrainingDivergedError
 from tfmetainit.runs import Workdir
 
@@ -284,9 +284,22 @@ def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
     with pytest.raises(InputError, match=r"last\.weights\.h5 is damaged"):
         train.train(config, tmp_path)
     assert last.stat().st_size == 1000  # nothing was overwritten
+    for path in (Workdir(tmp_path).best, Workdir(tmp_path).best_record):
+        path.unlink()
+        with pytest.raises(InputError, match=f"where {path.name} is missing"):
+            train.train(config, tmp_path)
+        path.touch()
     Workdir(tmp_path).best.unlink()
     with pytest.raises(InputError, match="There is no checkpoint"):
         experiment.load(tmp_path)
+
+
+def test_a_workdir_among_the_signals_is_refused(tmp_path):
+    config = image_folder.get_config("smoke")
+    config.signal.folder = str(tmp_path)
+    with pytest.raises(InputError, match="must lie outside of config.signal"):
+        train.train(config, tmp_path / "runs" / "mine")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -357,6 +370,12 @@ def test_a_config_of_when_all_had_the_options_of_images(tmp_path):
             math.inf,
             "must have a number for config.opt",
         ),
+        ("optimizer.learning_rate", math.nan, "Received: nan"),
+        ("warm_start", "", "must name a run or a file of weights"),
+        ("field.hidden_units", 10**8, r"hidden_units must lie in \[1, "),
+        ("field.name", "os.path.join", "subclass of Model of yours"),
+        ("field.name", "nowhere.Field", "No module named 'nowhere'"),
+        ("learner.name", "tfmetainit.SIREN", "subclass of MetaLearner"),
         ("signal.name", "nothing", "must name a module of tfmetainit.signals"),
         ("signal.name", "..text", "must name a module of tfmetainit.signals"),
         ("evaluation.sgd_rates", (), "a list of numbers for config.evaluation"),

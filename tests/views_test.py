@@ -119,6 +119,69 @@ def test_bad_transforms(tmp_path, changes, message):
         views.read_transforms(path, 8)
 
 
+@pytest.mark.parametrize(
+    "pose",
+    [
+        views.orbit(0.5, 0.3).T,
+        np.concatenate([views.orbit(0.5, 0.3)[:3], np.full([1, 4], 5.0)]),
+        views.look_at(np.array([1e39, 0.0, 0.0]), np.zeros(3)),
+    ],
+)
+def test_a_matrix_that_is_no_pose(pose):
+    with pytest.raises(InputError, match="0 0 0 1 the last row"):
+        views.check_pose(pose, "it")
+
+
+def test_names_with_a_point_and_the_number_of_frames(tmp_path):
+    path = _transforms(tmp_path)
+    content = json.loads(path.read_text())
+    old = tmp_path / "train" / "r_0.png"
+    old.rename(tmp_path / "train" / "r_0.5.png")
+    content["frames"][0]["file_path"] = "train/r_0.5"
+    path.write_text(json.dumps(content))
+    assert len(views.read_transforms(path, 8)[0]) == 3
+    content["frames"] *= 67
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="200 frames at most.* with 201"):
+        views.read_transforms(path, 8)
+    assert len(views.read_transforms(path, 8, limit=2)[0]) == 2
+
+
+_FOCAL = views.focal_length(8, 0.69)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"k1": 0.3},
+        {"p2": -1e-3},
+        {"cx": 5.0},
+        {"cy": 16.0, "w": 16, "h": 16},
+        {"fl_x": 1.1 * _FOCAL},
+        {"fl_y": "wide"},
+        {"k2": float("nan")},
+    ],
+)
+@pytest.mark.parametrize("of_frame", [False, True])
+def test_a_lens_that_is_not_ours_is_refused(tmp_path, stated, of_frame):
+    path = _transforms(tmp_path)
+    content = json.loads(path.read_text())
+    (content["frames"][1] if of_frame else content).update(stated)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="without distortion|in numbers"):
+        views.read_transforms(path, 8)
+
+
+def test_a_lens_that_is_stated_as_ours(tmp_path):
+    path = _transforms(
+        tmp_path,
+        **{"w": 16, "h": 16, "cx": 8.0, "cy": 8.1, "k1": 0.0},
+        fl_x=2 * _FOCAL,
+    )
+    _, _, camera = views.read_transforms(path, 8)
+    assert camera.focal == _FOCAL
+
+
 def test_the_camera_of_a_square_that_was_cut_out_and_resized():
     """A point keeps its ray: where is it in the large picture, and now?"""
     height, width, resolution = 90, 160, 30
@@ -194,6 +257,23 @@ def test_the_kind_renders_a_turn():
         return tf.fill([len(rays), 3], 0.5).numpy()
 
     assert _kind().render(predict, 4, 6).shape == (4, 24, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 9), (9, 5)])
+def test_a_rendering_that_is_no_square_shows_the_trained_view(height, width):
+    seen = []
+
+    def predict(rays):
+        seen.append(rays[:, 3:6])
+        return np.zeros([len(rays), 3], np.float32)
+
+    _kind().render(predict, 5, 5)
+    square = np.concatenate(seen)[:25]
+    seen.clear()
+    _kind().render(predict, height, width)
+    wide = np.concatenate(seen)[: height * width].reshape(height, width, 3)
+    inner = wide[(height - 5) // 2 :, (width - 5) // 2 :][:5, :5]
+    np.testing.assert_allclose(inner.reshape(-1, 3), square, atol=1e-6)
 
 
 def test_the_kind_survives_its_description():

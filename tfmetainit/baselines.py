@@ -92,7 +92,9 @@ def fitted(
         learning_rate: Adam's rate; the paper's is 1e-4.
     """
     fit = AdamFit(loss, learning_rate)
-    *_, last = fit.trajectory(params, support, num_steps)
+    # One by one: a list of them would be of all weights on the way.
+    for adapted in fit.trajectory(params, support, num_steps):
+        last = adapted
     return last
 
 

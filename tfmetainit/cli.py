@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
 
 from tfmetainit import quiet
@@ -101,6 +102,14 @@ def run(main, doc, module=None):
             main(argv)
         except UserError as error:
             _exit(error)
+        except BrokenPipeError:  # by `| head`: the rest has no reader
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except PermissionError as error:
+            if error.filename is None:
+                raise
+            name = os.fsdecode(error.filename)
+            _exit(InputError(f"Cannot read {name}: {error.strerror}."))
         except Exception as error:
             problem = _from_pipeline(error)
             if problem is None:
@@ -112,7 +121,9 @@ def run(main, doc, module=None):
 
     # Into a file or a pipe, a long run's progress must not wait in a buffer.
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    # So that what is half-written is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # This package's own progress is shown; what TFDS and others report through
     # absl is kept to errors, unless --verbosity asks for more.
     absl_logging.set_verbosity(absl_logging.ERROR)

@@ -98,7 +98,7 @@ class Comparison:
         self.test = first_tasks(signal, "test", options.num_signals)
         # A graph for each loss, which is a Python object.
         self._psnr = tf.function(
-            lambda loss, params, query: psnr_from_mse(loss(params, query))
+            lambda loss, params, query: loss.psnr(params, query)
         )
 
     def score(self, method: Method, tasks, num_steps: int) -> Scores:
@@ -118,7 +118,11 @@ class Comparison:
 
     def adapted(self, method: Method, task, num_steps: int) -> Params:
         """The weights after `num_steps` steps."""
-        *_, last = method.fit.trajectory(method.params, task.support, num_steps)
+        # One by one: a list of them would be of all weights on the way.
+        for adapted in method.fit.trajectory(
+            method.params, task.support, num_steps
+        ):
+            last = adapted
         return last
 
     def ssim(self, task, values) -> float:
@@ -302,10 +306,14 @@ class Comparison:
             for label in ("Standard", LEARNED)
         )
 
-        def fit(method, task):
-            return self.learner.reconstructions(
-                task, method.params, method.fit, last
-            )
+        def fit(method, task, shown):
+            return [
+                method.query_loss.predict(params, task.query.inputs)
+                for step, params in enumerate(
+                    method.fit.trajectory(method.params, task.support, last)
+                )
+                if step in shown
+            ]
 
         if not self.signal.has_pictures:
             return [], []
@@ -314,12 +322,11 @@ class Comparison:
         for index, task in enumerate(self.test[:count]):
             classical = self.signal.classical(task)
             names = [label.replace(" ", "\n", 1) for label in classical]
-            own = fit(learned, task)
             shown = [
                 task.query.values,
                 *classical.values(),
-                fit(standard, task)[-1],
-                *(own[step] for step in steps),
+                *fit(standard, task, [last]),
+                *fit(learned, task, steps),
             ]
             rows.append(
                 observed[index : index + 1]

@@ -1,6 +1,6 @@
 """From a config to objects, and from a run back to a trained learner."""
 
-import importlib
+import importlib.util
 import json
 import math
 import pathlib
@@ -33,16 +33,30 @@ SOURCE_FIELDS = ("folder", "file")
 _PRIVATE_FIELDS = (*SOURCE_FIELDS, "data_dir", "manual_dir")
 
 
-def _choose(table, options, where):
-    """`table[options.name]`, and the other options as a dict."""
+def _choose(table, base, options, where):
+    """The class that `options.name` names, and the other options as a dict.
+
+    It is one of `table`, or the user's own, by its dotted name.
+    """
     options = dict(options)
     name = options.pop("name", None)
-    if name not in table:
+    if name in table:
+        return table[name], options
+    module, _, attribute = str(name).rpartition(".")
+    found, problem = None, ""
+    if module:
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            problem = f" ({error})"
+    # What a config file names is called: nothing else may be.
+    if not (isinstance(found, type) and issubclass(found, base)):
         raise InputError(
-            f"config.{where}.name must be one of {sorted(table)}. Received: "
-            f"{name!r}"
+            f"config.{where}.name must be one of {sorted(table)}, or name a "
+            f"subclass of {base.__name__} of yours, such as "
+            f"my_package.my_module.MyClass. Received: {name!r}{problem}"
         )
-    return table[name], options
+    return found, options
 
 
 def _construct(where, make, *args, **options):
@@ -59,14 +73,16 @@ def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
     """The signal class of `config.signal`; its data are opened when needed.
 
     `config.signal.name` is the name of a module in `tfmetainit.signals`, or
-    the full dotted name of a module of the user's; its `make_signal_class`
-    receives the other options.
+    that of a module of the user's; its `make_signal_class` receives the other
+    options.
     """
     options = dict(config.signal)
     name = options.pop("name")
-    module = name if "." in name else f"tfmetainit.signals.{name}"
     try:
-        make = importlib.import_module(module).make_signal_class
+        own = f"tfmetainit.signals.{name}"
+        known = "." not in name and importlib.util.find_spec(own)
+        module = importlib.import_module(own if known else name)
+        make = module.make_signal_class
     # Of names like "..text", TypeError or ValueError.
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
@@ -121,7 +137,10 @@ def build_learner(
 
 def _make_field(config, coord_dims, value_dims):
     """The field of `config.field`."""
-    make_field, options = _choose(FIELDS, config.field, "field")
+    make_field, options = _choose(FIELDS, keras.Model, config.field, "field")
+    for name, most in (("hidden_units", 2**14), ("hidden_layers", 256)):
+        if options.get(name, 0) > most:
+            check_range(f"config.field.{name}", options[name], 1, most)
     return _construct(
         "field",
         make_field,
@@ -134,7 +153,9 @@ def _make_field(config, coord_dims, value_dims):
 
 def _make_learner(config, field, **models):
     """The learner of `config.learner` with this field."""
-    make_learner, options = _choose(LEARNERS, config.learner, "learner")
+    make_learner, options = _choose(
+        LEARNERS, MetaLearner, config.learner, "learner"
+    )
     for name in ("inner_steps", "eval_steps"):
         # Training unrolls its inner steps.
         check_range(f"config.learner.{name}", options[name], 1, 1000)
@@ -257,7 +278,7 @@ def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
 
 def _field_difference(config, field):
     """In words, why `field` cannot take the weights of a run's; or None."""
-    make, _ = _choose(FIELDS, config.field, "field")
+    make, _ = _choose(FIELDS, keras.Model, config.field, "field")
     if not isinstance(field, make):
         return f"a {make.__name__}, for a {type(field).__name__}"
     made = _make_field(config, field.coord_dims, field.value_dims).get_config()

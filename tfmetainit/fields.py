@@ -11,7 +11,8 @@ A field maps coordinates `[..., coord_dims]` to values `[..., value_dims]`.
   section 4.3, after Mildenhall et al. 2020, arXiv 2003.08934).
 
 Every model is built when it is constructed, and registered under the package
-name `tfmetainit`, so that `.keras` files load without `custom_objects`.
+name `tfmetainit`, so that `.keras` files load without `custom_objects` where
+this module was imported.
 """
 
 import keras
@@ -287,7 +288,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
         seed: integer seed of the initial weights, or None.
 
     Input shape: `[..., 3]`. Output shape: `[..., 4]`: colours in (0, 1), and a
-    density of at least 0, for each unit of length.
+    density of at least 0, for each unit of depth (`cameras`).
 
     Raises:
         ValueError: if `density` is unknown or the dimensions are not 3 and 4.

@@ -142,9 +142,20 @@ def files_below(folder) -> list[pathlib.Path]:
     """All files of a folder and the folders below it, sorted.
 
     Links are followed, and no folder is read twice.
+
+    Raises:
+        InputError: if a folder cannot be read.
     """
+
+    def refuse(error):
+        raise InputError(
+            f"Cannot read {error.filename}: {error.strerror}."
+        ) from error
+
     found, read = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(
+        folder, onerror=refuse, followlinks=True
+    ):
         folders.sort()
         real = os.path.realpath(parent)
         if real in read:

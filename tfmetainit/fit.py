@@ -91,7 +91,9 @@ class _Run:
         self.default_steps = self._config.learner.inner_steps
         self._signal = experiment.build_signal(self._config)
         self.kind = self._signal.kind
-        self.resolution = getattr(self._signal, "resolution", None)
+        self.resolution = getattr(
+            self._signal, "resolution", getattr(self.kind, "resolution", None)
+        )
 
     def read(self, path, details) -> kinds.Sample:
         return self._signal.read_sample(path, **details)
@@ -108,13 +110,12 @@ class _Run:
         for params in learner.sgd_fit().trajectory(
             functional.get_params(learner.field), task.support, steps
         ):
-            loss = (
-                learner.query_loss(params, task.query)
+            decibels = (
+                learner.query_loss.psnr(params, task.query)
                 if known
-                else learner.support_loss(params, at_step(task.support, 0))
+                else learner.support_loss.psnr(params, at_step(task.support, 0))
             )
-            decibels = float(tasks.psnr_from_mse(loss))
-            psnr.append(_finite(decibels, len(psnr), steps))
+            psnr.append(_finite(float(decibels), len(psnr), steps))
 
         def predict(inputs):
             return learner.query_loss.predict(params, inputs)

@@ -15,7 +15,13 @@ from tfmetainit import adaptation, experiment, functional, pixels
 from tfmetainit.errors import InputError
 from tfmetainit.lite_artifact import LiteArtifact
 from tfmetainit.runs import find_run
-from tfmetainit.tasks import Observations, SignalClass, Task, psnr_from_mse
+from tfmetainit.tasks import (
+    Observations,
+    SignalClass,
+    Task,
+    mean_squared_error,
+    psnr_from_mse,
+)
 
 # Adapted weights `[P]`, and PSNR in dB before and after.
 Fitted = tuple[np.ndarray, float, float]
@@ -46,7 +52,7 @@ class RunFitter:
         def score_first(queries):
             predictions = loss.predict(self._params, queries[0].inputs)
             return [
-                psnr_from_mse(loss.measure(predictions, query.values)[0])
+                psnr_from_mse(mean_squared_error(predictions, query.values)[0])
                 for query in queries
             ]
 
@@ -64,7 +70,7 @@ class RunFitter:
 
         def score(batch, queries):
             return [
-                psnr_from_mse(loss(params, query))
+                loss.psnr(params, query)
                 for params, query in zip(batch, queries)
             ]
 
@@ -117,16 +123,18 @@ class ArtifactFitter:
         self._path = path
         self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
         self.default_steps, self.shapes, description = self._artifact.recorded()
-        self._kind_name = description.get("kind")
+        self._description = description
         self.digest = _digest(path)
 
     def prepare(self, signal: SignalClass):
-        received = signal.describe()["kind"]
-        if received != self._kind_name:
-            raise InputError(
-                f"{self._path} fits signals of the kind {self._kind_name!r}. "
-                f"Received: --signal of the kind {received!r}"
-            )
+        described = signal.describe()
+        for name in ("kind", *(signal.kind.fixed if signal.kind else ())):
+            wanted, received = self._description.get(name), described[name]
+            if received != wanted:
+                raise InputError(
+                    f"{self._path} fits signals of the {name} {wanted!r}. "
+                    f"Received: --signal of the {name} {received!r}"
+                )
         self._kind = signal.kind
 
     def fit(self, tasks: list[Task], steps: int) -> list[Fitted]:

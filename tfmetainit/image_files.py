@@ -44,7 +44,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+# Tags of TIFF.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -128,19 +129,13 @@ def read_image(path, upright: bool = True) -> np.ndarray:
                         f"Received: {path} of {width} x {height}"
                     )
                 image.load()
-                # Mode "I" is signed 16 bits, too.
-                if (
-                    image.format == "TIFF"
-                    and image.mode == "I"
-                    and 32 in image.tag_v2.get(_BITS_PER_SAMPLE, ())
-                ):
-                    raise InputError(
-                        "A grey image must have 8 or 16 bits a pixel. "
-                        f"Received: {path}, which has 32"
-                    )
+                inverted = False
+                if image.format == "TIFF":
+                    inverted = _check_tiff(image, path)
                 if upright:
                     image = _upright(image)
-                return _to_rgb(image, path)
+                rgb = _to_rgb(image, path)
+                return 1.0 - rgb if inverted else rgb
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -158,6 +153,23 @@ def read_image(path, upright: bool = True) -> np.ndarray:
         raise InputError(
             f"The image file {path} cannot be decoded: {reason(error)}."
         ) from error
+
+
+def _check_tiff(image, path):
+    """Whether Pillow left the values of a decoded TIFF file inverted.
+
+    It takes some numbers for others: signed ones for unsigned, and of 12 bits
+    for 16.
+    """
+    bits = set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+    signs = set(image.tag_v2.get(_SAMPLE_FORMAT, (1,)))
+    if not bits <= {1, 2, 4, 8, 16} or signs != {1}:
+        raise InputError(
+            "A TIFF image must have unsigned whole numbers of 1, 2, 4, 8 or 16 "
+            f"bits. Received: {path} of {sorted(bits)} bits and the sample "
+            f"format {sorted(signs)}"
+        )
+    return image.mode in _MODES_16BIT and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
 def _upright(image):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfmetainit import pixels
-from tfmetainit.errors import check_range
+from tfmetainit.errors import InputError, check_range
 from tfmetainit.kinds import MAX_RESOLUTION, ImageKind
 from tfmetainit.pipelines import Source, SourcedSignal
 from tfmetainit.tasks import Observations, Task
@@ -91,6 +91,12 @@ class ImageSignal(SourcedSignal):
     def make_task(self, signal, index, seed, *, training):
         del index
         image = crop_and_resize(signal, self.resolution)
+        if image.shape[-1] not in (None, self.value_dims):
+            raise InputError(
+                f"Images of this class have {self.value_dims} channels "
+                "(tf.image.grayscale_to_rgb makes three of one). Received: "
+                f"{image.shape[-1]}"
+            )
         values = tf.reshape(image, [-1, self.value_dims])
         task = self.whole_task(values)
         if training:

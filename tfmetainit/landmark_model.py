@@ -2,8 +2,8 @@
 
 What the paper's Phototourism collections are to it, this is to a run without a
 download: one place, photographed from many sides, at all hours and by cameras
-that see colours differently. The building stands on z = 0 within a ball of
-radius 2 around the origin, its front towards -y; beyond it is the sky.
+that see colours differently. The building stands on its square with its middle
+near the origin, its front towards -y; beyond it is the sky.
 """
 
 import math
@@ -14,7 +14,8 @@ import numpy as np
 from tfmetainit.ray_casting import Light, Solid, cast, solid
 from tfmetainit.views import focal_length, look_at
 
-# Depths between which a photograph shows all of the building and its square.
+# Depths between which a photograph shows the building and its square: all of
+# them, but for some of the ground before the nearest cameras.
 NEAR, FAR = 1.5, 8.0
 _SUPERSAMPLING = 2  # rays along each side of a pixel
 _STONE = np.array([0.82, 0.76, 0.66])

@@ -65,7 +65,10 @@ def softplus(x):
     def grad(upstream):
         return upstream * ops.sigmoid(x)
 
-    return ops.relu(x) + ops.log(1.0 + ops.exp(-ops.abs(x))), grad
+    # log(1 + u), by its series where the sum would round u away.
+    u = ops.exp(-ops.abs(x))
+    series = u * (1.0 - u * (1.0 / 2.0 - u * (1.0 / 3.0 - u / 4.0)))
+    return ops.relu(x) + ops.where(u < 1e-2, series, ops.log(1.0 + u)), grad
 
 
 @ops.custom_gradient

@@ -72,9 +72,18 @@ class MAML(MetaLearner):
                 task,
                 self.step_sizes.as_params(),
             )
-        gradients = tape.gradient(outer_loss, self.trainable_variables)
+        gradients = self._or_zeros(
+            tape.gradient(outer_loss, self.trainable_variables)
+        )
         before = self._initial_loss(task, losses, query_loss)
         return gradients, loss, before
+
+    def _or_zeros(self, gradients):
+        """With zeros for weights that the outer loss does not depend on."""
+        return [
+            tf.zeros(variable.shape, variable.dtype) if g is None else g
+            for g, variable in zip(gradients, self.trainable_variables)
+        ]
 
     def _losses_for_tapes(self):
         """The losses of inner steps and query, as outer tapes see them."""
@@ -159,6 +168,7 @@ class MAML(MetaLearner):
                 [by_adapted, [tf.add_n(same) for same in zip(*by_sizes)]]
             ),
         )
+        gradients = self._or_zeros(gradients)
         losses_before = [
             self._initial_loss(task, [before], query_loss)
             for task, before in zip(tasks, losses_before)

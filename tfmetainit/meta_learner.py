@@ -16,7 +16,13 @@ from tfmetainit import adaptation, functional
 from tfmetainit.forward_models import ForwardModel, identity
 from tfmetainit.functional import Params
 from tfmetainit.step_sizes import DEFAULT_GAIN, GRANULARITIES, StepSizes
-from tfmetainit.tasks import FieldLoss, Observations, Task, psnr_from_mse
+from tfmetainit.tasks import (
+    FieldLoss,
+    Observations,
+    Task,
+    mean_squared_error,
+    psnr_from_mse,
+)
 
 
 class MetaLearner(keras.Model, abc.ABC):
@@ -40,9 +46,10 @@ class MetaLearner(keras.Model, abc.ABC):
             it is not of first order.
 
     `fit` reports the mean query `loss` after the inner loop, `loss_before` it
-    (on the support, where both have one forward model), `psnr`, and the outer
-    gradient's `gradient_norm`. `evaluate` reports `psnr_0`, ..., `psnr_K`: the
-    query PSNR in dB after each inner step, averaged over signals.
+    (on the support, where both have one forward model and measure), the outer
+    gradient's `gradient_norm`, and, of a squared error, the `psnr`. `evaluate`
+    reports `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
+    averaged over signals.
     """
 
     def __init__(
@@ -68,6 +75,11 @@ class MetaLearner(keras.Model, abc.ABC):
         if not 0 < inner_lr < math.inf:
             raise ValueError(
                 f"`inner_lr` must be positive and finite. Received: {inner_lr}"
+            )
+        if not field.built:
+            raise ValueError(
+                "`field` must be built: call it once, or give it an Input. "
+                f"Received: {field.name}, without weights yet"
             )
         if step_sizes not in GRANULARITIES:
             raise ValueError(
@@ -215,7 +227,11 @@ class MetaLearner(keras.Model, abc.ABC):
 
     def _initial_loss(self, task, losses, query_loss):
         """What the loss after the inner loop is to be compared with."""
-        if self.support_loss.forward_model is self.query_loss.forward_model:
+        support, query = self.support_loss, self.query_loss
+        if (
+            support.forward_model is query.forward_model
+            and support.measure is query.measure
+        ):
             return losses[0]
         # Of a projection, the support's loss is no measure of the query's.
         return query_loss(functional.get_params(self.field), task.query)
@@ -275,9 +291,10 @@ class MetaLearner(keras.Model, abc.ABC):
             self._loss.update_state(loss)
             self._loss_before.update_state(loss_before)
             self._psnr.update_state(psnr_from_mse(loss))
-        return self._results(
-            self._loss, self._loss_before, self._psnr, self._gradient_norm
-        )
+        reported = [self._loss, self._loss_before, self._gradient_norm]
+        if self.query_loss.measure is mean_squared_error:
+            reported.append(self._psnr)
+        return self._results(*reported)
 
     def test_step(self, tasks: Task):
         params = functional.get_params(self.field)
@@ -285,8 +302,7 @@ class MetaLearner(keras.Model, abc.ABC):
         for task in unstack(tasks):
             trajectory = fit.trajectory(params, task.support, self.eval_steps)
             for psnr, adapted in zip(self._psnr_at, trajectory):
-                loss = self.query_loss(adapted, task.query)
-                psnr.update_state(psnr_from_mse(loss))
+                psnr.update_state(self.query_loss.psnr(adapted, task.query))
         return self._results(*self._psnr_at)
 
     def _results(self, *metrics):

@@ -95,9 +95,14 @@ def read_collection(folder, scale: float) -> dict[pathlib.Path, Camera]:
     }
 
 
+def _places(folder):
+    """Where a collection may have its pictures."""
+    return [folder / "images", folder / "dense" / "images", folder]
+
+
 def _pictures(folder):
     """Paths of the pictures of a collection, in alphabetic order."""
-    places = [folder / "images", folder / "dense" / "images", folder]
+    places = _places(folder)
     for place in places:
         if place.is_dir():
             found = sorted(
@@ -106,7 +111,7 @@ def _pictures(folder):
                 if path.suffix.lower() in SUFFIXES
             )
             if found:
-                return place, found
+                return found
     raise InputError(
         f"There is no picture ({', '.join(SUFFIXES)}) in "
         f"{', '.join(map(str, places))}."
@@ -118,7 +123,7 @@ def _read_matrices(folder):
     bounds, poses, inverses = (
         files.read_array(folder / name) for name in _MATRICES
     )
-    _, paths = _pictures(folder)
+    paths = _pictures(folder)
     count = len(paths)
     for name, array, shapes in zip(
         _MATRICES,
@@ -204,11 +209,14 @@ def _assemble(folder, place, suffix, reader):
     points_file = place / f"points3D{suffix}"
     lenses = reader(names[0]).cameras()
     points = reader(points_file).points()
-    root, _ = _pictures(folder)
+    images = list(reader(names[1]).images())
+    # Its names may lead into folders below the root.
+    roots = [
+        r for r in _places(folder) if any((r / i[0]).is_file() for i in images)
+    ]
+    root = roots[0] if roots else _pictures(folder)[0].parent
     cameras = {}
-    for name, camera_id, rotation, translation, seen in reader(
-        names[1]
-    ).images():
+    for name, camera_id, rotation, translation, seen in images:
         path = root / name.replace("\0", "")
         if "\0" in name or not path.resolve().is_relative_to(root.resolve()):
             raise InputError(

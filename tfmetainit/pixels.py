@@ -84,8 +84,22 @@ def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
     return np.clip(np.stack(resized, axis=-1), 0.0, 1.0)
 
 
+def _places(count: int, resolution: int) -> np.ndarray:
+    """Coordinates of `count` pixels along an axis that R pixels were fitted on.
+
+    A pixel stands for its area, whose middle is (i + 1/2) / count of the way:
+    where `crop_and_resize` takes its value from. That of the fitted pixel k has
+    the coordinate k / R. Beyond the outermost two nothing was seen.
+    """
+    middles = (2 * np.arange(count) + 1) * resolution / (2 * count)
+    return np.clip(middles - 0.5, 0, resolution - 1) / resolution
+
+
 def render(
-    field: Callable[[np.ndarray], np.ndarray], height: int, width: int
+    field: Callable[[np.ndarray], np.ndarray],
+    height: int,
+    width: int,
+    resolution: int,
 ) -> np.ndarray:
     """A field of two coordinates as an image of any size.
 
@@ -93,15 +107,17 @@ def render(
         field: maps float32 coordinates `[n, 2]` to values `[n, c]`.
         height: rows of the result.
         width: its columns.
+        resolution: R of the R x R pixels that the field was fitted to. The
+            result covers the area that they cover.
 
     Returns:
         float32 `[height, width, c]`.
     """
-    columns = np.arange(width) / width
+    columns, all_rows = _places(width, resolution), _places(height, resolution)
     rows_at_once = max(1, _RENDER_CHUNK // width)
     parts = []
     for top in range(0, height, rows_at_once):
-        rows = np.arange(top, min(top + rows_at_once, height)) / height
+        rows = all_rows[top : top + rows_at_once]
         grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
         values = np.asarray(field(grid.reshape(-1, 2).astype(np.float32)))
         parts.append(values.reshape(len(rows), width, -1))

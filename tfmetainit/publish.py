@@ -127,15 +127,21 @@ def _results(workdir, step):
     """
     path = workdir.root / "evaluation" / "results.json"
     results = files.read_json(path) if path.is_file() else {}
-    if results.get("outer_step") != step:
-        return "It was not evaluated."
-    for condition in results["conditions"]:
-        condition["rows"] = [
-            row
-            for row in condition["rows"]
-            if not row["method"].startswith(f"{comparison.LEARNED}:")
-        ]
-    return tables.to_markdown(results)
+    try:
+        if results.get("outer_step") != step:
+            return "It was not evaluated."
+        for condition in results["conditions"]:
+            condition["rows"] = [
+                row
+                for row in condition["rows"]
+                if not row["method"].startswith(f"{comparison.LEARNED}:")
+            ]
+        return tables.to_markdown(results)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            "A run's results must be those of python -m tfmetainit.evaluate; "
+            f"evaluate it anew. Received: {path}, which is damaged ({error!r})"
+        ) from error
 
 
 def _save_halved(learner, path):

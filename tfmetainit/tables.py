@@ -29,11 +29,11 @@ def to_markdown(results: dict) -> str:
     first = results["conditions"][0]
     last = len(first["rows"][0]["psnr"]) - 1
     lines = [
-        f"PSNR in dB after gradient steps, and SSIM after the last; trained on "
-        f"{results['trained_on']}, mean over {first['num_signals']} held-out "
-        f"{results['evaluated_on']} signals. The baselines' rates are those of "
-        f"the best PSNR after {last} steps on {first['num_tuning_signals']} "
-        "validation signals.",
+        "PSNR in dB after gradient steps, and SSIM of pictures after the last; "
+        f"trained on {results['trained_on']}, mean over "
+        f"{first['num_signals']} held-out {results['evaluated_on']} signals. "
+        f"The baselines' rates are those of the best PSNR after {last} steps "
+        f"on {first['num_tuning_signals']} validation signals.",
         "",
     ]
     for condition in results["conditions"]:
@@ -46,24 +46,30 @@ def to_markdown(results: dict) -> str:
 def _table(condition, last):
     """One condition's table: methods by steps."""
     steps = _shown_steps(last)
+    rows = [*condition["rows"], *condition["classical"]]
+    # Signals that are no pictures have none.
+    has_ssim = any(math.isfinite(row["ssim"] or math.nan) for row in rows)
+
+    def ssim(row):
+        return f" {_number(row['ssim'], 3)} |" if has_ssim else ""
+
     lines = [f"### {condition['label']}", ""] if condition["label"] else []
     lines += [
         "| initial weights | optimizer | "
         + " | ".join(str(step) for step in steps)
-        + " | SSIM |",
-        "|---|---|" + "---:|" * (len(steps) + 1),
+        + (" | SSIM |" if has_ssim else " |"),
+        "|---|---|" + "---:|" * (len(steps) + has_ssim),
     ]
     for row in condition["rows"]:
         values = " | ".join(_number(row["psnr"][step]) for step in steps)
         lines.append(
-            f"| {row['method']} | {row['optimizer']} | {values} | "
-            f"{_number(row['ssim'], 3)} |"
+            f"| {row['method']} | {row['optimizer']} | {values} |{ssim(row)}"
         )
     for row in condition["classical"]:
         lines.append(
             f"| {row['method']} | |"
             + " |" * (len(steps) - 1)
-            + f" {_number(row['psnr'])} | {_number(row['ssim'], 3)} |"
+            + f" {_number(row['psnr'])} |{ssim(row)}"
         )
     match = condition["standard_to_match"]
     needed = (

@@ -58,7 +58,15 @@ def mean_squared_error(
     Returns:
         `(loss, d loss / d predictions)`: a scalar, and a tensor like
         `predictions`.
+
+    Raises:
+        ValueError: if the shapes differ.
     """
+    if not predictions.shape.is_compatible_with(values.shape):
+        raise ValueError(
+            "Observed values must have the shape of the predictions, "
+            f"{predictions.shape}. Received: values of shape {values.shape}"
+        )
     residual = predictions - tf.cast(values, predictions.dtype)
     scale = 2.0 / tf.cast(tf.size(residual), residual.dtype)
     return tf.reduce_mean(tf.square(residual)), scale * residual
@@ -95,7 +103,9 @@ class FieldLoss:
     Attributes:
         field: the network; its own weights are never read or written here.
         forward_model: maps the field and inputs to predictions.
-        measure: `(predictions, values) -> (loss, d loss / d predictions)`.
+        measure: `(predictions, values) -> (loss, d loss / d predictions)`, a
+            mean over observations. (An export adapts by the squared error,
+            and takes a support loss of that measure only.)
     """
 
     field: keras.Model
@@ -114,6 +124,12 @@ class FieldLoss:
         """The scalar loss."""
         predictions = self.predict(params, observed.inputs)
         return self.measure(predictions, observed.values)[0]
+
+    def psnr(self, params: Params, observed: Observations) -> tf.Tensor:
+        """The PSNR of the predictions in dB, whatever the measure: scalar."""
+        predictions = self.predict(params, observed.inputs)
+        mse, _ = mean_squared_error(predictions, observed.values)
+        return psnr_from_mse(mse)
 
     def value_and_grad(
         self, params: Params, observed: Observations

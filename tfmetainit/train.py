@@ -13,6 +13,7 @@ again resumes a run that was stopped; `tensorboard --logdir=runs` shows it.
 import contextlib
 import json
 import logging
+import pathlib
 import shlex
 import sys
 import tempfile
@@ -41,9 +42,14 @@ def _check(config):
     """Raises InputError for what cannot make a run, or not be read again."""
     problem = config_problem(_as_json(config))
     if problem:
+        received = config
+        for key in problem.split()[-1].split(".")[1:]:
+            received = received.get(key) if hasattr(received, "get") else None
+        raise InputError(f"A config must have {problem}. Received: {received}")
+    if config.get("warm_start") == "":
         raise InputError(
-            f"A config must have {problem}. Received: one where it is missing "
-            "or something else"
+            "config.warm_start must name a run or a file of weights, or be "
+            "None. Received: ''"
         )
     most, warmup = experiment.MAX_STEPS, config.optimizer.warmup_steps
     for name, value, low, high in (
@@ -87,6 +93,12 @@ def _check_same_run(config, workdir):
                     f"{workdir.root} starts another run from them."
                 )
         return
+    for path in (workdir.best, workdir.best_record):
+        if not path.is_file():
+            raise InputError(
+                "A run can go on with its best checkpoint and the record of it "
+                f"only. Received: {workdir.root}, where {path.name} is missing"
+            )
     wanted = _flatten(_as_json(config))
     found = _flatten(_as_json(workdir.read_config()))
     for name in sorted(wanted.keys() | found.keys()):
@@ -168,6 +180,14 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
         distribution.check_divisible(strategy, name, count)
     keras.utils.set_random_seed(config.seed)
     workdir = Workdir(workdir)
+    folder = config.signal.get("folder")
+    if folder and workdir.root.resolve().is_relative_to(
+        pathlib.Path(folder).resolve()
+    ):
+        raise InputError(
+            "--workdir must lie outside of config.signal.folder: its pictures "
+            f"would become signals. Received: {workdir.root} in {folder}"
+        )
     _check_same_run(config, workdir)
     signal = experiment.build_signal(config)
     with strategy.scope():

@@ -15,6 +15,7 @@ from tfmetainit import files, image_files, pixels
 from tfmetainit.errors import InputError
 
 MAX_VIEWS = 200
+_FAR_AWAY = 1e6  # of a camera, in units of length
 # Of the paper's ShapeNet renderings: distance of the cameras from the origin.
 DISTANCE = 4.0
 
@@ -161,10 +162,13 @@ def check_pose(pose, name) -> np.ndarray:
         or not np.isfinite(pose).all()
         or not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-2)
         or np.linalg.det(pose[:3, :3]) < 0.0
+        or np.abs(pose[:3, 3]).max() > _FAR_AWAY
+        or not np.allclose(pose[3], [0.0, 0.0, 0.0, 1.0], atol=1e-3)
     ):
         raise InputError(
             "A pose must be a matrix of 3 or 4 rows and 4 columns, a rotation "
-            f"and a translation. Received: {name}, which is not one"
+            "and a translation (its last column, and 0 0 0 1 the last row). "
+            f"Received: {name}, which is not one"
         )
     return pose
 
@@ -188,7 +192,7 @@ def read_picture(
     return pixels.crop_and_resize(image, resolution), camera
 
 
-def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
+def read_transforms(path, resolution: int, limit: int | None = None):
     """Reads views from NeRF's Blender layout.
 
     A JSON file with "camera_angle_x" (radians) and "frames", each with a
@@ -198,7 +202,8 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
     Args:
         path: of transforms.json.
         resolution: of the views, which are cropped and resized to it.
-        limit: number of frames that are read at most.
+        limit: number of frames that are read; by default all, which may be
+            200 at most.
 
     Returns:
         Views `[v, resolution, resolution, 3]`, poses `[v, 4, 4]`, and their
@@ -225,6 +230,11 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
             f"least one frame. Received: {path} with {angle} and "
             f"{len(entries)} frames"
         )
+    if limit is None and len(entries) > MAX_VIEWS:
+        raise InputError(
+            f"A transforms.json may have {MAX_VIEWS} frames at most. Received: "
+            f"{path} with {len(entries)}"
+        )
     views, poses, shapes = [], [], {}
     for name, pose in entries:
         file = _inside(path, name)
@@ -240,8 +250,45 @@ def read_transforms(path, resolution: int, limit: int = MAX_VIEWS):
         views.append(pixels.crop_and_resize(image, resolution))
         poses.append(check_pose(pose, f"the transform_matrix of {file}"))
     ((height, width),) = shapes
+    for where in (content, *frames):
+        _check_lens(path, where, height, width, angle)
     camera = square_camera(height, width, angle, resolution)
     return np.stack(views), np.stack(poses), camera
+
+
+def _check_lens(path, stated, height, width, angle):
+    """Raises InputError unless what is stated of a camera is what it is here.
+
+    Files of other tools than Blender have the lens's distortion and all of
+    the intrinsics, in pixels of pictures of w x h.
+    """
+    try:
+        scale = float(stated.get("w", width)) / width
+        focal = scale * focal_length(width, angle)
+        middle = {"cx": scale * width / 2, "cy": scale * height / 2}
+        expected = {
+            **dict.fromkeys(("k1", "k2", "k3", "k4", "p1", "p2"), 0.0),
+            **dict.fromkeys(("fl_x", "fl_y"), focal),
+            **middle,
+        }
+        # Focal length and middle: a hundredth of the width is no matter.
+        wrong = {
+            name: stated[name]
+            for name, value in expected.items()
+            if name in stated
+            and not abs(float(stated[name]) - value)
+            <= (scale * width / 100 if value else 0.0)
+        }
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"The camera of {path} must be stated in numbers. Received: {error}"
+        ) from error
+    if wrong:
+        raise InputError(
+            "A transforms.json must be of cameras without distortion, of the "
+            "focal length that camera_angle_x gives, whose axis meets the "
+            f"picture's middle. Received: {path} with {wrong}"
+        )
 
 
 def _inside(path, name):
@@ -249,8 +296,10 @@ def _inside(path, name):
     root = path.parent.resolve()
     name = str(name)
     file = root / name.replace("\0", "")
-    if not file.suffix:
-        file = file.with_suffix(".png")
+    if not file.suffix or (
+        file.resolve().is_relative_to(root) and not file.is_file()
+    ):
+        file = file.with_name(f"{file.name}.png")
     if "\0" in name or not file.resolve().is_relative_to(root):
         raise InputError(
             f"A frame's file_path must lie below the folder of {path}. "

@@ -33,6 +33,7 @@ __all__ = [
 _KINDS = {
     kind.name: kind for kind in (ImageKind, SliceKind, ViewsKind, LandmarkKind)
 }
+NAMES = tuple(_KINDS)
 _COUNTS = {"resolution", "views", "num_samples", "rays_per_step"}
 
 

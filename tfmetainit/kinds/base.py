@@ -46,6 +46,9 @@ class Kind(abc.ABC):
         example: what that command is given, to be shown.
         resolution: of the pictures of the class, in pixels.
         num_observations: that a gradient step sees of a signal of the class.
+        num_coords: how many values an exported file predicts in one go; by
+            default those of a picture.
+        fixed: which items of `describe()` an exported file cannot do without.
         may_drop: whether some of the observations will do where an artifact
             was exported for fewer.
     """
@@ -55,7 +58,12 @@ class Kind(abc.ABC):
     example: str = "--input=photo.png"
     resolution: int
     num_observations: int
+    fixed: tuple[str, ...] = ()
     may_drop: bool = False
+
+    @property
+    def num_coords(self) -> int:
+        return self.resolution**2
 
     @abc.abstractmethod
     def describe(self) -> dict:

@@ -43,7 +43,7 @@ class ImageKind(Kind):
         return Sample(coords[None], values[None], coords, values)
 
     def render(self, predict, height, width, view=None):
-        return pixels.render(predict, height, width)
+        return pixels.render(predict, height, width, self.resolution)
 
 
 class SliceKind(Kind):
@@ -58,6 +58,7 @@ class SliceKind(Kind):
 
     name = "ct"
     details = ("angles",)
+    fixed = ("resolution", "interpolation")  # of the projection it contains
     example = "--input=sinogram.npy --angles=0,45,90,135"
 
     def __init__(self, resolution: int, interpolation: str, views: int):
@@ -118,5 +119,6 @@ class SliceKind(Kind):
             lambda coords: predict(np.ascontiguousarray(coords[:, ::-1])),
             height,
             width,
+            self.resolution,
         )
         return np.repeat(grey, 3, axis=-1)

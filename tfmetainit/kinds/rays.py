@@ -162,7 +162,8 @@ class ViewsKind(_RayKind):
         parts = []
         for azimuth in range(0, 360, 90):
             pose = views.orbit(math.radians(azimuth), math.radians(25.0))
-            focal = views.focal_length(width, self.angle)
+            # Of what is no square, the shorter side spans the angle.
+            focal = views.focal_length(min(height, width), self.angle)
             rays = views.camera_rays(height, width, pose, focal)
             parts.append(self._draw(predict, rays, self.bounds, height, width))
         return np.concatenate(parts, axis=1)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tfmetainit import (
     callbacks,
@@ -292,6 +293,41 @@ def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
     Workdir(tmp_path).best.unlink()
     with pytest.raises(InputError, match="There is no checkpoint"):
         experiment.load(tmp_path)
+
+
+def test_a_run_goes_on_with_its_own_files_only(tmp_path):
+    config = image_folder.get_config("smoke")
+    config.signal.folder = str(tmp_path / "photos")
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(60):
+        pixels = rng.integers(0, 255, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+    train.train(config, tmp_path / "run")
+    train.train(config, tmp_path / "run")
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "60.png")
+    with pytest.raises(InputError, match="with the files only that it began"):
+        train.train(config, tmp_path / "run")
+    (tmp_path / "photos" / "60.png").unlink()
+    assert train.train(config, tmp_path / "run")["step"] == config.num_steps
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\n", "must have a function get_config"),
+        ("def get_config():\n    return {}\n", "must return an ml_collections"),
+    ],
+)
+def test_a_config_file_that_makes_no_config(
+    tmp_path, run_command, assert_one_sentence, content, message
+):
+    (tmp_path / "mine.py").write_text(content)
+    result = run_command(
+        *("train", f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
+    )
+    assert_one_sentence(result, message)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_workdir_among_the_signals_is_refused(tmp_path):

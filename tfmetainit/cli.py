@@ -167,7 +167,9 @@ def _parse_flags(argv):
         _exit(InputError(_in_one_line(str(error))))
     except SyntaxError as error:
         _exit(InputError(f"A config must be a Python file: {reason(error)}."))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if getattr(error, "name", None) == "get_config":
+            _exit(InputError("A config file must have a function get_config."))
         problem = _wrong_field(argv)
         if problem is None:
             raise

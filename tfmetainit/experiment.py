@@ -1,15 +1,17 @@
 """From a config to objects, and from a run back to a trained learner."""
 
+import hashlib
 import importlib.util
 import json
 import math
+import os
 import pathlib
 
 import keras
 import ml_collections
 import tensorflow as tf
 
-from tfmetainit import fields, functional, initial_weights, learners
+from tfmetainit import fields, files, functional, initial_weights, learners
 from tfmetainit.errors import InputError, check_range, reason
 from tfmetainit.meta_learner import MetaLearner
 from tfmetainit.runs import Workdir, find_run
@@ -120,6 +122,23 @@ def public_settings(options: ml_collections.ConfigDict) -> dict:
     """The options of `config.signal` without paths, as JSON has them."""
     settings = json.loads(options.to_json())
     return {k: v for k, v in settings.items() if k not in _PRIVATE_FIELDS}
+
+
+def digest_of_files(options: ml_collections.ConfigDict) -> str:
+    """What tells one set of files that signals are read from from another.
+
+    Their names and sizes: to read all of them would take as long as a fit.
+    """
+    digest = hashlib.sha256()
+    for option in SOURCE_FIELDS:
+        root = options.get(option)
+        if not root:
+            continue
+        root = pathlib.Path(root)
+        for path in [root] if root.is_file() else files.files_below(root):
+            name = os.fsencode(path.relative_to(root))
+            digest.update(b"%s %d\n" % (name, path.stat().st_size))
+    return digest.hexdigest()
 
 
 def build_learner(

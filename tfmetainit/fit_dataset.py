@@ -13,12 +13,9 @@ it was stopped.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import logging
 import math
-import os
-import pathlib
 import re
 import time
 from collections.abc import Iterator
@@ -32,7 +29,7 @@ cli.quiet_tensorflow()
 
 from tqdm import tqdm
 
-from tfmetainit import experiment, files
+from tfmetainit import experiment
 from tfmetainit.errors import (
     InputError,
     UserError,
@@ -144,7 +141,7 @@ def fit_dataset(
         made_from={
             "weights": source.digest,
             "signal": experiment.public_settings(config.signal),
-            "files": _files_of(config.signal),
+            "files": experiment.digest_of_files(config.signal),
             "steps": steps,
         },
     )
@@ -171,23 +168,6 @@ def fit_dataset(
         psnr=psnr[1],
         seconds=time.monotonic() - started,
     )
-
-
-def _files_of(options) -> str:
-    """What tells one set of files that signals are read from from another.
-
-    Their names and sizes: to read all of them would take as long as a fit.
-    """
-    digest = hashlib.sha256()
-    for option in experiment.SOURCE_FIELDS:
-        root = options.get(option)
-        if not root:
-            continue
-        root = pathlib.Path(root)
-        for path in [root] if root.is_file() else files.files_below(root):
-            name = os.fsencode(path.relative_to(root))
-            digest.update(b"%s %d\n" % (name, path.stat().st_size))
-    return digest.hexdigest()
 
 
 def _count(signals, split, num_signals):

@@ -49,6 +49,11 @@ class Workdir:
         return self.root / "config.json"
 
     @property
+    def sources(self):
+        """What the files were that its signals are read from."""
+        return self.root / "sources.json"
+
+    @property
     def last(self):
         return self.root / "checkpoints" / "last.weights.h5"
 

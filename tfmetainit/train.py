@@ -27,6 +27,7 @@ from tfmetainit import cli
 cli.quiet_tensorflow()
 
 import keras
+import ml_collections
 
 from tfmetainit import callbacks, distribution, experiment, files
 from tfmetainit.errors import InputError, check_range, reason
@@ -40,6 +41,11 @@ _NUM_PICTURES = 4
 
 def _check(config):
     """Raises InputError for what cannot make a run, or not be read again."""
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise InputError(
+            "`get_config` of a config file must return an ml_collections."
+            f"ConfigDict. Received: a {type(config).__name__}"
+        )
     problem = config_problem(_as_json(config))
     if problem:
         received = config
@@ -99,6 +105,15 @@ def _check_same_run(config, workdir):
                 "A run can go on with its best checkpoint and the record of it "
                 f"only. Received: {workdir.root}, where {path.name} is missing"
             )
+    if workdir.sources.is_file() and files.read_json(
+        workdir.sources
+    ) != _sources(config):
+        raise InputError(
+            "A run can go on with the files only that it began with. Received: "
+            f"{workdir.root}, where names or sizes of those of config.signal "
+            "differ now; --config.warm_start="
+            f"{workdir.root} starts another run from its weights."
+        )
     wanted = _flatten(_as_json(config))
     found = _flatten(_as_json(workdir.read_config()))
     for name in sorted(wanted.keys() | found.keys()):
@@ -127,6 +142,11 @@ def _create_workdir(config, workdir, stack):
     for path in (workdir.last, workdir.best, workdir.best_record):
         files.remove_leftovers(path)
     files.write_json(workdir.config, _as_json(config))
+    files.write_json(workdir.sources, _sources(config))
+
+
+def _sources(config):
+    return {"files": experiment.digest_of_files(config.signal)}
 
 
 def _as_json(config):

@@ -217,6 +217,15 @@ def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
         assert result.returncode == 2
         assert message in result.stderr
         assert not (tmp_path / "out.ppm").exists()
+    own = (tmp_path / "large.ppm").read_bytes()
+    result = subprocess.run(
+        [c_program, model, tmp_path / "large.ppm", tmp_path / "large.ppm"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "must be another file" in result.stderr
+    assert (tmp_path / "large.ppm").read_bytes() == own
 
 
 # ---- Web --------------------------------------------------------------------

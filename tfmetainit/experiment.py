@@ -158,8 +158,9 @@ def _make_field(config, coord_dims, value_dims):
     """The field of `config.field`."""
     make_field, options = _choose(FIELDS, keras.Model, config.field, "field")
     for name, most in (("hidden_units", 2**14), ("hidden_layers", 256)):
-        if options.get(name, 0) > most:
-            check_range(f"config.field.{name}", options[name], 1, most)
+        size = options.get(name)
+        if isinstance(size, int) and size > most:
+            check_range(f"config.field.{name}", size, 1, most)
     return _construct(
         "field",
         make_field,

@@ -187,24 +187,11 @@ class Functaset:
             Mean PSNR in dB before and after, over all signals, as TFDS reads
             them.
         """
-        for path in self._paths:
-            self._check_whole(path)
+        for path, length in zip(self._paths, self.lengths):
+            _check_whole(path, length)
         with files.lock(self.folder / _LOCK):
             self._write_metadata()
             return self._mean_psnr()
-
-    def _check_whole(self, path):
-        """Raises InputError if a file is damaged, as no killed call leaves."""
-        count = self.lengths[self._paths.index(path)]
-        try:
-            found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
-        except tf.errors.OpError:
-            found = -1
-        if found != count:
-            raise InputError(
-                f"{path} is damaged; delete it, and give the same command "
-                "again."
-            )
 
     def _write_metadata(self):
         for leftover in self.folder.glob(f".{_NAME}*"):  # of killed workers
@@ -233,3 +220,15 @@ class Functaset:
         ]
         before, after = np.mean(psnr, axis=0, dtype=np.float64)
         return float(before), float(after)
+
+
+def _check_whole(path, length):
+    """Raises InputError if a file is damaged, as no killed call leaves one."""
+    try:
+        found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
+    except tf.errors.OpError:
+        found = None
+    if found != length:
+        raise InputError(
+            f"{path} is damaged; delete it, and give the same command again."
+        )

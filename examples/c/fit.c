@@ -234,6 +234,9 @@ int main(int argc, char** argv) {
       steps > 10000) {
     fail("steps must be a number from 0 to 10000");
   }
+  if (strcmp(argv[3], argv[1]) == 0 || strcmp(argv[3], argv[2]) == 0) {
+    fail("the output must be another file than the inputs");
+  }
   int height = 0, width = 0;
   float* values = read_ppm(argv[2], &height, &width);
   const size_t points = (size_t)height * width;

@@ -11,6 +11,7 @@ sides of a kernel's gradient, too (Meta-Curvature, Park & Oliva 2019, arXiv
 1902.03356).
 """
 
+import collections
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -130,6 +131,11 @@ def first_steps(
         for _, gradients in results
     ]
     return adapted, [value for value, _ in results]
+
+
+def last(trajectory: Iterator[Params]) -> Params:
+    """The last weights of a trajectory; those before are not kept."""
+    return collections.deque(trajectory, maxlen=1).pop()
 
 
 class SgdFit:

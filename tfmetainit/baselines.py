@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import functional
+from tfmetainit import adaptation, functional
 from tfmetainit.adaptation import at_step
 from tfmetainit.functional import Params
 from tfmetainit.meta_learner import MetaLearner
@@ -92,10 +92,7 @@ def fitted(
         learning_rate: Adam's rate; the paper's is 1e-4.
     """
     fit = AdamFit(loss, learning_rate)
-    # One by one: a list of them would be of all weights on the way.
-    for adapted in fit.trajectory(params, support, num_steps):
-        last = adapted
-    return last
+    return adaptation.last(fit.trajectory(params, support, num_steps))
 
 
 def shuffled(params: Params, seed: int) -> Params:

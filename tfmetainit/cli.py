@@ -71,10 +71,7 @@ def run_plain(main, doc, options):
     parser.error = lambda message: _exit(InputError(message))
     for name, (kind, text) in options.items():
         parser.add_argument(f"--{name}", type=kind, help=text)
-    try:
-        main(parser.parse_args())
-    except UserError as error:
-        _exit(error)
+    _guarded(main, parser.parse_args())
 
 
 def run(main, doc, module=None):
@@ -98,32 +95,8 @@ def run(main, doc, module=None):
     def guarded(argv):
         if len(argv) > 1:
             _exit(InputError(f"Flags start with --. Received: {argv[1]!r}"))
-        try:
-            main(argv)
-        except UserError as error:
-            _exit(error)
-        except BrokenPipeError:  # by `| head`: the rest has no reader
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except PermissionError as error:
-            if error.filename is None:
-                raise
-            name = os.fsdecode(error.filename)
-            _exit(InputError(f"Cannot read {name}: {error.strerror}."))
-        except Exception as error:
-            problem = _from_pipeline(error)
-            if problem is None:
-                raise
-            _exit(problem)
-        except KeyboardInterrupt:
-            print("\nInterrupted.", file=sys.stderr)
-            sys.exit(130)
+        _guarded(main, argv)
 
-    # Into a file or a pipe, a long run's progress must not wait in a buffer.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-    # So that what is half-written is removed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # This package's own progress is shown; what TFDS and others report through
     # absl is kept to errors, unless --verbosity asks for more.
     absl_logging.set_verbosity(absl_logging.ERROR)
@@ -133,6 +106,35 @@ def run(main, doc, module=None):
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _guarded(main, values):
+    """Runs `main(values)`; the user's errors are a sentence and a code."""
+    # Into a file or a pipe, a long run's progress must not wait in a buffer.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    # So that what is half-written is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        main(values)
+    except UserError as error:
+        _exit(error)
+    except BrokenPipeError:  # by `| head`: the rest has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        name = os.fsdecode(error.filename)
+        _exit(InputError(f"There is no permission for {name}."))
+    except Exception as error:
+        problem = _from_pipeline(error)
+        if problem is None:
+            raise
+        _exit(problem)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _from_pipeline(error):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from tfmetainit import adaptation
 from tfmetainit.adaptation import SgdFit
 from tfmetainit.baselines import AdamFit, Baselines
 from tfmetainit.functional import Params, get_params
@@ -118,12 +119,9 @@ class Comparison:
 
     def adapted(self, method: Method, task, num_steps: int) -> Params:
         """The weights after `num_steps` steps."""
-        # One by one: a list of them would be of all weights on the way.
-        for adapted in method.fit.trajectory(
-            method.params, task.support, num_steps
-        ):
-            last = adapted
-        return last
+        return adaptation.last(
+            method.fit.trajectory(method.params, task.support, num_steps)
+        )
 
     def ssim(self, task, values) -> float:
         """Structural similarity of some query values to a task's own.
@@ -307,13 +305,9 @@ class Comparison:
         )
 
         def fit(method, task, shown):
-            return [
-                method.query_loss.predict(params, task.query.inputs)
-                for step, params in enumerate(
-                    method.fit.trajectory(method.params, task.support, last)
-                )
-                if step in shown
-            ]
+            return self.learner.reconstructions(
+                task, method.params, method.fit, last, shown
+            )
 
         if not self.signal.has_pictures:
             return [], []

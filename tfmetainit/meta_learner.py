@@ -200,7 +200,7 @@ class MetaLearner(keras.Model, abc.ABC):
         return adaptation.SgdFit(self.support_loss, self.step_sizes.as_params())
 
     def reconstructions(
-        self, task: Task, params: Params, fit, num_steps: int
+        self, task: Task, params: Params, fit, num_steps: int, shown=None
     ) -> list[tf.Tensor]:
         """Query predictions `[m, c]` after 0, 1, ..., `num_steps` steps.
 
@@ -209,10 +209,13 @@ class MetaLearner(keras.Model, abc.ABC):
             params: where to start.
             fit: an `adaptation.SgdFit` or `baselines.AdamFit`.
             num_steps: number of steps.
+            shown: after which of them; by default all.
         """
+        trajectory = fit.trajectory(params, task.support, num_steps)
         return [
             self.query_loss.predict(adapted, task.query.inputs)
-            for adapted in fit.trajectory(params, task.support, num_steps)
+            for step, adapted in enumerate(trajectory)
+            if shown is None or step in shown
         ]
 
     @abc.abstractmethod

@@ -88,7 +88,8 @@ class Workdir:
         problem = _difference(best, {"step": 0, "psnr": 0.0}, "the record")
         if problem:
             raise InputError(
-                f"A run's record of its best checkpoint must have {problem}. "
+                "A run's record of its best checkpoint must have "
+                f"{problem[0]}. "
                 f"Received: {self.best_record}, where it is missing or "
                 "something else"
             )
@@ -112,8 +113,8 @@ class Workdir:
         problem = config_problem(config)
         if problem:
             raise InputError(
-                f"A run's config must have {problem}. Received: {self.config}, "
-                "where it is missing or something else"
+                f"A run's config must have {problem[0]}. Received: "
+                f"{self.config}, where it is missing or something else"
             )
         try:
             return ml_collections.ConfigDict(config)
@@ -144,8 +145,8 @@ def _supply_earlier_settings(config) -> None:
         learner.setdefault("early_loss_weight", 0.0)
 
 
-def config_problem(config) -> str | None:
-    """What a config, as JSON has it, must have and has not; None if nothing."""
+def config_problem(config) -> tuple[str, object] | None:
+    """What a config, as JSON has it, must have, and has instead; or None."""
     expected = json.loads(
         default.get_config().copy_and_resolve_references().to_json()
     )
@@ -173,33 +174,38 @@ def find_run(path) -> Workdir:
 
 
 def _difference(found, expected, name):
-    """The first field that is not of the kind expected, in words; or None.
+    """The first field that is not of the kind expected, or None.
 
     Args:
         found: what was read from JSON.
         expected: what it must have at least, values standing for their kinds.
         name: of the two.
+
+    Returns:
+        What is expected, in words, and what was found instead.
     """
     if isinstance(expected, dict):
         if not isinstance(found, dict):
-            return f"the section {name}"
+            return f"the section {name}", found
         for key, value in expected.items():
             problem = _difference(found.get(key), value, f"{name}.{key}")
             if problem:
                 return problem
         return None
     if isinstance(expected, bool):
-        return None if isinstance(found, bool) else f"true or false for {name}"
-    if isinstance(expected, (int, float)):
+        wanted, valid = f"true or false for {name}", isinstance(found, bool)
+    elif isinstance(expected, (int, float)):
         # For Python, true is a number.
+        wanted = f"a number for {name}"
         valid = type(found) in (int, float) and math.isfinite(found)
-        return None if valid else f"a number for {name}"
-    if isinstance(expected, list):
+    elif isinstance(expected, list):
+        wanted = f"a list of numbers for {name}"
         valid = isinstance(found, list) and found
         valid = valid and not any(
             _difference(item, expected[0], name) for item in found
         )
-        return None if valid else f"a list of numbers for {name}"
-    if expected is None:  # a path, or nothing
-        return None if found is None or isinstance(found, str) else name
-    return None if isinstance(found, str) else f"a string for {name}"
+    elif expected is None:  # a path, or nothing
+        wanted, valid = name, found is None or isinstance(found, str)
+    else:
+        wanted, valid = f"a string for {name}", isinstance(found, str)
+    return None if valid else (wanted, found)

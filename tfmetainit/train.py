@@ -48,10 +48,8 @@ def _check(config):
         )
     problem = config_problem(_as_json(config))
     if problem:
-        received = config
-        for key in problem.split()[-1].split(".")[1:]:
-            received = received.get(key) if hasattr(received, "get") else None
-        raise InputError(f"A config must have {problem}. Received: {received}")
+        wanted, received = problem
+        raise InputError(f"A config must have {wanted}. Received: {received}")
     if config.get("warm_start") == "":
         raise InputError(
             "config.warm_start must name a run or a file of weights, or be "
@@ -83,8 +81,16 @@ def _check(config):
     experiment.check_evaluation(config.evaluation)
 
 
-def _check_same_run(config, workdir):
-    """Raises InputError if the workdir holds a run of another config."""
+def _check_workdir(config, workdir):
+    """Raises InputError if no run of the config can begin or go on there."""
+    folder = config.signal.get("folder")
+    if folder and workdir.root.resolve().is_relative_to(
+        pathlib.Path(folder).resolve()
+    ):
+        raise InputError(
+            "--workdir must lie outside of config.signal.folder: its pictures "
+            f"would become signals. Received: {workdir.root} in {folder}"
+        )
     if not workdir.last.exists():
         # A first epoch may have been killed: its config may be replaced. What
         # has a card, or a best of a later one, is a published copy.
@@ -200,15 +206,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
         distribution.check_divisible(strategy, name, count)
     keras.utils.set_random_seed(config.seed)
     workdir = Workdir(workdir)
-    folder = config.signal.get("folder")
-    if folder and workdir.root.resolve().is_relative_to(
-        pathlib.Path(folder).resolve()
-    ):
-        raise InputError(
-            "--workdir must lie outside of config.signal.folder: its pictures "
-            f"would become signals. Received: {workdir.root} in {folder}"
-        )
-    _check_same_run(config, workdir)
+    _check_workdir(config, workdir)
     signal = experiment.build_signal(config)
     with strategy.scope():
         learner = _build_learner(config, workdir, signal)

@@ -250,8 +250,8 @@ def read_transforms(path, resolution: int, limit: int | None = None):
         views.append(pixels.crop_and_resize(image, resolution))
         poses.append(check_pose(pose, f"the transform_matrix of {file}"))
     ((height, width),) = shapes
-    for where in (content, *frames):
-        _check_lens(path, where, height, width, angle)
+    for frame in frames:
+        _check_lens(path, {**content, **frame}, height, width, angle)
     camera = square_camera(height, width, angle, resolution)
     return np.stack(views), np.stack(poses), camera
 
@@ -265,19 +265,18 @@ def _check_lens(path, stated, height, width, angle):
     try:
         scale = float(stated.get("w", width)) / width
         focal = scale * focal_length(width, angle)
-        middle = {"cx": scale * width / 2, "cy": scale * height / 2}
+        little = scale * width / 100
+        # By name the value and how far from it is no matter.
         expected = {
-            **dict.fromkeys(("k1", "k2", "k3", "k4", "p1", "p2"), 0.0),
-            **dict.fromkeys(("fl_x", "fl_y"), focal),
-            **middle,
+            **dict.fromkeys(("k1", "k2", "k3", "k4", "p1", "p2"), (0.0, 0.0)),
+            **dict.fromkeys(("fl_x", "fl_y"), (focal, little)),
+            "cx": (scale * width / 2, little),
+            "cy": (scale * height / 2, little),
         }
-        # Focal length and middle: a hundredth of the width is no matter.
         wrong = {
             name: stated[name]
-            for name, value in expected.items()
-            if name in stated
-            and not abs(float(stated[name]) - value)
-            <= (scale * width / 100 if value else 0.0)
+            for name, (value, room) in expected.items()
+            if name in stated and not abs(float(stated[name]) - value) <= room
         }
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
@@ -296,10 +295,9 @@ def _inside(path, name):
     root = path.parent.resolve()
     name = str(name)
     file = root / name.replace("\0", "")
-    if not file.suffix or (
-        file.resolve().is_relative_to(root) and not file.is_file()
-    ):
-        file = file.with_name(f"{file.name}.png")
+    with_suffix = file.with_name(f"{file.name}.png")
+    if not file.suffix or (with_suffix.is_file() and not file.is_file()):
+        file = with_suffix
     if "\0" in name or not file.resolve().is_relative_to(root):
         raise InputError(
             f"A frame's file_path must lie below the folder of {path}. "

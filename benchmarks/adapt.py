@@ -31,7 +31,8 @@ from common import (
 )
 
 from tfmetainit import cli
-from tfmetainit.errors import InputError
+from tfmetainit.evaluation.tables import markdown_table
+from tfmetainit.io.errors import InputError
 
 _W0 = 200.0
 _INNER_LR = 1e-2
@@ -52,15 +53,16 @@ flags.DEFINE_string("folder", None, "Internal: where the exports are.")
 
 
 def _learner():
-    from tfmetainit import fields, learners
+    from tfmetainit.fields import networks
+    from tfmetainit.meta import maml
 
-    return learners.MAML(fields.SIREN(seed=0), inner_lr=_INNER_LR)
+    return maml.MAML(networks.SIREN(seed=0), inner_lr=_INNER_LR)
 
 
 def _image(size):
     import numpy as np
 
-    from tfmetainit import pixels
+    from tfmetainit.geometry import pixels
 
     coords = pixels.pixel_coords(size, size)
     values = np.random.default_rng(0).random((size * size, 3), np.float32)
@@ -91,7 +93,7 @@ def write_exports(folder, size):
 
 def litert(folder, size, steps, threads):
     """The .tflite file, by LiteRT."""
-    from tfmetainit.lite_artifact import LiteArtifact
+    from tfmetainit.litert.artifact import LiteArtifact
 
     artifact = LiteArtifact(folder / "model.tflite", num_threads=threads)
     coords, values = _image(size)
@@ -126,8 +128,8 @@ def keras(folder, size, steps, threads):
     """The learner itself: what training calls, in a tf.function."""
     import tensorflow as tf
 
-    from tfmetainit import functional
-    from tfmetainit.tasks import Observations
+    from tfmetainit.meta import functional
+    from tfmetainit.meta.tasks import Observations
 
     del folder, threads
     learner = _learner()
@@ -255,9 +257,7 @@ def main(argv):
         f"{_FLAGS.threads} threads, {_FLAGS.rounds} interleaved rounds; matmul "
         f"peak {peak:.0f} GFLOP/s\n"
     )
-    print("| runtime | ms (median) | LiteRT / it | of matmul peak | memory |")
-    print("|---|---:|---:|---:|---:|")
-    results = {}
+    results, rows = {}, []
     for name in runs:
         median = float(np.median(times[name]))
         ratios = np.array(times["LiteRT"]) / np.array(times[name])
@@ -267,11 +267,17 @@ def main(argv):
             "share_of_peak": flop / median / 1e9 / peak,
             "bytes": memory[name],
         }
-        print(
-            f"| {name} | {1e3 * median:.0f} | {np.median(ratios):.2f} | "
-            f"{results[name]['share_of_peak']:.0%} | "
-            f"{memory[name] / 2**20:.0f} MiB |"
+        rows.append(
+            [
+                name,
+                f"{1e3 * median:.0f}",
+                f"{np.median(ratios):.2f}",
+                f"{results[name]['share_of_peak']:.0%}",
+                f"{memory[name] / 2**20:.0f} MiB",
+            ]
         )
+    titles = ["runtime", "ms (median)", "LiteRT / it", "of matmul peak"]
+    print(markdown_table([*titles, "memory"], rows))
     if _FLAGS.json:
         with open(_FLAGS.json, "w") as file:
             json.dump(

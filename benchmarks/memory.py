@@ -16,6 +16,8 @@ import time
 
 from common import last_line_of_child, resident_peak
 
+from tfmetainit.evaluation.tables import markdown_table
+
 _ROWS = [(3, False), (3, True), (12, False), (12, True)]
 
 
@@ -26,21 +28,22 @@ def measure(resolution, steps, recompute, threads):
     cli.quiet_tensorflow()
     import tensorflow as tf
 
-    from tfmetainit import experiment
     from tfmetainit.configs import ct_maml
-    from tfmetainit.signals import ct
+    from tfmetainit.geometry import even_angles
+    from tfmetainit.runs import build
+    from tfmetainit.synthetic import SHEPP_LOGAN, render_ellipses
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     config = ct_maml.get_config()
     config.signal.resolution = resolution
     config.learner.inner_steps = steps
     config.learner.recompute = recompute
-    signal = experiment.build_signal(config)
-    learner = experiment.build_learner(config, signal)
-    image = ct.render_ellipses(ct.SHEPP_LOGAN, resolution).clip(0.0, 1.0)
+    signal = build.build_signal(config)
+    learner = build.build_learner(config, signal)
+    image = render_ellipses(SHEPP_LOGAN, resolution).clip(0.0, 1.0)
     task = signal.task(
         tf.constant(image.reshape(-1, 1), tf.float32),
-        tf.constant(ct.even_angles(8)),
+        tf.constant(even_angles(8)),
     )
     step = tf.function(learner.outer_gradients)
 
@@ -68,16 +71,16 @@ def main():
     for _ in range(flags.repeats):
         for index, of_row in enumerate(results):
             of_row.append(json.loads(last_line_of_child(f"--row={index}")))
-    print("| inner steps | | peak memory | time |\n|---:|---|---:|---:|")
     first = statistics.median(r["seconds"] for r in results[0])
+    rows = []
     for (steps, recompute), of_row in zip(_ROWS, results):
         size = statistics.median(r["bytes"] for r in of_row)
         seconds = statistics.median(r["seconds"] for r in of_row)
         kept = "recomputed" if recompute else "kept"
-        print(
-            f"| {steps} | {kept} | {size / 2**20:.0f} MiB | "
-            f"{seconds / first:.2f} |"
-        )
+        mebibytes, ratio = f"{size / 2**20:.0f} MiB", f"{seconds / first:.2f}"
+        rows.append([kept, str(steps), mebibytes, ratio])
+    titles = ["activations", "inner steps", "peak memory", "time"]
+    print(markdown_table(titles, rows))
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ from common import (
     print_growth,
 )
 
-from tfmetainit import cli
-
 if "--torch_compile=True" in sys.argv:
     # After TensorFlow its import crashes.
     import torch._dynamo  # noqa: F401
+
+from tfmetainit import cli
 
 cli.quiet_tensorflow()
 
@@ -49,12 +49,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import functional, learners
-from tfmetainit.errors import InputError
-from tfmetainit.fields import SIREN
-from tfmetainit.pixels import pixel_coords
+from tfmetainit.evaluation.tables import markdown_table
+from tfmetainit.fields.networks import SIREN
+from tfmetainit.geometry.pixels import pixel_coords
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta import functional, maml
+from tfmetainit.meta.tasks import Observations, Task
 from tfmetainit.signals.text import render_text
-from tfmetainit.tasks import Observations, Task
 
 OURS = "tfmetainit"
 RECOMPUTED = "tfmetainit, recomputed"
@@ -78,7 +79,7 @@ flags.DEFINE_string("memory_of", None, "Internal: measure one step's.")
 
 def tensorflow_step(field, coords, values, inner_steps, **options):
     """This package's step: what `MAML.train_step` takes."""
-    learner = learners.MAML(
+    learner = maml.MAML(
         field,
         inner_steps=inner_steps,
         inner_lr=_INNER_LR,
@@ -311,12 +312,7 @@ def main(argv):
         f"{_FLAGS.inner_steps} inner steps, float32, {_FLAGS.threads} threads, "
         f"{_FLAGS.rounds} interleaved rounds; matmul peak {peak:.0f} GFLOP/s\n"
     )
-    print(
-        "| step | ms (median) | ours / it | of matmul peak | memory | "
-        "gradient error |"
-    )
-    print("|---|---:|---:|---:|---:|---:|")
-    results = {}
+    results, rows = {}, []
     for name in runs:
         median = float(np.median(times[name]))
         ratio = float(np.median(np.array(times[OURS]) / np.array(times[name])))
@@ -328,10 +324,18 @@ def main(argv):
             "bytes": memory[name],
             "gradient_error": float(errors[name]),
         }
-        print(
-            f"| {name} | {1e3 * median:.0f} | {ratio:.2f} | {share:.0%} | "
-            f"{memory[name] / 2**20:.0f} MiB | {errors[name]:.1e} |"
+        rows.append(
+            [
+                name,
+                f"{1e3 * median:.0f}",
+                f"{ratio:.2f}",
+                f"{share:.0%}",
+                f"{memory[name] / 2**20:.0f} MiB",
+                f"{errors[name]:.1e}",
+            ]
         )
+    titles = ["step", "ms (median)", "ours / it", "of matmul peak"]
+    print(markdown_table([*titles, "memory", "gradient error"], rows))
     if _FLAGS.json:
         with open(_FLAGS.json, "w") as file:
             json.dump({"peak_gflops": peak, "steps": results}, file, indent=2)

@@ -18,8 +18,9 @@ import random
 from absl import flags
 from PIL import Image, ImageOps
 
-from tfmetainit import cli, files
-from tfmetainit.errors import InputError
+from tfmetainit import cli
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("input", None, "Folder with the package's .rcc files.")

@@ -45,14 +45,20 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import experiment, files, train
-from tfmetainit.comparison import Comparison
+from tfmetainit import train
 from tfmetainit.configs import ct, default
-from tfmetainit.errors import InputError, TrainingDivergedError
-from tfmetainit.functional import get_params
-from tfmetainit.image_signals import ImageSignal
-from tfmetainit.runs import Workdir
-from tfmetainit.tasks import constant_floor, psnr_from_mse
+from tfmetainit.evaluation.baselines import constant_floor
+from tfmetainit.evaluation.comparison import Comparison
+from tfmetainit.evaluation.tables import markdown_table
+from tfmetainit.geometry.metrics import psnr_from_mse
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError, TrainingDivergedError
+from tfmetainit.meta.functional import get_params
+from tfmetainit.runs import build
+from tfmetainit.runs.warm_start import warm_start
+from tfmetainit.runs.workdir import Workdir
+from tfmetainit.signals.base.image_signal import ImageSignal
+from tfmetainit.training.optimizer import build_optimizer
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/quality", "Folder of the cells.")
@@ -180,7 +186,6 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     """The config of a cell, but for its number of steps."""
     module = importlib.import_module(f"tfmetainit.configs.{name}")
     config = module.get_config()
-    config.learner = {**config.learner, "first_order": False}
     config.seed = seed
     config.signal.resolution = _FLAGS.resolution
     if "folder" in config.signal:
@@ -188,19 +193,15 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     if _FLAGS.resolution > 64:
         config.validation.num_signals = 8  # minutes else
     RECIPES[recipe](config)
-    if config.learner.name == "reptile":
-        for option in ("first_order", "recompute"):  # of MAML
-            if option in config.learner:
-                del config.learner[option]
     config.signal.inner_steps = config.learner.inner_steps
     return config
 
 
 def _cpu_seconds_a_step(config):
     """CPU time of one outer step, after the graph has been made."""
-    signal = experiment.build_signal(config)
-    learner = experiment.build_learner(config, signal)
-    learner.compile(experiment.build_optimizer(config, learner))
+    signal = build.build_signal(config)
+    learner = build.build_learner(config, signal)
+    learner.compile(build_optimizer(config, learner))
     batches = signal.make_dataset("train", config.batch_size, config.seed)
     step = tf.function(learner.train_step)
     iterator = iter(batches)
@@ -228,7 +229,7 @@ def _curve(comparison, method, tasks):
 def _scores(comparison, method) -> dict:
     """A cell's numbers: PSNR in dB after STEPS; of images, between pixels too.
 
-    Who knows an image at its pixels only has fitted no field.
+    A field that memorises the pixels of an image scores badly in between.
     """
     curve = _curve(comparison, method, comparison.test)
     scores = {"psnr": [float(curve[step]) for step in STEPS]}
@@ -247,7 +248,7 @@ def _scores(comparison, method) -> dict:
 
 
 def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
-    """Trains and scores one cell, or goes on with it."""
+    """Trains and scores one cell, or resumes it."""
     workdir = Workdir(folder / "run")
     config = make_config(name, recipe, seed)
     if workdir.config.is_file():
@@ -267,8 +268,8 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
         diverged = str(error)  # what is scored is the best before that
         if not workdir.best.is_file():
             return {"outer_steps": config.num_steps, "diverged": diverged}
-    signal = experiment.build_signal(config)
-    learner = experiment.load_learner(workdir, config, signal)
+    signal = build.build_signal(config)
+    learner = build.load_learner(workdir, config, signal)
     comparison = _comparison(learner, signal)
     return {
         **_scores(comparison, comparison.learned()),
@@ -310,7 +311,7 @@ def _constant(comparison, learner, config):
 def _released(comparison, learner, config):
     """The weights to start from as they are, with steps of the paper's size."""
     del config
-    experiment.warm_start(learner, _FLAGS.warm_start)
+    warm_start(learner, _FLAGS.warm_start)
     params = get_params(learner.field)
     method = comparison.with_sgd("released", params, _RELEASED_LR)
     return _scores(comparison, method)
@@ -329,8 +330,8 @@ _FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released")
 def make_reference(name: str, row: str) -> dict:
     """One of REFERENCES, as a cell."""
     config = make_config(name, "default", 0)
-    signal = experiment.build_signal(config)
-    learner = experiment.build_learner(config, signal)
+    signal = build.build_signal(config)
+    learner = build.build_learner(config, signal)
     comparison = _comparison(learner, signal)
     return REFERENCES[row](comparison, learner, config)
 
@@ -364,12 +365,7 @@ def to_markdown(folder, classes) -> str:
     titles = ["recipe", "seeds", "outer steps", *map(str, STEPS)]
     titles += [f"{steps}, between" for steps in _STEPS_BETWEEN]
     for name in classes:
-        lines += [
-            f"### {name}",
-            "",
-            f"| {' | '.join(titles)} |",
-            "|---|" + "---:|" * (len(titles) - 1),
-        ]
+        rows = []
         for row, seeds in _rows(folder, name).items():
             counts = sorted({count for count, _ in seeds if count is not None})
             cells = ["-".join(map(str, counts[:1] + counts[1:][-1:]))]
@@ -379,8 +375,8 @@ def to_markdown(folder, classes) -> str:
                     spread = f" ± {np.std(values, ddof=1):.2f}"
                 cells.append(f"{np.mean(values):.2f}{spread}")
             cells = ["" if cell.startswith("nan") else cell for cell in cells]
-            lines.append(f"| {row} | {len(seeds)} | {' | '.join(cells)} |")
-        lines.append("")
+            rows.append([row, str(len(seeds)), *cells])
+        lines += [f"### {name}", "", markdown_table(titles, rows), ""]
     return "\n".join(lines)
 
 

@@ -21,7 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import flags
 
-from tfmetainit import cli, files
+from tfmetainit import cli
+from tfmetainit.evaluation.tables import markdown_table
+from tfmetainit.io import files
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/scaling", "Folder of the results.")
@@ -114,22 +116,18 @@ def to_markdown(results) -> str:
             "",
             f"Matmul peak {peaks} GFLOP/s.",
             "",
-            "| step | | "
-            + " | ".join(map(str, amounts))
-            + " | grows as |\n|---|---|"
-            + "---:|" * (len(amounts) + 1),
         ]
+        rows = []
         for figure, unit in _FIGURES.items():
             for name in points[0][1]["steps"]:
                 values = [_value(f, name, figure) for _, f in points]
                 if any(value is None for value in values):
                     continue
-                cells = " | ".join(f"{value:.0f}" for value in values)
+                cells = [f"{value:.0f}" for value in values]
                 exponent = _exponent(amounts, values)
-                lines.append(
-                    f"| {name} | {unit} | {cells} | {title}^{exponent:.2f} |"
-                )
-        lines.append("")
+                rows.append([name, unit, *cells, f"{title}^{exponent:.2f}"])
+        titles = ["step", "", *map(str, amounts), "grows as"]
+        lines += [markdown_table(titles, rows, text_columns=2), ""]
     return "\n".join(lines)
 
 

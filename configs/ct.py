@@ -7,8 +7,8 @@ phantoms of 256 x 256, Reptile with 12 inner steps on 20 random views each.
 
 With the authors' data: --config.signal.file=ct_256.pkl; with slices of your
 own: --config.signal.folder=slices. Evaluation takes 1 000 steps at every number
-of views, where the paper takes 50, 100, 1 000 and 1 000 at 1, 2, 4 and 8; its
-table shows 50 and 100 too. Cost: 100 000 iterations; meant for a GPU,
+of projections; the paper takes 50, 100, 1 000 and 1 000 at 1, 2, 4 and 8, and
+the table has columns for 50 and 100. Cost: 100 000 iterations; meant for a GPU,
 and not run by this project. configs/ct_maml.py takes minutes.
 """
 
@@ -32,33 +32,24 @@ def use_paper_ct(config):
     """Sets every number that the paper's CT experiments state for training."""
     config.num_steps = 100_000
     config.signal.resolution = 256
-    config.signal.train_views = (20,)
+    config.signal.train_projections = (20,)
     config.learner.name = "reptile"
     config.learner.inner_steps = 12
     config.learner.inner_lr = 10.0
-    config.learner.step_sizes = "scalar"
-    config.learner.learn_step_sizes = False
-    config.learner.early_loss_weight = 0.0
     config.optimizer.learning_rate = 5e-5
-    config.optimizer.output_gain = 1.0
-    config.optimizer.warmup_steps = 0
-    config.optimizer.final_fraction = 1.0
-    config.optimizer.clip_norm = 0.0
-    config.validation.every = 1_000
+    default.use_paper_outer_loop(config)
 
 
 def use_ct(config):
-    """Sets the class, the paper's network for it, and one slice a batch."""
+    """Sets the class, the paper's network, and one slice a batch."""
     config.batch_size = 1
     config.signal.name = "ct"
-    del config.signal.query_between  # of images
-    config.signal.num_train = 2_048
-    config.signal.num_eval = 100
-    config.signal.data_seed = 0
-    config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    default.add_generated(config, num_train=2_048, num_eval=100)
     config.signal.file = ml_collections.config_dict.placeholder(str)
     config.signal.folder = ml_collections.config_dict.placeholder(str)
-    config.signal.eval_views = (1, 2, 4, 8)
+    config.signal.eval_projections = (1, 2, 4, 8)
+    config.signal.points_per_step = 0
     config.signal.interpolation = "nearest"
+    config.signal.shuffle_buffer = 10_000
     config.field.name = "fourier_mlp"
     config.evaluation.num_signals = 50

@@ -1,7 +1,9 @@
-"""What every config has; a task's config overrides what is its own.
+"""What every config has; a task's config overrides its own fields.
 
-Not trained itself. A config is a document: it opens with the paper's section,
-the command, the time it took, and the PSNR to expect.
+This config is not trained itself. A config is a document: its docstring has the
+section of the paper, the command, the time it took, and the PSNR to expect.
+Every option of a class is a field here or in the task's config, so that it is a
+flag of the commands.
 """
 
 import ml_collections
@@ -15,45 +17,56 @@ def get_config():
     config.num_steps = 2_500  # outer iterations
     config.batch_size = 1  # tasks in a meta-batch
     config.jit_compile = False  # for GPUs; XLA's sine is slow on a CPU
-    # A run (its folder, or the name of one of the package's), or a file of a
-    # field's weights (.npz, or the authors' .pickle), to start from.
+    # A run to start from (its folder, or the name of one of the package's), or
+    # a file of a field's weights (.npz, or the authors' .pickle).
     config.warm_start = config_dict.placeholder(str)
 
-    # Everything but `name` goes to that module's `make_signal_class`.
+    # All fields but `name` are arguments of the module's `make_signal_class`.
     config.signal = ml_collections.ConfigDict({"name": ""})
     config.signal.resolution = 64
-    # 0: all pixels, as in the paper. Fewer are cheaper a step and worse for
-    # the same time: fits are given all.
-    config.signal.points_per_step = 0
-    # Of images: without it (0, paper) this recipe learns a table of pixels.
-    config.signal.query_between = 0.5
 
+    # Options that are None have the default of the class (fields/networks.py);
+    # those of other classes stay None.
     config.field = ml_collections.ConfigDict()
     config.field.name = "siren"
     config.field.hidden_layers = 4  # paper
     config.field.hidden_units = 256  # paper
     # "mixed_bfloat16" for GPUs and CPUs with such instructions (docs/scale.md).
     config.field.hidden_dtype = config_dict.placeholder(str)
+    config.field.dtype = config_dict.placeholder(str)  # or "float64"
+    config.field.w0 = config_dict.placeholder(float)  # of siren
+    config.field.output_offset = config_dict.placeholder(float)  # of siren
+    # Of fourier_mlp and simplified_nerf.
+    config.field.num_frequencies = config_dict.placeholder(int)
+    config.field.scale = config_dict.placeholder(float)  # of fourier_mlp
+    # Of simplified_nerf.
+    config.field.max_exponent = config_dict.placeholder(float)
+    config.field.density = config_dict.placeholder(str)
+    config.field.density_shift = config_dict.placeholder(float)
 
     config.learner = ml_collections.ConfigDict()
     config.learner.name = "maml"
     config.learner.inner_steps = 2  # paper
     config.learner.inner_lr = 1e-2  # paper; here the initial value
-    # Or "curvature", which is better for the same time, and whose exported
-    # files are more than three times as large (docs/recipe.md).
+    # "curvature" is better for the same time, but its exported files are more
+    # than three times as large (docs/recipe.md).
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
     config.learner.step_size_gain = 512.0  # about 2% an iteration
     config.learner.early_loss_weight = 0.2  # paper: 0
     config.learner.eval_steps = 8
+    # Of maml (meta/maml.py).
+    config.learner.first_order = config_dict.placeholder(bool)
+    config.learner.recompute = config_dict.placeholder(bool)
+    config.learner.chunk = config_dict.placeholder(int)
     config.signal.inner_steps = config.learner.get_ref("inner_steps")
 
     config.optimizer = ml_collections.ConfigDict()
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average:
     # 1e-5 (paper) is slow.
     config.optimizer.learning_rate = 4e-5
-    # Factor of the rate for the output layer's kernel: that of a SIREN starts
-    # where the hidden ones do, and ends twenty times as large.
+    # Factor of the rate for the output kernel: that of a SIREN starts as small
+    # as the hidden ones, and ends twenty times as large.
     config.optimizer.output_gain = 10.0
     config.optimizer.curvature_gain = 50.0  # of step sizes "curvature"
     config.optimizer.warmup_steps = 100
@@ -78,10 +91,40 @@ def get_config():
     return config
 
 
-def drop_image_options(config):
-    """For classes that are observed through rays."""
-    del config.signal.points_per_step
-    del config.signal.query_between
+def get_image_config():
+    """The fields of every config of images (`signals.base.ImageSignal`)."""
+    config = get_config()
+    # 0: all pixels, as in the paper. Fewer pixels make a step cheaper, but the
+    # result is worse for the same time: fits are given all pixels.
+    config.signal.points_per_step = 0
+    # With 0, as in the paper, this recipe memorises the pixels.
+    config.signal.query_between = 0.5
+    config.signal.shuffle_buffer = 10_000
+    return config
+
+
+def get_ray_config():
+    """The fields of every config of rays (`signals.base.RaySignal`)."""
+    config = get_config()
+    config.signal.rays_per_step = 128
+    config.signal.query_rays = 256
+    config.signal.num_samples = 128
+    config.signal.eval_batches = 128
+    config.signal.shuffle_buffer = 1_000
+    config.field.name = "simplified_nerf"
+    config.field.hidden_layers = 5  # paper
+    config.learner.early_loss_weight = 0.0
+    config.optimizer.output_gain = 1.0
+    return config
+
+
+def add_generated(config, *, num_train, num_eval):
+    """Adds the fields of a class that is drawn from a seed."""
+    config.signal.num_train = num_train
+    config.signal.num_eval = num_eval
+    config.signal.data_seed = 0
+    # TFDS's folder; None for ~/tensorflow_datasets.
+    config.signal.data_dir = config_dict.placeholder(str)
 
 
 def use_paper_images(config):
@@ -91,10 +134,16 @@ def use_paper_images(config):
     config.signal.resolution = 178
     config.signal.points_per_step = 0
     config.signal.query_between = 0.0
+    config.learner.early_loss_weight = 0.0
+    config.optimizer.learning_rate = 1e-5
+    use_paper_outer_loop(config)
+
+
+def use_paper_outer_loop(config):
+    """Sets what all experiments of the paper have in common."""
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.learner.early_loss_weight = 0.0
-    config.optimizer.learning_rate = 1e-5
     config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
@@ -103,9 +152,9 @@ def use_paper_images(config):
 
 
 def apply_variant(config, variant):
-    """Applies what stands after the colon in --config=configs/text.py:smoke.
+    """Applies the part after the colon in --config=configs/text.py:smoke.
 
-    "smoke" shrinks a config until a run takes seconds: the same code, too
+    "smoke" shrinks a config until a run takes seconds: the same code, but too
     small a network and too few steps to learn anything.
     """
     if variant not in ("", "smoke"):

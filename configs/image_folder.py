@@ -14,7 +14,7 @@ from tfmetainit.configs import default
 
 
 def get_config(variant=""):
-    config = default.get_config()
+    config = default.get_image_config()
     config.signal.name = "image_folder"
     config.signal.folder = ""
     return default.apply_variant(config, variant)

@@ -6,7 +6,7 @@ Tancik et al. 2021 (arXiv 2012.02189), section 4.1 and the image notebook:
         --workdir=runs/photos
 
 Cost: 150 000 iterations on all pixels of 3 images; meant for a GPU. The paper
-reports about 27.1 dB after two steps. Not run by this project: the data set
+reports about 27.1 dB after two steps. Not run by this project: the dataset
 cannot be downloaded where it is developed. The network and its inner loop are
 checked against the authors' released weights instead (tests/fields_test.py).
 """
@@ -17,7 +17,7 @@ from tfmetainit.configs import default
 
 
 def get_config(variant=""):
-    config = default.get_config()
+    config = default.get_image_config()
     default.use_paper_images(config)
     config.signal.name = "images"
     config.signal.dataset = "imagenette/320px-v2"

@@ -19,32 +19,21 @@ from tfmetainit.configs import default
 
 
 def get_config(variant=""):
-    config = default.get_config()
+    config = default.get_ray_config()
     config.num_steps = 1_500
-    config.batch_size = 1
-    default.drop_image_options(config)
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
-    config.signal.num_train = 400
-    config.signal.num_eval = 20
-    config.signal.data_seed = 0
-    config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    default.add_generated(config, num_train=400, num_eval=20)
     config.signal.scale = 1.0
     config.signal.train_on = "halves"
-    config.signal.rays_per_step = 128
-    config.signal.query_rays = 256
     config.signal.num_samples = 48
-    config.field.name = "simplified_nerf"
-    config.field.hidden_layers = 5
     # The finest wave is as long as 3 pixels are wide.
     config.field.max_exponent = 5.0
     config.learner.inner_steps = 4
     config.learner.inner_lr = 1.0
-    config.learner.early_loss_weight = 0.0
     config.learner.step_size_gain = 30.0
     config.learner.eval_steps = 8
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.output_gain = 1.0
     config.optimizer.clip_norm = 0.1
     config.validation.every = 500
     config.validation.num_signals = 20

@@ -22,33 +22,20 @@ from tfmetainit.configs import default
 
 
 def get_config(variant=""):
-    config = default.get_config()
+    config = default.get_ray_config()
     config.num_steps = 150_000
-    config.batch_size = 1
-    default.drop_image_options(config)
     config.signal.name = "phototourism"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.resolution = 256
     config.signal.scale = 0.05
     config.signal.train_on = "photographs"
     config.signal.rays_per_step = 64
-    config.signal.num_samples = 128
-    config.field.name = "simplified_nerf"
-    config.field.hidden_layers = 5
-    config.field.density = "softplus"
     config.learner.name = "reptile"
     config.learner.inner_steps = 64
     config.learner.inner_lr = 1.0
-    config.learner.step_sizes = "scalar"
-    config.learner.learn_step_sizes = False
-    config.learner.early_loss_weight = 0.0
     config.learner.eval_steps = 64
     config.optimizer.learning_rate = 5e-4
-    config.optimizer.output_gain = 1.0
-    config.optimizer.warmup_steps = 0
-    config.optimizer.final_fraction = 1.0
-    config.optimizer.clip_norm = 0.0
-    config.validation.every = 1_000
+    default.use_paper_outer_loop(config)
     config.validation.num_signals = 5
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 64

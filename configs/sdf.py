@@ -12,16 +12,11 @@ Cost: about 17 CPU minutes for the 2 500 outer steps; 2 920 of them, 20 minutes
 constant image 16.1.
 """
 
-import ml_collections
-
 from tfmetainit.configs import default
 
 
 def get_config(variant=""):
-    config = default.get_config()
+    config = default.get_image_config()
     config.signal.name = "sdf"
-    config.signal.num_train = 10_000
-    config.signal.num_eval = 500
-    config.signal.data_seed = 0
-    config.signal.data_dir = ml_collections.config_dict.placeholder(str)
+    default.add_generated(config, num_train=10_000, num_eval=500)
     return default.apply_variant(config, variant)

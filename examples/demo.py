@@ -9,13 +9,12 @@ quite another kind. Everything is written to --output_dir; overview.png shows
 all of it.
 """
 
-import os
 import pathlib
 import time
 
 from absl import flags
 
-from tfmetainit import cli, quiet
+from tfmetainit import cli
 
 cli.quiet_tensorflow()
 
@@ -24,20 +23,16 @@ import skimage.data
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tfmetainit import (
-    baselines,
-    evaluate,
-    experiment,
-    files,
-    functional,
-    pictures,
-    tables,
-    train,
-)
+from tfmetainit import evaluate, train
 from tfmetainit.configs import text
+from tfmetainit.evaluation import baselines, plots, tables
 from tfmetainit.export import exporter
-from tfmetainit.lite_artifact import LiteArtifact
-from tfmetainit.tasks import first_tasks, psnr_from_mse
+from tfmetainit.geometry.metrics import psnr_from_mse
+from tfmetainit.io import files, quiet
+from tfmetainit.litert import ArtifactFitter
+from tfmetainit.meta import functional
+from tfmetainit.runs import build
+from tfmetainit.signals.base import first_tasks, to_task
 
 _STEPS_SHOWN = (0, 1, 2, 4, 8, 16)
 _EVALUATION = {
@@ -72,20 +67,17 @@ def _fit(learner, params, fit, task):
     return values, [float(psnr_from_mse(mse)) for mse in errors]
 
 
-def _fit_on_device(path, task):
-    """The same by the exported file, in LiteRT."""
-    artifact = LiteArtifact(path, num_threads=os.cpu_count())
-    coords, target = task.query.inputs.numpy(), task.query.values.numpy()
-    theta, values, milliseconds = artifact.init(), [], 0.0
-    for step in range(max(_STEPS_SHOWN) + 1):
-        if step:
-            started = time.perf_counter()
-            theta, _ = artifact.adapt(theta, coords, target, 1)
-            milliseconds += 1e3 * (time.perf_counter() - started)
-        values.append(artifact.predict(theta, coords))
-    errors = [np.mean((v - target) ** 2) for v in values]
-    psnr = [float(psnr_from_mse(mse)) for mse in errors]
-    return values, psnr, milliseconds / max(_STEPS_SHOWN)
+def _fit_on_device(path, sample):
+    """The same with the exported file, in LiteRT, at the steps shown."""
+    fitter = ArtifactFitter(path)
+    values, psnr = {}, {}
+    for steps in _STEPS_SHOWN:
+        started = time.perf_counter()
+        (fitted,) = fitter.fit([sample], steps, {steps})
+        seconds = time.perf_counter() - started
+        values[steps] = fitter.predict(fitted.theta, sample.coords)
+        psnr |= fitted.psnr
+    return values, psnr, 1e3 * seconds / max(_STEPS_SHOWN)
 
 
 def draw_overview(path, results, signal, rows):
@@ -115,7 +107,7 @@ def draw_overview(path, results, signal, rows):
         axes[i, 0].set_ylabel(title, fontsize=8)
     (condition,) = results["conditions"]
     axis = curves.subplots()
-    pictures.draw_curves(
+    plots.draw_curves(
         axis,
         {
             f"{row['method']} ({row['optimizer']})": row["psnr"]
@@ -155,18 +147,21 @@ def main(argv):
     print("\n4. Fitting a photograph from weights that have only seen text")
     photo = output / "photo.png"
     Image.fromarray(skimage.data.astronaut()).save(photo)
-    signal = experiment.build_signal(config)
-    learner = experiment.load(output / "run")
+    signal = build.build_signal(config)
+    learner = build.load(output / "run")
     params = functional.get_params(learner.field)
     random = baselines.standard(learner.field, seed=1)
     unseen = first_tasks(signal, "test", 2)
-    task = signal.read_task(photo)
+    sample = signal.read_sample(photo)
+    task = to_task(sample)
     sgd = learner.sgd_fit()
     # Random weights get the better optimizer of the two, at its tuned rate.
     rows = results["conditions"][0]["rows"]
     (plain,) = (r for r in rows if r["method"] == "Standard")
     adam = baselines.AdamFit(learner.support_loss, plain["rate"])
-    *on_device, milliseconds = _fit_on_device(exported / exporter.TFLITE, task)
+    *on_device, milliseconds = _fit_on_device(
+        exported / exporter.TFLITE, sample
+    )
     rows = [
         ("learned, text", unseen[0], *_fit(learner, params, sgd, unseen[0])),
         ("learned, text", unseen[1], *_fit(learner, params, sgd, unseen[1])),

@@ -1,1 +1,5 @@
-"""Export of a learned initialization together with its few-step adapter."""
+"""Export of a learned initialization together with its few-step adapter.
+
+May import: TensorFlow, ai-edge-litert, all rooms of the package but `cli`
+(`__main__` is the command).
+"""

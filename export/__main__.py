@@ -4,19 +4,21 @@ r"""Exports a training run as artifacts that fit signals by themselves.
 
 Writes the learned initial weights together with the gradient steps: as
 model.tflite for LiteRT (phones, browsers, C; --precision=float16 halves it),
-and as saved_model/ for TF Serving. Each is checked against Python on a signal
-that was held out, and nothing is written if their numbers differ.
+and as saved_model/ for TF Serving. Both are checked against Python on a
+held-out signal; if their numbers differ, nothing is written.
 """
 
 import shlex
 
 from absl import flags
 
-from tfmetainit import cli, kinds, quiet
+from tfmetainit import cli
 
 cli.quiet_tensorflow()
 
+from tfmetainit import modalities
 from tfmetainit.export import exporter, held_out
+from tfmetainit.io import quiet
 
 
 def main(argv):
@@ -35,7 +37,7 @@ def main(argv):
         license_name=values.license,
         **{
             name: values[name].value
-            for name in kinds.DETAILS
+            for name in modalities.DETAILS
             if values[name].value is not None
         },
     )
@@ -77,10 +79,12 @@ def run():
     flags.DEFINE_integer(
         "num_points",
         None,
-        "Observations that one call of the .tflite file takes at most; "
-        "default: those of one signal of the class.",
+        "Largest number of observations of one call of the .tflite file; "
+        "default: that of one signal of the class.",
     )
-    flags.DEFINE_integer("max_steps", 64, "Gradient steps of one call at most.")
+    flags.DEFINE_integer(
+        "max_steps", 64, "Largest number of steps of one call."
+    )
     flags.DEFINE_string(
         "precision", "float32", "Of the stored weights: float32 or float16."
     )
@@ -90,9 +94,9 @@ def run():
         "The file to check the artifacts on; default: a signal of the test "
         "split.",
     )
-    for name, text in kinds.DETAILS.items():
+    for name, text in modalities.DETAILS.items():
         flags.DEFINE_string(name, None, f"With --input. {text}")
-    flags.DEFINE_string("license", "not stated", "Licence of the weights.")
+    flags.DEFINE_string("license", "not stated", "License of the weights.")
     flags.mark_flags_as_required(["workdir", "output_dir"])
     cli.run(main, __doc__)
 

@@ -2,8 +2,8 @@
 
 What a device or a server runs: pure functions of a flat parameter vector theta
 `[P]` (the field's parameters in their order, each row by row). The gradient
-steps are those of `tfmetainit.adaptation.adapt` and the forward models those of
-the training; only the bookkeeping around them is added here:
+steps are those of `meta.inner_loop.adapt`, and the forward models those of the
+training; only the bookkeeping around them is added here:
 
 - Observations come as arrays of N rows of which the first `n_points` count.
   Rows beyond them may hold anything, NaN included.
@@ -12,8 +12,8 @@ the training; only the bookkeeping around them is added here:
 - `steps` is a tensor: a `tf.while_loop` runs up to a maximum fixed at export.
 
 Rules for an artifact free of Flex operations: theta is split outside of the
-tape; the residual enters as the tape's output gradient; nothing is sliced or
-broadcast from an unknown size inside of it (see `functional.values_and_grads`).
+tape; the residual enters as the tape's output gradient; within the tape nothing
+is sliced, or broadcast from an unknown size (`functional.values_and_grads`).
 """
 
 import math
@@ -22,18 +22,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import adaptation, functional
-from tfmetainit.forward_models import ForwardModel
-from tfmetainit.functional import Params
-from tfmetainit.meta_learner import MetaLearner
-from tfmetainit.tasks import FieldLoss, Observations, mean_squared_error
+from tfmetainit.forward_models.identity import ForwardModel
+from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta.functional import Params
+from tfmetainit.meta.learner import MetaLearner
+from tfmetainit.meta.tasks import FieldLoss, Observations, mean_squared_error
 
 # Points worked on at a time: the activations of a SIREN of width 256 then fit
-# into a core's cache, which is faster than the whole picture at once.
+# into a core's cache, which is faster than a whole picture.
 CHUNK = 1024
-# Prediction keeps two layers' activations, not all of them: longer chunks.
+# Prediction keeps the activations of two layers only: chunks can be longer.
 PREDICT_CHUNKS = 4
-# What `losses` holds for steps that were not taken.
+# The entry in `losses` for a step that was not taken.
 NOT_TAKEN = -1.0
 PRECISIONS = ("float32", "float16")
 _MAX_FLOAT = float(np.finfo(np.float32).max)
@@ -89,7 +89,7 @@ class Adapter(tf.Module):
         self.num_params = sum(map(math.prod, self._shapes))
         self._support_model = learner.support_loss.forward_model
         self._query_loss = learner.query_loss
-        # The network's own weights are not tracked: theta is all there is.
+        # The network's own weights are not tracked: theta has them all.
         self._field = _Untracked(field)
         self._frozen = [v.value for v in field.non_trainable_variables]
         self.theta = _stored(functional.get_params(field), precision, "theta")
@@ -105,7 +105,7 @@ class Adapter(tf.Module):
         self._sizes = _Untracked(sizes)
 
     def step_sizes(self) -> functional.StepParams:
-        """The step sizes as `adaptation.adapt` takes them."""
+        """The step sizes as `inner_loop.adapt` takes them."""
         sizes = self._sizes.value
         if self._flat_sizes is None:
             return sizes
@@ -156,7 +156,7 @@ class Adapter(tf.Module):
         step_sizes = self.step_sizes()
 
         def body(step, theta, losses, healthy):
-            params, before = adaptation.adapt(
+            params, before = inner_loop.adapt(
                 loss,
                 functional.unflatten(theta, self._shapes),
                 support,
@@ -187,7 +187,7 @@ class Adapter(tf.Module):
         return {"theta": theta, "losses": losses, "steps_taken": taken}
 
     def predict(self, theta, coords) -> tf.Tensor:
-        """What the field of weights theta predicts, through the query model.
+        """Predictions of the field of weights theta, through the query model.
 
         Args:
             theta: float32 `[P]`.
@@ -204,7 +204,7 @@ class Adapter(tf.Module):
 
         count = coords.shape[0]
         if count is not None:
-            # Unrolled: the chunks share memory all the same, and a loop would
+            # Unrolled: the chunks share memory nevertheless, and a loop would
             # store a constant of the result's size in the file.
             chunk = PREDICT_CHUNKS * CHUNK
             number = -(-count // chunk)
@@ -243,7 +243,7 @@ class Adapter(tf.Module):
 class _MaskedLoss:
     """Mean squared error of the first `n_points` rows, chunk by chunk.
 
-    A `tfmetainit.adaptation.Loss` of observations `[chunks, rows, ...]`.
+    A `tfmetainit.meta.inner_loop.Loss` of observations `[chunks, rows, ...]`.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class _MaskedLoss:
             # Not `[index]`: LiteRT gives a slice from a computed position a
             # dynamic shape, and with it every result of the loop.
             inputs = tf.gather(observed.inputs, index)
-            # 0 x NaN is NaN: what does not count must be finite.
+            # 0 x NaN is NaN: rows that do not count must be finite.
             inputs = tf.where(_column(valid, inputs), inputs, 0.0)
             loss = FieldLoss(self._field, self._forward_model, measure)
             of_chunk, gradients_of_chunk = loss.value_and_grad(

@@ -4,27 +4,33 @@
       model.tflite             LiteRT: phones, browsers, C (lite.py)
       saved_model/1/           TF Serving (saved_model.py)
       serving/                 its models.config, batching_parameters.txt
-      metadata.json            what is in the artifacts; also in model.tflite
+      metadata.json            a description of both; also in model.tflite
 
-All of it is written to a temporary folder, checked against the Python code on
-a held-out signal, and renamed into place.
+All of it is written to a temporary folder, checked against Python on a held-out
+signal, and renamed into place.
 """
 
 import dataclasses
 import os
 import pathlib
 import time
+from typing import NamedTuple
 
 import tfmetainit
-from tfmetainit import experiment, files, kinds, lite_artifact, quiet, runs
-from tfmetainit.errors import InputError, check_range
+from tfmetainit import modalities
 from tfmetainit.export import held_out, lite, saved_model, serving
 from tfmetainit.export.adapter import PRECISIONS, Adapter
+from tfmetainit.io import files, quiet
+from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.io.weights import weight_names
+from tfmetainit.litert.artifact import SIGNATURES
+from tfmetainit.runs import build, sources
+from tfmetainit.runs.workdir import find_run
 
 FORMATS = ("saved_model", "tflite")
 MAX_POINTS = 2**22
 MAX_STEPS = 10_000
-_GRAPH_BYTES = 2**23  # of both formats, beside the weights
+_GRAPH_BYTES = 2**23  # of either format, without the weights
 TFLITE = "model.tflite"
 METADATA = "metadata.json"
 _FORMAT_NAME = "tfmetainit export"
@@ -32,19 +38,18 @@ _FORMAT_NAME = "tfmetainit export"
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What was exported.
+    """A summary of `export`.
 
     Attributes:
         sizes: bytes of every file, by its path below the output folder.
         signatures: names of the inputs of every signature, by format.
-        operations: of the .tflite file, and how often each occurs.
+        operations: number of operations of the .tflite file, by their names.
         differences: largest difference of a predicted value from Python's, by
             format.
         psnr: in dB on the held-out signal, before and after the training's
-            number of steps, in Python from the trained weights and in the
-            artifacts.
-        example: what `python -m tfmetainit.fit --artifact` can be given; None
-            if it cannot fit signals of the class.
+            number of steps: "Python" from the trained weights, and by format.
+        example: flags of `python -m tfmetainit.fit --artifact` that fit a file;
+            None if it cannot fit signals of the class.
         seconds: duration.
     """
 
@@ -74,17 +79,16 @@ def export(
     Args:
         workdir: the folder of the run.
         output_dir: the folder to write; an earlier export there is replaced.
-        formats: which of `FORMATS`.
-        num_points: the number of observations that one call of the .tflite
-            file's `adapt` takes at most; by default those of one signal of
-            the class.
-        max_steps: the number of steps that one call of `adapt` takes at most.
+        formats: some of `FORMATS`.
+        num_points: the largest number of observations of one call of the
+            .tflite file's `adapt`; by default that of one signal of the class.
+        max_steps: the largest number of steps of one call of `adapt`.
         precision: "float32", or "float16" for weights of half the size.
         input_path: the signal that the artifacts are checked on; by default
             the first of the class's test split.
         license_name: of the weights, recorded in the metadata.
-        **details: what signals of the run's kind take beside `input_path`
-            (`fit.fit`).
+        **details: further arguments for signals of the run's modality, beside
+            `input_path` (`fit.fit`).
 
     Raises:
         InputError: if an argument, the run, or the output folder is not valid.
@@ -93,42 +97,17 @@ def export(
     """
     started = time.monotonic()
     formats = tuple(dict.fromkeys(formats))
-    if not formats or not set(formats) <= set(FORMATS):
-        raise InputError(
-            f"--formats must be among {', '.join(FORMATS)}. Received: "
-            f"{', '.join(formats) or 'none'}"
-        )
-    if precision not in PRECISIONS:
-        raise InputError(
-            f"--precision must be one of {', '.join(PRECISIONS)}. Received: "
-            f"{precision}"
-        )
-    check_range("--max_steps", max_steps, 1, MAX_STEPS)
-    if num_points is not None:
-        check_range("--num_points", num_points, 1, MAX_POINTS)
+    _check_arguments(formats, num_points, max_steps, precision)
     output_dir = pathlib.Path(os.path.realpath(output_dir))
     _check_output(output_dir)
-    workdir = runs.find_run(workdir)
+    workdir = find_run(workdir)
     config = workdir.read_config()
-    # LiteRT has no bfloat16, and nothing of float64.
+    # LiteRT has neither bfloat16 nor float64.
     config.field.hidden_dtype, config.field.dtype = None, "float32"
-    signal = experiment.build_signal(config)
-    learner = experiment.load_learner(workdir, config, signal)
+    signal = build.build_signal(config)
+    learner = build.load_learner(workdir, config, signal)
     task = held_out.find(signal, input_path, details)
-    observed = int(task.support.inputs.shape[1])
-    # Those of the class: the signal to check on decides nothing.
-    if signal.kind:
-        num_coords = signal.kind.num_coords
-    else:
-        num_coords = int(task.query.inputs.shape[0])
-    if num_points is None:
-        num_points = signal.kind.num_observations if signal.kind else observed
-        check_range("The number of observations", num_points, 1, MAX_POINTS)
-    if observed > num_points and signal.kind and not signal.kind.may_drop:
-        raise InputError(
-            f"The artifact must take all observations of --input, {observed}; "
-            f"--num_points={observed} makes it do so. Received: {num_points}"
-        )
+    num_points, num_coords = _sizes(signal, task, num_points)
     with quiet.notices():  # oneDNN reports that it passes on float16
         adapter = Adapter(
             learner,
@@ -139,70 +118,117 @@ def export(
             precision=precision,
             chunk=signal.observations_per_chunk,
         )
-    name = config.signal.name.rpartition(".")[2]
+        case = held_out.Case(learner, adapter, signal, task, num_points)
     metadata = _metadata(
-        name, workdir, config, signal, adapter, learner, license_name
+        workdir, config, signal, adapter, learner, license_name
     )
     metadata["num_points"], metadata["num_coords"] = num_points, num_coords
-    with quiet.notices():
-        case = held_out.Case(learner, adapter, signal.kind, task, num_points)
-    signatures, differences, operations = {}, {}, {}
-    psnr = {"Python": case.psnr()}
     with files.atomic_folder(output_dir) as staging:
         files.check_space(
             output_dir.parent,
             len(formats) * 8 * adapter.num_stored + _GRAPH_BYTES,
         )
         files.write_json(staging / METADATA, metadata)
-        if "saved_model" in formats:
-            folder = staging / "saved_model" / "1"
-            with quiet.notices():
-                signatures["saved_model"] = saved_model.save(adapter, folder)
-            serving.write_warmup(folder, name, case.requests())
-            serving.write_configs(staging / "serving", name)
-            predicted = case.through_saved_model(folder)
-            differences["saved_model"] = case.compare("SavedModel", predicted)
-            psnr["saved_model"] = case.psnr(predicted)
-        if "tflite" in formats:
-            content = lite.convert(
-                adapter,
-                num_points=num_points,
-                num_coords=num_coords,
-                metadata=metadata,
-            )
-            (staging / TFLITE).write_bytes(content)
-            operations = lite.operations(content)
-            signatures["tflite"] = {
-                name: sorted(inputs)
-                for name, (inputs, _) in lite_artifact.SIGNATURES.items()
-            }
-            predicted = case.through_lite(staging / TFLITE)
-            differences["tflite"] = max(
-                case.compare(".tflite file", predicted),
-                case.compare(
-                    ".tflite file, compiled,",
-                    case.through_compiled_model(
-                        content, num_points, num_coords
-                    ),
-                ),
-            )
-            psnr["tflite"] = case.psnr(predicted)
+        written = {
+            name: _WRITERS[name](staging, adapter, case, metadata)
+            for name in formats
+        }
     sizes = {
         path.relative_to(output_dir).as_posix(): path.stat().st_size
         for path in files.files_below(output_dir)
     }
+    known = metadata["signal"]["kind"] in modalities.NAMES
     return Summary(
         sizes,
-        signatures,
-        operations,
-        differences,
-        psnr,
-        # A kind of the user's own is not one that an artifact can name.
-        signal.kind.example
-        if signal.kind and metadata["signal"]["kind"] in kinds.NAMES
-        else None,
+        {name: one.signatures for name, one in written.items()},
+        written["tflite"].operations if "tflite" in written else {},
+        {name: one.difference for name, one in written.items()},
+        {"Python": case.psnr()}
+        | {name: one.psnr for name, one in written.items()},
+        signal.modality.example if signal.modality and known else None,
         time.monotonic() - started,
     )
+
+
+def _check_arguments(formats, num_points, max_steps, precision):
+    if not formats or not set(formats) <= set(FORMATS):
+        raise InputError(
+            f"`formats` must be among {', '.join(FORMATS)}. Received: "
+            f"{', '.join(formats) or 'none'}"
+        )
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"`precision` must be one of {', '.join(PRECISIONS)}. Received: "
+            f"{precision}"
+        )
+    check_range("max_steps", max_steps, 1, MAX_STEPS)
+    if num_points is not None:
+        check_range("num_points", num_points, 1, MAX_POINTS)
+
+
+def _sizes(signal, task, num_points):
+    """The static numbers of rows of a .tflite file's observations and coords.
+
+    They are those of the class, whichever signal it is checked on.
+    """
+    observed = int(task.support.inputs.shape[1])
+    modality = signal.modality
+    if modality:
+        num_coords = modality.num_coords
+    else:
+        num_coords = int(task.query.inputs.shape[0])
+    if num_points is None:
+        num_points = modality.num_observations if modality else observed
+        check_range("num_points", num_points, 1, MAX_POINTS)
+    if observed > num_points and modality and not modality.may_drop:
+        raise InputError(
+            "`num_points` must be at least the number of observations of the "
+            f"signal to check on, {observed}. Received: {num_points}"
+        )
+    return num_points, num_coords
+
+
+class _Written(NamedTuple):
+    """What one format's writer did; see `Summary`."""
+
+    signatures: dict[str, list[str]]
+    operations: dict[str, int]
+    difference: float
+    psnr: tuple[float, float]
+
+
+def _write_saved_model(staging, adapter, case, metadata):
+    folder = staging / "saved_model" / "1"
+    with quiet.notices():
+        signatures = saved_model.save(adapter, folder)
+    serving.write_warmup(folder, metadata["name"], case.requests())
+    serving.write_configs(staging / "serving", metadata["name"])
+    predicted = case.through_saved_model(folder)
+    difference = case.compare("SavedModel", predicted)
+    return _Written(signatures, {}, difference, case.psnr(predicted))
+
+
+def _write_tflite(staging, adapter, case, metadata):
+    sizes = metadata["num_points"], metadata["num_coords"]
+    content = lite.convert(
+        adapter, num_points=sizes[0], num_coords=sizes[1], metadata=metadata
+    )
+    (staging / TFLITE).write_bytes(content)
+    predicted = case.through_lite(staging / TFLITE)
+    compiled = case.through_compiled_model(content, *sizes)
+    difference = max(
+        case.compare(".tflite file", predicted),
+        case.compare(".tflite file, compiled,", compiled),
+    )
+    signatures = {
+        name: sorted(inputs) for name, (inputs, _) in SIGNATURES.items()
+    }
+    return _Written(
+        signatures, lite.operations(content), difference, case.psnr(predicted)
+    )
+
+
+_WRITERS = {"saved_model": _write_saved_model, "tflite": _write_tflite}
 
 
 def _check_output(output_dir):
@@ -212,7 +238,7 @@ def _check_output(output_dir):
             output_dir.exists() and output_dir.samefile(pathlib.Path.cwd())
         ):
             raise InputError(
-                "--output_dir is replaced as a whole: it must be neither a "
+                "`output_dir` is replaced as a whole: it must be neither a "
                 f"mount point nor the working folder. Received: {output_dir}"
             )
         if not output_dir.exists():
@@ -230,35 +256,31 @@ def _check_output(output_dir):
         known = None
     if known != _FORMAT_NAME:
         raise InputError(
-            "--output_dir must be a new folder, an empty one, or one of an "
+            "`output_dir` must be a new folder, an empty one, or one of an "
             f"earlier export. Received: {output_dir}, which holds other files"
         )
     others = set(there) - {METADATA, TFLITE, "saved_model", "serving"}
     if others:
         raise InputError(
-            "--output_dir is replaced as a whole: beside an earlier export it "
+            "`output_dir` is replaced as a whole: beside an earlier export it "
             f"may hold nothing. Received: {output_dir} with {min(others)}"
         )
 
 
-def _metadata(
-    name, workdir, config, signal, adapter, learner, license_name
-) -> dict:
-    settings = experiment.public_settings(config.signal)
+def _metadata(workdir, config, signal, adapter, learner, license_name) -> dict:
+    settings = sources.public_settings(config.signal)
     config = {**config.to_dict(), "signal": settings}
     config.pop("warm_start", None)
     best = workdir.read_best()
+    variables = learner.field.trainable_variables
     params = [
         {"name": name, "shape": list(variable.shape)}
-        for name, variable in zip(
-            files.weight_names(len(learner.field.trainable_variables)),
-            learner.field.trainable_variables,
-        )
+        for name, variable in zip(weight_names(len(variables)), variables)
     ]
     return {
         "format": _FORMAT_NAME,
         "version": tfmetainit.__version__,
-        "name": name,
+        "name": config["signal"]["name"].rpartition(".")[2],
         "license": license_name,
         "signal": signal.describe(),
         "input_shape": list(adapter.input_shape),

@@ -1,34 +1,44 @@
-"""A held-out signal that Python and the artifacts fit, to be compared."""
-
-import os
+"""A held-out signal on which the artifacts are compared with Python."""
 
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import adaptation, functional, kinds, lite_artifact, pixels
-from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import lite
-from tfmetainit.tasks import Observations, Task
+from tfmetainit.geometry import metrics
+from tfmetainit.io.errors import InputError, UserError
+from tfmetainit.litert.fitter import ArtifactFitter
+from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta.tasks import Observations, Task
+from tfmetainit.modalities import Sample, check_details
 
-# Largest difference of any predicted value after the training's number of
-# steps, artifact against Python, that an export may have.
+# Largest difference of a predicted value, artifact against Python, before and
+# after the training's number of steps.
 TOLERANCE = 1e-4
 
 
 def find(signal, input_path, details) -> Task:
-    """The signal that the artifacts are checked on."""
+    """The signal that the artifacts are checked on.
+
+    Args:
+        signal: its class.
+        input_path: a file, or None for the first signal of the test split.
+        details: further arguments of the modality's `read`.
+
+    Raises:
+        InputError: if there is none, or its target is not known.
+    """
     if input_path is None and details:
         raise InputError(
-            f"--{', --'.join(details)} must be given together with --input, of "
-            "which it is a detail. Received: no --input"
+            f"`{min(details)}` must be given together with `input_path`. "
+            "Received: no file"
         )
     if input_path is not None:
-        kinds.check_details(signal.kind, details)
+        check_details(signal.modality, details)
         task = signal.read_task(input_path, **details)
         if task.query.values is None:
             raise InputError(
-                "--input must be a signal that is known itself, not by its "
-                f"observations alone. Received: {input_path}"
+                "`input_path` must be a signal whose target is known, not only "
+                f"its observations. Received: {input_path}"
             )
         return task
     for batch in signal.make_dataset("test", 1).take(1):
@@ -37,26 +47,34 @@ def find(signal, input_path, details) -> Task:
 
 
 class Case:
-    """A held-out signal, and what Python makes of it.
+    """A held-out signal, and the predictions of Python for it.
 
     Predictions are pairs: before and after the training's number of steps.
+
+    Args:
+        learner: with trained weights.
+        adapter: of the learner, perhaps with rounded weights.
+        signal: the class of the signal.
+        task: the signal, without a batch axis.
+        num_points: number of observations that the .tflite file takes.
     """
 
-    def __init__(self, learner, adapter, kind, task: Task, num_points: int):
+    def __init__(self, learner, adapter, signal, task: Task, num_points: int):
+        self._signal = signal
         self._steps = min(learner.inner_steps, adapter.max_steps)
         self._coords = task.query.inputs.numpy()
         self._target = task.query.values.numpy()
         inputs, values = (leaf[:1].numpy() for leaf in task.support)
-        if kind is not None:
-            inputs, values = kind.thinned(inputs, values, num_points)
+        if signal.modality is not None:
+            inputs, values = signal.modality.thinned(inputs, values, num_points)
         self._inputs = inputs[0, :num_points]
         self._values = values[0, :num_points]
         support = Observations(
             tf.constant(self._inputs[None]), tf.constant(self._values[None])
         )
-        # Of float16 weights, the artifacts take the steps from the rounded.
+        # The artifacts start from the weights rounded to their precision.
         params = adapter.init_params()
-        adapted, _ = adaptation.adapt(
+        adapted, _ = inner_loop.adapt(
             learner.support_loss,
             params,
             support,
@@ -77,10 +95,10 @@ class Case:
     def psnr(self, predicted=None) -> tuple[float, ...]:
         """PSNR in dB of a pair of predictions.
 
-        By default of Python's with the trained weights, not rounded.
+        By default those of Python with the trained, unrounded weights.
         """
         return tuple(
-            float(pixels.psnr_from_mse(np.mean((values - self._target) ** 2)))
+            float(metrics.psnr_from_mse(np.mean((values - self._target) ** 2)))
             for values in predicted or self._trained
         )
 
@@ -90,7 +108,7 @@ class Case:
         Raises:
             UserError: if it is not within `TOLERANCE`.
         """
-        # np.max, unlike max, does not lose what is not a number.
+        # np.max, unlike max, keeps NaN.
         difference = float(
             np.max([np.abs(a - b) for a, b in zip(predicted, self._expected)])
         )
@@ -111,7 +129,7 @@ class Case:
         }
 
     def requests(self) -> dict[str, dict]:
-        """Inputs for the SavedModel's signature that does everything."""
+        """Inputs of the SavedModel's `fit_predict`, by its name."""
         observed = self._observed(self._steps)
         return {"fit_predict": {**observed, "coords": self._coords[None]}}
 
@@ -133,17 +151,19 @@ class Case:
 
     def through_lite(self, path):
         """Predictions of the .tflite file, by LiteRT."""
-        artifact = lite_artifact.LiteArtifact(path, os.cpu_count())
-        theta = artifact.init()
-        adapted, _ = artifact.adapt(
-            theta, self._inputs, self._values, self._steps
+        fitter = ArtifactFitter(path)
+        fitter.prepare(self._signal)
+        sample = Sample(
+            self._inputs[None], self._values[None], self._coords, self._target
         )
+        (fitted,) = fitter.fit([sample], self._steps, ())
         return tuple(
-            artifact.predict(t, self._coords) for t in (theta, adapted)
+            fitter.predict(theta, self._coords)
+            for theta in (fitter.init(), fitted.theta)
         )
 
     def through_compiled_model(self, content, num_points, num_coords):
-        """The same by the interface that browsers, Android and C use."""
+        """Predictions of the .tflite file, by the API of browsers and C."""
         theta = lite.run_compiled(content, "init", {})["theta"]
         observed = {
             "inputs": _padded(self._inputs, num_points),

@@ -30,10 +30,10 @@ import tensorflow as tf
 from ai_edge_litert import compiled_model
 from ai_edge_litert import schema_py_generated as schema
 
-from tfmetainit import quiet
-from tfmetainit.errors import UserError
 from tfmetainit.export.adapter import Adapter
-from tfmetainit.lite_artifact import METADATA_NAME
+from tfmetainit.io import quiet
+from tfmetainit.io.errors import UserError
+from tfmetainit.litert.artifact import METADATA_NAME
 
 _FILE_IDENTIFIER = b"TFL3"
 _NO_BIAS = -1
@@ -125,7 +125,7 @@ def _run(converter):
     raise UserError(
         "A .tflite file may hold LiteRT's builtin operations only, which have "
         "no equivalent for some that the field or its forward model needs: "
-        "take tfmetainit.layers.relu for ReLU, an approximate GELU, or "
+        "take tfmetainit.fields.layers.relu for ReLU, an approximate GELU, or "
         "--formats=saved_model. "
         f"Received: {reason}"
     ) from failure

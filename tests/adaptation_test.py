@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import adaptation
-from tfmetainit.tasks import Observations
+from tfmetainit.meta import inner_loop
+from tfmetainit.meta.tasks import Observations
 
 
 class Quadratic:
@@ -27,7 +27,7 @@ def test_quadratic_in_closed_form():
     rng = np.random.default_rng(0)
     matrix, theta = rng.normal(size=(4, 3)), rng.normal(size=3)
     target, rate = rng.normal(size=4), 0.05
-    params, losses = adaptation.adapt(
+    params, losses = inner_loop.adapt(
         Quadratic(matrix),
         [tf.constant(theta)],
         _support(target[None]),
@@ -48,7 +48,7 @@ def test_quadratic_in_closed_form():
 
 def test_no_step_leaves_the_weights():
     start = [tf.constant([1.0, 2.0])]
-    params, losses = adaptation.adapt(
+    params, losses = inner_loop.adapt(
         Quadratic(np.eye(2, dtype=np.float32)),
         start,
         _support([[0.0, 0.0]]),
@@ -60,7 +60,7 @@ def test_no_step_leaves_the_weights():
 
 
 def test_step_size_for_each_weight():
-    params, _ = adaptation.adapt(
+    params, _ = inner_loop.adapt(
         Quadratic(np.eye(2, dtype=np.float32)),
         [tf.constant([1.0, 1.0])],
         _support([[0.0, 0.0]]),
@@ -74,7 +74,7 @@ def test_fresh_observations_at_each_step():
     """With step size 1 on the identity, theta is the last target seen."""
     support = _support([[1.0, 1.0], [2.0, 2.0]])
     for num_steps, expected in ((1, 1.0), (2, 2.0), (3, 1.0)):
-        params, _ = adaptation.adapt(
+        params, _ = inner_loop.adapt(
             Quadratic(np.eye(2, dtype=np.float32)),
             [tf.constant([9.0, 9.0])],
             support,
@@ -90,10 +90,10 @@ def test_sgd_fit_agrees_with_adapt():
     start = [tf.constant(rng.normal(size=3))]
     support = _support(rng.normal(size=(2, 4)))
     sizes = [tf.constant(0.03, tf.float64)]
-    steps = list(adaptation.SgdFit(loss, sizes).trajectory(start, support, 5))
+    steps = list(inner_loop.SgdFit(loss, sizes).trajectory(start, support, 5))
     assert len(steps) == 6
     for count, params in enumerate(steps):
-        expected, _ = adaptation.adapt(
+        expected, _ = inner_loop.adapt(
             loss, start, support, num_steps=count, step_sizes=sizes
         )
         np.testing.assert_allclose(params[0], expected[0], rtol=1e-12)
@@ -103,10 +103,10 @@ def test_wrong_arguments_are_named():
     support = _support([[0.0, 0.0]])
     loss = Quadratic(np.eye(2, dtype=np.float32))
     with pytest.raises(ValueError, match="must not be negative. Received: -1"):
-        adaptation.adapt(
+        inner_loop.adapt(
             loss, [tf.zeros(2)], support, num_steps=-1, step_sizes=[1.0]
         )
     with pytest.raises(ValueError, match="2 step sizes for 1 parameters"):
-        adaptation.adapt(
+        inner_loop.adapt(
             loss, [tf.zeros(2)], support, num_steps=1, step_sizes=[1.0, 1.0]
         )

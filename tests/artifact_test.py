@@ -13,9 +13,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tfmetainit import fit, image_files, lite_artifact
-from tfmetainit.errors import InputError, UserError
+from tfmetainit import fit
 from tfmetainit.export import exporter, held_out
+from tfmetainit.io import images
+from tfmetainit.io.errors import InputError, UserError
+from tfmetainit.litert import artifact
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_export_says_what_it_wrote(folder, tmp_path, run_command):
     for part in ("BATCH_MATMUL", "fit_predict(", "adapt(", "of Python's"):
         assert part in result.stdout
     metadata = json.loads((out / "metadata.json").read_text())
-    artifact = lite_artifact.LiteArtifact(out / "model.tflite")
+    artifact = artifact.LiteArtifact(out / "model.tflite")
     assert artifact.metadata == metadata
     assert artifact.num_points == metadata["num_points"] == 300
     assert metadata["license"] == "CC0"
@@ -125,9 +127,7 @@ def test_both_forms_of_fit_agree(folder, tmp_path):
             weights=weights,
             **options,
         ).psnr
-        results.append(
-            (psnr, image_files.read_image(picture), np.load(weights))
-        )
+        results.append((psnr, images.read_image(picture), np.load(weights)))
     (psnr, picture, weights), (psnr_2, picture_2, weights_2) = results
     np.testing.assert_allclose(psnr_2, psnr, atol=1e-4)
     assert picture.shape == (20, 30, 3)
@@ -277,9 +277,9 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
 def test_metadata_of_another_file(
     folder, tmp_path, monkeypatch, change, message
 ):
-    read = lite_artifact.read_metadata
+    read = artifact.read_metadata
     monkeypatch.setattr(
-        lite_artifact, "read_metadata", lambda *of: {**read(*of), **change}
+        artifact, "read_metadata", lambda *of: {**read(*of), **change}
     )
     with pytest.raises(InputError, match=message):
         fit.fit(
@@ -318,12 +318,12 @@ def test_bad_artifacts_and_flags_are_one_sentence(
 
 
 def test_an_artifact_of_other_signals_says_so(folder, tmp_path, monkeypatch):
-    read = lite_artifact.read_metadata
+    read = artifact.read_metadata
 
     def other(content, path):
         return {**read(content, path), "signal": {"kind": "sounds"}}
 
-    monkeypatch.setattr(lite_artifact, "read_metadata", other)
+    monkeypatch.setattr(artifact, "read_metadata", other)
     with pytest.raises(InputError, match="of the kind 'sounds'"):
         fit.fit(
             None,

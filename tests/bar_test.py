@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import evaluate, experiment, train
+from tfmetainit import evaluate, train
 from tfmetainit.configs import ct_maml, landmark, objects, text
-from tfmetainit.tasks import constant_floor
+from tfmetainit.evaluation.baselines import constant_floor
+from tfmetainit.runs import build
+from tfmetainit.training import optimizer
 
 pytestmark = pytest.mark.slow
 
@@ -82,9 +84,9 @@ def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
     config.optimizer.warmup_steps = 20
     config.signal.data_dir = str(tmp_path_factory.getbasetemp() / "objects")
     config.signal.num_train, config.signal.num_eval = 40, 4
-    signal = experiment.build_signal(config)
-    learner = experiment.build_learner(config, signal)
-    learner.compile(experiment.build_optimizer(config, learner))
+    signal = build.build_signal(config)
+    learner = build.build_learner(config, signal)
+    learner.compile(optimizer.build_optimizer(config, learner))
     learner.fit(
         signal.make_dataset("train", config.batch_size, seed=seed),
         steps_per_epoch=200,

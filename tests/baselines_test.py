@@ -4,12 +4,14 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import baselines, comparison, fields, functional
-from tfmetainit.tasks import FieldLoss, Observations, Task
+from tfmetainit.evaluation import baselines, comparison
+from tfmetainit.fields import networks
+from tfmetainit.meta import functional
+from tfmetainit.meta.tasks import FieldLoss, Observations, Task
 
 
 def _field(seed=0):
-    return fields.SIREN(hidden_layers=2, hidden_units=8, w0=10.0, seed=seed)
+    return networks.SIREN(hidden_layers=2, hidden_units=8, w0=10.0, seed=seed)
 
 
 def test_standard_draws_fresh_weights():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import cameras, views
-from tfmetainit.errors import InputError
+from tfmetainit.geometry import cameras
+from tfmetainit.io.errors import InputError
 
 pytest.importorskip("tensorflow_graphics")
 
@@ -62,7 +62,7 @@ def test_opencv_rays_are_kinv_times_the_pixel():
 
 def test_both_conventions_see_the_same():
     """A pose and the one with its y and z axes turned around."""
-    pose = views.look_at([1.0, -2.0, 0.5])
+    pose = cameras.look_at([1.0, -2.0, 0.5])
     turned = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
     a = _image_rays(5, 7, pose, 3.0, "opengl")
     b = _image_rays(5, 7, turned, 3.0, "opencv")
@@ -72,7 +72,7 @@ def test_both_conventions_see_the_same():
 
 def test_look_at_looks_there():
     position = np.array([2.0, 1.0, 3.0])
-    pose = views.look_at(position, target=[0.5, 0.0, 0.0])
+    pose = cameras.look_at(position, target=[0.5, 0.0, 0.0])
     np.testing.assert_allclose(
         pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-12
     )
@@ -89,8 +89,8 @@ def test_look_at_looks_there():
 
 
 def test_a_projected_point_lies_on_its_ray():
-    pose = views.look_at([3.0, 1.0, 2.0])
-    focal = views.focal_length(64, 0.8)
+    pose = cameras.look_at([3.0, 1.0, 2.0])
+    focal = cameras.focal_length(64, 0.8)
     point = np.array([0.2, -0.3, 0.1])
     in_camera = np.linalg.inv(pose) @ [*point, 1.0]
     column = 32 + focal * in_camera[0] / -in_camera[2]
@@ -104,7 +104,7 @@ def test_a_projected_point_lies_on_its_ray():
 
 def test_focal_length():
     """90 degrees: half the width at unit distance."""
-    np.testing.assert_allclose(views.focal_length(100, np.pi / 2), 50.0)
+    np.testing.assert_allclose(cameras.focal_length(100, np.pi / 2), 50.0)
 
 
 def test_depths():

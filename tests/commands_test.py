@@ -14,18 +14,13 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tfmetainit import (
-    cli,
-    evaluate,
-    fit,
-    image_files,
-    pictures,
-    pixels,
-    train,
-)
-from tfmetainit.adaptation import SgdFit
+from tfmetainit import evaluate, fit, train
+from tfmetainit.cli import config_files
 from tfmetainit.configs import text
-from tfmetainit.errors import InputError, UserError
+from tfmetainit.geometry import pixels
+from tfmetainit.io import images
+from tfmetainit.io.errors import InputError, UserError
+from tfmetainit.meta.inner_loop import SgdFit
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -245,7 +240,7 @@ def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
     ).psnr
     assert len(psnr) == 6
     assert psnr[-1] > psnr[0]
-    drawn = image_files.read_image(tmp_path / "fit.png")
+    drawn = images.read_image(tmp_path / "fit.png")
     photo = skimage.data.astronaut() / 255.0
     small = pixels.crop_and_resize(photo, 16)
     mse = np.mean((drawn - small) ** 2)
@@ -291,7 +286,7 @@ def test_fit_errors(
 
 
 def test_a_diverging_fit_writes_nothing(folder, tmp_path, monkeypatch):
-    from tfmetainit.meta_learner import MetaLearner
+    from tfmetainit.meta.learner import MetaLearner
 
     monkeypatch.setattr(
         MetaLearner,
@@ -375,7 +370,7 @@ def test_only_a_flag_is_followed_by_its_value():
     """A folder may be called as a flag is."""
     argv = ["train", "--workdir", "config", "--config", "nowhere/a.py"]
     expected = ["train", "--workdir", "config", "--config=nowhere/a.py"]
-    assert cli._find_configs(argv) == expected
+    assert config_files._find_configs(argv) == expected
 
 
 def test_parse_resolution():
@@ -386,7 +381,7 @@ def test_parse_resolution():
 
 def test_grid_places_pictures():
     black, grey = np.zeros((2, 3, 3)), np.full((2, 3, 3), 0.5)
-    canvas = pictures.grid([[black, grey], [grey]])
+    canvas = images.grid([[black, grey], [grey]])
     assert canvas.shape == (6, 8, 3)
     assert canvas[0, 0, 0] == 0.0
     assert canvas[0, 5, 0] == 0.5
@@ -397,7 +392,7 @@ def test_grid_places_pictures():
 
 def test_a_film_keeps_its_frames(tmp_path):
     frames = [np.full([2, 3, 3], level) for level in (0.0, 0.4, 1.5)]
-    pictures.save_film(tmp_path / "a.gif", frames, scale=4)
+    images.save_film(tmp_path / "a.gif", frames, scale=4)
     with Image.open(tmp_path / "a.gif") as film:
         assert film.size == (12, 8)
         assert film.n_frames == 3

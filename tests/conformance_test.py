@@ -16,19 +16,14 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import (
-    configs,
-    evaluate,
-    experiment,
-    fields,
-    fit,
-    landmark_model,
-    learners,
-    object_models,
-    train,
-)
-from tfmetainit.errors import InputError
+from tfmetainit import configs, evaluate, fit, train
 from tfmetainit.export import exporter
+from tfmetainit.fields import networks
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta import maml
+from tfmetainit.runs import build
+from tfmetainit.synthetic import landmark_model, object_models
+from tfmetainit.training import optimizer
 
 _CONFIGS = sorted(
     module.name
@@ -111,7 +106,7 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
         summary = train.train(config, run)
         results = evaluate.evaluate(run)
         exported = exporter.export(run, tmp_path / "exported", max_steps=4)
-    kind = experiment.build_signal(config).kind
+    kind = build.build_signal(config).kind
     photo = material / "photos" / "0.png"
     details = {"pose": "30,20", "cameras": str(photo.parent)}
     details = {k: v for k, v in details.items() if k in kind.details}
@@ -126,7 +121,7 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     assert summary["step"] == config.num_steps
     assert np.isfinite(summary["best_psnr"])
     for condition in results["conditions"]:
-        has_mean = experiment.build_signal(config).shares_inputs
+        has_mean = build.build_signal(config).shares_inputs
         assert len(condition["rows"]) == 6 + has_mean
         for row in condition["rows"]:
             assert np.isfinite([*row["psnr"], row["ssim"]]).all()
@@ -150,7 +145,7 @@ def test_config_is_a_document(name):
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_config_builds_a_valid_optimizer(name):
     config = _module(name).get_config()
-    experiment.build_optimizer(config, learners.MAML(fields.SIREN()))
+    optimizer.build_optimizer(config, maml.MAML(networks.SIREN()))
 
 
 def test_unknown_variants_are_refused():
@@ -232,13 +227,13 @@ def test_fields_and_learners_of_ones_own(tmp_path, monkeypatch):
     config.field.name = "my_waves.Wide"
     config.learner.name = "my_waves.Careful"
     train.train(config, tmp_path / "run")
-    learner = experiment.load(tmp_path / "run")
+    learner = build.load(tmp_path / "run")
     assert type(learner).__name__ == "Careful"
     assert type(learner.field).__name__ == "Wide"
     exporter.export(tmp_path / "run", tmp_path / "exported", max_steps=4)
     config.signal.name = "my_waves.Waves"
     with pytest.raises(InputError, match="importable module of yours"):
-        experiment.build_signal(config)
+        build.build_signal(config)
 
 
 def test_a_fit_that_diverges_is_a_row_without_numbers(tmp_path):

@@ -7,23 +7,18 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import (
-    evaluate,
-    experiment,
-    files,
-    fit,
-    functional,
-    image_files,
-    lite_artifact,
-    runs,
-    tomography,
-    train,
-)
+from tfmetainit import evaluate, fit, train
 from tfmetainit.configs import ct_maml
-from tfmetainit.errors import InputError
 from tfmetainit.export import exporter, held_out
+from tfmetainit.geometry import parallel_beam
+from tfmetainit.io import images
+from tfmetainit.io.errors import InputError
+from tfmetainit.litert import artifact
+from tfmetainit.meta import functional
+from tfmetainit.meta.tasks import psnr_from_mse
+from tfmetainit.modalities import ct
+from tfmetainit.runs import build, workdir
 from tfmetainit.signals import ct
-from tfmetainit.tasks import psnr_from_mse
 
 _SIDE = 16
 _SLICES = np.zeros((4, 8, 8))
@@ -109,7 +104,7 @@ def test_the_sinogram_is_the_slices(tmp_path):
         image = task.query.values.numpy().reshape(_SIDE, _SIDE)
         np.testing.assert_allclose(
             task.support.values[0],
-            tomography.project(image, task.support.inputs[0]),
+            parallel_beam.project(image, task.support.inputs[0]),
             atol=1e-6,
         )
         # Column first: (1 / R, 0) is the second pixel of the first row.
@@ -223,8 +218,8 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     image = ct.Phantoms.draw(rng, _SIDE)[..., 0]
     Image.fromarray(image).save(folder / "slice.png")
-    angles = tomography.parse_angles("0,30,90")
-    sinogram = tomography.project(image / 65535.0, angles)
+    angles = ct.parse_angles("0,30,90")
+    sinogram = parallel_beam.project(image / 65535.0, angles)
     np.save(folder / "sinogram.npy", sinogram)
     return folder
 
@@ -254,7 +249,7 @@ def test_run_and_artifact_fit_the_same(folder, tmp_path):
                 **details,
             )
             assert fitted.of_observations == of_observations
-            assert image_files.read_image(tmp_path / "out.png").shape[:2] == (
+            assert images.read_image(tmp_path / "out.png").shape[:2] == (
                 16,
                 16,
             )
@@ -282,8 +277,8 @@ def test_a_slice_and_its_sinogram_give_the_same_weights(folder, tmp_path):
 
 
 def test_an_array_is_a_sinogram_with_angles_and_a_slice_without(folder):
-    config = runs.Workdir(folder / "run").read_config()
-    kind = experiment.build_signal(config).kind
+    config = workdir.Workdir(folder / "run").read_config()
+    kind = build.build_signal(config).kind
     image = np.random.default_rng(0).random((_SIDE, _SIDE), np.float32)
     np.save(folder / "array.npy", image)
     (folder / "array.npy").rename(folder / "ARRAY.NPY")
@@ -366,7 +361,7 @@ def test_evaluation_on_slices_of_another_size(folder):
 
 def test_each_run_is_scored_with_its_own_frequencies(folder, tmp_path):
     """Runs of other seeds drew other ones, which no weight tells."""
-    config = runs.Workdir(folder / "run").read_config()
+    config = workdir.Workdir(folder / "run").read_config()
     config.seed = 1
     train.train(config, tmp_path / "other")
     options = {"num_steps": 2, "num_signals": 2}
@@ -383,8 +378,8 @@ def test_each_run_is_scored_with_its_own_frequencies(folder, tmp_path):
             row["psnr"], one["rows"][0]["psnr"], rtol=1e-6
         )
     # Nor does a file of weights.
-    weights = functional.get_params(experiment.load(folder / "run").field)
-    files.write_npz(tmp_path / "weights.npz", weights)
+    weights = functional.get_params(build.load(folder / "run").field)
+    weights.write_npz(tmp_path / "weights.npz", weights)
     config.warm_start = str(tmp_path / "weights.npz")
     with pytest.raises(InputError, match="must name a run .* FourierMLP"):
         train.train(config, tmp_path / "third")
@@ -401,7 +396,7 @@ def test_an_export_is_checked_on_a_known_slice(folder, tmp_path):
     assert summary.differences["tflite"] <= held_out.TOLERANCE
     assert "--angles" in summary.example
     # What it is checked on decides nothing of what is exported.
-    artifact = lite_artifact.LiteArtifact(tmp_path / "out" / "model.tflite")
+    artifact = artifact.LiteArtifact(tmp_path / "out" / "model.tflite")
     assert artifact.num_points == 8
     with pytest.raises(InputError, match="--num_points=9 makes it do so"):
         exporter.export(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import distribution, train
+from tfmetainit import train
 from tfmetainit.configs import text
-from tfmetainit.errors import InputError
-from tfmetainit.runs import Workdir
+from tfmetainit.io.errors import InputError
+from tfmetainit.runs.workdir import Workdir
+from tfmetainit.training import distribution
 
 # Arguments: strategy, workdir, data_dir, number of virtual CPU devices.
 _PROGRAM = """

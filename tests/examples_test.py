@@ -28,18 +28,16 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import (
-    experiment,
-    fields,
-    fit,
-    image_files,
-    learners,
-    lite_artifact,
-    pixels,
-)
+from tfmetainit import fit
 from tfmetainit.configs import default, text
 from tfmetainit.export import exporter, lite
 from tfmetainit.export.adapter import Adapter
+from tfmetainit.fields import networks
+from tfmetainit.geometry import metrics, pixels
+from tfmetainit.io import images
+from tfmetainit.litert import artifact
+from tfmetainit.meta import maml
+from tfmetainit.runs import build
 
 _EXAMPLES = pathlib.Path(__file__).resolve().parent.parent / "examples"
 _SIDE = 16
@@ -86,10 +84,10 @@ def test_readme_s_python(tmp_path, monkeypatch, smoke_run):
     exec(fitting, names)
     small = np.asarray(photo.resize((64, 64))) / 255.0
     mse = np.mean((names["picture"] - small) ** 2)
-    assert pixels.psnr_from_mse(mse) > 20.0
+    assert metrics.psnr_from_mse(mse) > 20.0
     config = text.get_config("smoke")
     config.signal.data_dir = str(smoke_run / "data")
-    names["signal"] = experiment.build_signal(config)
+    names["signal"] = build.build_signal(config)
     numbers = "steps_per_epoch=250, epochs=10"
     assert numbers in training
     exec("#" + training.replace(numbers, "steps_per_epoch=2, epochs=1"), names)
@@ -154,8 +152,8 @@ def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
     psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
     np.testing.assert_allclose(psnr, _psnr(folder), atol=1e-3)
     np.testing.assert_allclose(
-        image_files.read_image(tmp_path / "fitted.ppm"),
-        image_files.read_image(folder / "fitted.png"),
+        images.read_image(tmp_path / "fitted.ppm"),
+        images.read_image(folder / "fitted.png"),
         atol=1.01 / 255,
     )
 
@@ -181,7 +179,7 @@ def test_c_program_reads_comments(folder, c_program, tmp_path):
 
 def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
     model = folder / "exported" / "model.tflite"
-    in_space = learners.MAML(fields.SIREN(3, 3, hidden_units=16))
+    in_space = maml.MAML(networks.SIREN(3, 3, hidden_units=16))
     adapter = Adapter(
         in_space,
         input_shape=(3,),
@@ -348,7 +346,7 @@ def test_the_page_fits_a_picture_of_more_pixels_than_points(
 
 
 def test_the_sample_artifact_fits():
-    artifact = lite_artifact.LiteArtifact(
+    artifact = artifact.LiteArtifact(
         _EXAMPLES / "web" / "artifact" / "model.tflite"
     )
     side = artifact.metadata["signal"]["resolution"]
@@ -445,8 +443,8 @@ def test_serving_client(folder, server, tmp_path, protocol):
     psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
     np.testing.assert_allclose(psnr, _psnr(folder), atol=0.0051)
     np.testing.assert_allclose(
-        image_files.read_image(tmp_path / "served.png"),
-        image_files.read_image(folder / "fitted.png"),
+        images.read_image(tmp_path / "served.png"),
+        images.read_image(folder / "fitted.png"),
         atol=1.01 / 255,
     )
 

@@ -14,28 +14,24 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tfmetainit import (
-    fields,
-    forward_models,
-    functional,
-    layers,
-    learners,
-)
-from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import lite, saved_model, serving
 from tfmetainit.export.adapter import NOT_TAKEN, Adapter
-from tfmetainit.lite_artifact import LiteArtifact
-from tfmetainit.step_sizes import GRANULARITIES
-from tfmetainit.tasks import FieldLoss, Observations
+from tfmetainit.fields import layers, networks
+from tfmetainit.forward_models import parallel_beam
+from tfmetainit.io.errors import InputError, UserError
+from tfmetainit.litert.artifact import LiteArtifact
+from tfmetainit.meta import functional, maml
+from tfmetainit.meta.step_sizes import GRANULARITIES
+from tfmetainit.meta.tasks import FieldLoss, Observations
 
 _MAX_STEPS = 5
 _CHUNK = 16
 
 
 def _learner(field="siren", step_sizes="tensor", lr=1e-2, width=16):
-    make = {"siren": fields.SIREN, "fourier_mlp": fields.FourierMLP}[field]
+    make = {"siren": networks.SIREN, "fourier_mlp": networks.FourierMLP}[field]
     options = {"num_frequencies": 8} if field == "fourier_mlp" else {}
-    learner = learners.MAML(
+    learner = maml.MAML(
         make(2, 3, hidden_layers=2, hidden_units=width, seed=0, **options),
         inner_lr=lr,
         step_sizes=step_sizes,
@@ -189,7 +185,7 @@ def test_relu_has_second_derivatives():
 
 
 def test_a_saved_network_of_relus_loads(tmp_path):
-    field = fields.FourierMLP(2, 1, hidden_layers=1, hidden_units=4, seed=0)
+    field = networks.FourierMLP(2, 1, hidden_layers=1, hidden_units=4, seed=0)
     field.save(tmp_path / "field.keras")
     loaded = keras.saving.load_model(tmp_path / "field.keras")
     coords = np.ones((3, 2), np.float32)
@@ -304,7 +300,7 @@ def test_the_file_is_hardly_larger_than_its_weights(
 ):
     """The paper's network, at the sizes of text and of CelebA."""
     for num_points in sizes:
-        learner = learners.MAML(fields.SIREN(seed=0), step_sizes=step_sizes)
+        learner = maml.MAML(networks.SIREN(seed=0), step_sizes=step_sizes)
         rng = np.random.default_rng(0)
         for variable in learner.step_sizes.variables:
             variable.assign(1e-3 * rng.normal(size=variable.shape))
@@ -321,9 +317,9 @@ def test_the_file_is_hardly_larger_than_its_weights(
 )
 def test_a_sinograms_file_is_hardly_larger(precision, part):
     """The paper's tomography: 256 x 256 pixels, none of them stored."""
-    learner = learners.MAML(
-        fields.FourierMLP(2, 1, seed=0),
-        support_model=forward_models.ParallelBeam(256),
+    learner = maml.MAML(
+        networks.FourierMLP(2, 1, seed=0),
+        support_model=parallel_beam.ParallelBeam(256),
     )
     adapter = Adapter(
         learner,
@@ -342,11 +338,11 @@ def test_a_sinograms_file_is_hardly_larger(precision, part):
 
 def test_half_precision_is_for_weights_alone():
     """Frozen frequencies and a grid that float16 cannot hold stay exact."""
-    learner = learners.MAML(
-        fields.FourierMLP(
+    learner = maml.MAML(
+        networks.FourierMLP(
             2, 1, hidden_layers=1, hidden_units=8, num_frequencies=600, seed=0
         ),
-        support_model=forward_models.ParallelBeam(20),
+        support_model=parallel_beam.ParallelBeam(20),
         inner_lr=1.0,
     )
     adapter = Adapter(

@@ -6,9 +6,11 @@ import pytest
 import skimage.data
 import tensorflow as tf
 
-from tfmetainit import fields, initial_weights, layers, learners
-from tfmetainit.image_signals import ImageSignal
-from tfmetainit.tasks import Observations, Task
+from tfmetainit.fields import layers, networks
+from tfmetainit.io import weights
+from tfmetainit.meta import maml
+from tfmetainit.meta.tasks import Observations, Task
+from tfmetainit.signals.base.image_signal import ImageSignal
 
 
 def _coords(count, dims=2, seed=0):
@@ -26,11 +28,11 @@ def test_sine_dense_is_sin_of_w0_times_affine():
 
 
 def test_siren_has_the_papers_size():
-    assert fields.SIREN().count_params() == 198_915
+    assert networks.SIREN().count_params() == 198_915
 
 
 def test_siren_initializer_bounds():
-    field = fields.SIREN(w0=200.0, seed=3)
+    field = networks.SIREN(w0=200.0, seed=3)
     kernels = field.trainable_variables[0::2]
     bounds = [1 / 2] + [np.sqrt(6 / 256) / 200] * 4
     for kernel, bound in zip(kernels, bounds):
@@ -45,7 +47,7 @@ def test_siren_initializer_bounds():
 
 
 def test_siren_activations_keep_their_variance():
-    field = fields.SIREN(seed=0)
+    field = networks.SIREN(seed=0)
     outputs = tf.constant(_coords(4096))
     for layer in field.stack[:-1]:
         kernel = layer.kernel.numpy()
@@ -61,19 +63,21 @@ def test_siren_activations_keep_their_variance():
 
 
 def test_layers_of_one_shape_start_different():
-    field = fields.SIREN(seed=0)
+    field = networks.SIREN(seed=0)
     a, b = (field.stack[i].kernel.numpy() for i in (1, 2))
     assert np.abs(a - b).max() > 1e-4
 
 
 def test_seed_makes_a_field_reproducible():
-    values = [fields.SIREN(seed=seed)(_coords(9)).numpy() for seed in (5, 5, 6)]
+    values = [
+        networks.SIREN(seed=seed)(_coords(9)).numpy() for seed in (5, 5, 6)
+    ]
     np.testing.assert_array_equal(values[0], values[1])
     assert np.abs(values[0] - values[2]).max() > 1e-2
 
 
 def test_fourier_features_are_frozen_and_match_numpy():
-    field = fields.FourierMLP(hidden_units=8, num_frequencies=16, seed=0)
+    field = networks.FourierMLP(hidden_units=8, num_frequencies=16, seed=0)
     layer = field.stack[0]
     assert not layer.trainable_variables
     assert len(field.trainable_variables) == 10
@@ -82,13 +86,13 @@ def test_fourier_features_are_frozen_and_match_numpy():
     expected = np.concatenate([np.sin(phases), np.cos(phases)], axis=-1)
     np.testing.assert_allclose(layer(coords), expected, atol=1e-5)
     assert (
-        25 < fields.FourierMLP(seed=0).stack[0].frequencies.numpy().std() < 35
+        25 < networks.FourierMLP(seed=0).stack[0].frequencies.numpy().std() < 35
     )
 
 
 def test_simplified_nerf_is_the_papers():
     """120 inputs, five ReLU layers of 256, colours and a density."""
-    field = fields.SimplifiedNeRF(density="relu", seed=0)
+    field = networks.SimplifiedNeRF(density="relu", seed=0)
     kernels = [v.shape for v in field.trainable_variables[::2]]
     assert kernels == [(120, 256)] + [(256, 256)] * 4 + [(256, 4)]
     points = _coords(5, 3)
@@ -117,17 +121,17 @@ def test_softplus():
     np.testing.assert_allclose(
         layers.softplus(np.float32(x)), exact, rtol=1e-5, atol=1e-38
     )
-    dense = fields.SimplifiedNeRF(seed=0)(_coords(50, 3))[:, 3]
-    thin = fields.SimplifiedNeRF(density_shift=-5.0, seed=0)(_coords(50, 3))
+    dense = networks.SimplifiedNeRF(seed=0)(_coords(50, 3))[:, 3]
+    thin = networks.SimplifiedNeRF(density_shift=-5.0, seed=0)(_coords(50, 3))
     assert 0.0 < np.max(thin[:, 3]) < 0.1 < np.min(dense)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: fields.SIREN(hidden_units=16, w0=30.0, value_dims=2),
-        lambda: fields.FourierMLP(hidden_units=16, num_frequencies=8),
-        lambda: fields.SimplifiedNeRF(hidden_units=16, density_shift=-1.0),
+        lambda: networks.SIREN(hidden_units=16, w0=30.0, value_dims=2),
+        lambda: networks.FourierMLP(hidden_units=16, num_frequencies=8),
+        lambda: networks.SimplifiedNeRF(hidden_units=16, density_shift=-1.0),
     ],
 )
 def test_keras_file_round_trip(make, tmp_path):
@@ -144,12 +148,18 @@ def test_keras_file_round_trip(make, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fields.SIREN(hidden_units=0), "`hidden_units` must be posit"),
-        (lambda: fields.SIREN(w0=-1.0), "`w0` must be positive. Received"),
+        (
+            lambda: networks.SIREN(hidden_units=0),
+            "`hidden_units` must be posit",
+        ),
+        (lambda: networks.SIREN(w0=-1.0), "`w0` must be positive. Received"),
         (lambda: layers.SineDense(0), "`units` must be positive"),
-        (lambda: fields.FourierMLP(scale=0.0), "`scale` must be positive"),
-        (lambda: fields.SimplifiedNeRF(density="elu"), "`density` must be one"),
-        (lambda: fields.SimplifiedNeRF(2, 3), "3 coordinates to 4 values"),
+        (lambda: networks.FourierMLP(scale=0.0), "`scale` must be positive"),
+        (
+            lambda: networks.SimplifiedNeRF(density="elu"),
+            "`density` must be one",
+        ),
+        (lambda: networks.SimplifiedNeRF(2, 3), "3 coordinates to 4 values"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):
@@ -159,13 +169,13 @@ def test_wrong_arguments_are_named(make, message):
 
 def test_released_weights_reproduce_the_authors_psnr(reference_dir):
     expected = [11.31, 25.09, 29.58, 31.17, 32.12, 32.80, 33.31, 33.71, 34.02]
-    field = fields.SIREN()
+    field = networks.SIREN()
     path = os.path.join(reference_dir, "celeba_maml_150k.npz")
-    params = initial_weights.load_npz(path, field)
+    params = weights.load_npz(path, field)
     image = skimage.data.astronaut()[:178, 130:308].astype(np.float32) / 255.0
     signal = ImageSignal(None, resolution=178)
     task = signal.whole_task(tf.constant(image.reshape(-1, 3)))
-    learner = learners.MAML(field, inner_lr=1e-2)
+    learner = maml.MAML(field, inner_lr=1e-2)
     psnr = [
         -10.0 * np.log10(learner.query_loss(adapted, task.query))
         for adapted in learner.sgd_fit().trajectory(params, task.support, 8)
@@ -174,7 +184,7 @@ def test_released_weights_reproduce_the_authors_psnr(reference_dir):
 
 
 @pytest.mark.parametrize(
-    "make", [fields.SIREN, fields.FourierMLP, fields.SimplifiedNeRF]
+    "make", [networks.SIREN, networks.FourierMLP, networks.SimplifiedNeRF]
 )
 def test_hidden_layers_in_half_precision(make):
     """Weights and values stay float32, and nearly the same."""
@@ -202,7 +212,7 @@ def test_meta_gradient_in_half_precision():
         Observations(coords[None], values[None]), Observations(coords, values)
     )
     for dtype in (None, "mixed_bfloat16"):
-        learner = learners.MAML(fields.SIREN(seed=0, hidden_dtype=dtype))
+        learner = maml.MAML(networks.SIREN(seed=0, hidden_dtype=dtype))
         found, _, _ = learner.outer_gradients(task)
         gradients.append(np.concatenate([np.ravel(g) for g in found]))
     full, half = gradients
@@ -249,4 +259,4 @@ def test_sine_has_all_its_derivatives():
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
 def test_a_field_in_half_precision_throughout_is_refused(dtype):
     with pytest.raises(ValueError, match="hidden_dtype='mixed_bfloat16'"):
-        fields.SIREN(dtype=dtype)
+        networks.SIREN(dtype=dtype)

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from tfmetainit import files, quiet
-from tfmetainit.errors import InputError
+from tfmetainit.io import files, quiet
+from tfmetainit.io.errors import InputError
 
 
 def test_atomic_path_replaces_the_target(tmp_path):

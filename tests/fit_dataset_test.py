@@ -10,19 +10,14 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import (
-    experiment,
-    fit,
-    fit_dataset,
-    fitters,
-    functional,
-    runs,
-    train,
-)
+from tfmetainit import fit, fit_dataset, train
 from tfmetainit.configs import ct_maml, image_folder, objects
-from tfmetainit.errors import InputError, UserError
 from tfmetainit.export import exporter
-from tfmetainit.tasks import SignalClass, psnr_from_mse
+from tfmetainit.io.errors import InputError, UserError
+from tfmetainit.meta import functional
+from tfmetainit.meta.tasks import psnr_from_mse
+from tfmetainit.runs import build, fitter, workdir
+from tfmetainit.signals.base.signal_class import SignalClass
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +46,9 @@ def test_weights_are_those_of_the_inner_loop(folder, tmp_path):
     examples = _examples(tmp_path / "out")
     assert [e["index"] for e in examples] == list(range(8))
     assert (summary.fitted, summary.num_signals) == (8, 8)
-    learner = experiment.load(folder / "run")
-    config = runs.Workdir(folder / "run").read_config()
-    tasks = experiment.build_signal(config).make_dataset("test", 1)
+    learner = build.load(folder / "run")
+    config = workdir.Workdir(folder / "run").read_config()
+    tasks = build.build_signal(config).make_dataset("test", 1)
     for example, batch in zip(examples, tasks):
         task = tf.nest.map_structure(lambda leaf: leaf[0], batch)
         adapted, _ = learner.adapt(task.support, 3)
@@ -102,8 +97,8 @@ def test_shares_of_workers_are_together_the_whole(folder, tmp_path):
 
 
 def test_training_signals_come_in_order_and_whole(folder):
-    config = runs.Workdir(folder / "run").read_config()
-    signal = experiment.build_signal(config)
+    config = workdir.Workdir(folder / "run").read_config()
+    signal = build.build_signal(config)
     tasks = list(signal.all_tasks("train", 30))
     assert len(tasks) == 2  # of 32
     assert tasks[0].support.values.shape == (1, 16 * 16, 3)
@@ -116,7 +111,7 @@ def test_an_artifact_fits_as_python_does(folder, tmp_path):
     fit_dataset.fit_dataset(
         tmp_path / "python", workdir=folder / "run", **common
     )
-    config = runs.Workdir(folder / "run").read_config()
+    config = workdir.Workdir(folder / "run").read_config()
     fit_dataset.fit_dataset(
         tmp_path / "lite",
         artifact=folder / "exported" / "model.tflite",
@@ -138,7 +133,7 @@ def test_an_artifact_for_fewer_points_fits_as_the_command_does(
         folder / "run", tmp_path / "few", formats=["tflite"], num_points=100
     )
     artifact = tmp_path / "few" / "model.tflite"
-    config = runs.Workdir(folder / "run").read_config()
+    config = workdir.Workdir(folder / "run").read_config()
     fit_dataset.fit_dataset(
         tmp_path / "out",
         artifact=artifact,
@@ -147,7 +142,7 @@ def test_an_artifact_for_fewer_points_fits_as_the_command_does(
         num_signals=1,
     )
     (example,) = _examples(tmp_path / "out")
-    signal = experiment.build_signal(config)
+    signal = build.build_signal(config)
     task = next(iter(signal.all_tasks("test")))
     pixels = np.uint8(np.round(255 * signal.picture(task.query.values.numpy())))
     Image.fromarray(pixels).save(tmp_path / "signal.png")
@@ -273,13 +268,13 @@ def test_another_folder_of_images_is_another_data_set(folder, tmp_path):
 
 
 def test_a_fit_that_diverges_leaves_no_half_file(folder, tmp_path, monkeypatch):
-    real = fitters.RunFitter.fit
+    real = fitter.RunFitter.fit
 
     def diverge(self, tasks, steps):
         results = real(self, tasks, steps)
         return [(theta, before, np.nan) for theta, before, _ in results]
 
-    monkeypatch.setattr(fitters.RunFitter, "fit", diverge)
+    monkeypatch.setattr(fitter.RunFitter, "fit", diverge)
     with pytest.raises(UserError, match="The fit of signal 0 diverged"):
         fit_dataset.fit_dataset(tmp_path / "out", workdir=folder / "run")
     assert not os.listdir(tmp_path / "out")

@@ -6,11 +6,19 @@ import skimage.data
 import skimage.transform
 import tensorflow as tf
 
-from tfmetainit import fields, forward_models, functional, pixels
-from tfmetainit.forward_models import ParallelBeam, VolumeRendering
+from tfmetainit.fields import networks
+from tfmetainit.forward_models import identity
+from tfmetainit.forward_models.parallel_beam import ParallelBeam
+from tfmetainit.forward_models.volume_rendering import VolumeRendering
+from tfmetainit.geometry import pixels
+from tfmetainit.geometry.parallel_beam import (
+    INTERPOLATIONS,
+    even_angles,
+    slice_coords,
+)
+from tfmetainit.meta import functional
+from tfmetainit.meta.tasks import FieldLoss, Observations
 from tfmetainit.signals import ct
-from tfmetainit.tasks import FieldLoss, Observations
-from tfmetainit.tomography import INTERPOLATIONS, even_angles, slice_coords
 
 _ANGLES = np.float32([0.0, 0.3, 1.0, np.pi / 2, 2.5])
 
@@ -163,7 +171,7 @@ def test_gradients_of_the_projection_are_its_adjoint(interpolation):
 
 
 def test_the_field_is_projected_as_its_image():
-    field = fields.FourierMLP(
+    field = networks.FourierMLP(
         2, 1, hidden_layers=2, hidden_units=8, num_frequencies=4, seed=0
     )
     beam = ParallelBeam(16)
@@ -179,7 +187,7 @@ def test_the_field_is_projected_as_its_image():
 
 
 def test_parameter_gradient_against_finite_differences():
-    field = fields.FourierMLP(
+    field = networks.FourierMLP(
         *(2, 1),
         hidden_layers=1,
         hidden_units=4,
@@ -313,7 +321,7 @@ def test_many_rays_are_rendered_some_at_a_time(monkeypatch):
     rays = tf.constant(_rays(count=23))
     rendering = VolumeRendering(True)
     whole = rendering(_fog, rays)
-    monkeypatch.setattr(forward_models, "_MAX_POINTS", 7 * 4 + 3)
+    monkeypatch.setattr(identity, "_MAX_POINTS", 7 * 4 + 3)
     in_parts = tf.function(lambda rays: rendering(_fog, rays))(rays)
     assert in_parts.shape == (23, 3)
     np.testing.assert_allclose(in_parts, whole, rtol=1e-5)
@@ -336,9 +344,9 @@ def test_nothing_is_white_and_an_opaque_wall_hides():
     np.testing.assert_allclose(wall, [[0.1, 0.2, 0.3]] * 5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("density", fields.DENSITIES)
+@pytest.mark.parametrize("density", networks.DENSITIES)
 def test_nerf_gradient_against_finite_differences(density):
-    field = fields.SimplifiedNeRF(
+    field = networks.SimplifiedNeRF(
         hidden_layers=2,
         hidden_units=6,
         num_frequencies=2,

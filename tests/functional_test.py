@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import fields, functional
-from tfmetainit.tasks import mean_squared_error
+from tfmetainit.fields import networks
+from tfmetainit.meta import functional
+from tfmetainit.meta.tasks import mean_squared_error
 
 
 def _field():
-    return fields.SIREN(
+    return networks.SIREN(
         hidden_layers=2, hidden_units=6, w0=5.0, seed=0, dtype="float64"
     )
 
@@ -21,7 +22,7 @@ def _data(seed=0):
 def test_bind_calls_the_model_with_other_parameters():
     field, other = (
         _field(),
-        fields.SIREN(
+        networks.SIREN(
             hidden_layers=2, hidden_units=6, w0=5.0, seed=1, dtype="float64"
         ),
     )
@@ -34,7 +35,7 @@ def test_bind_calls_the_model_with_other_parameters():
 
 
 def test_bind_keeps_frozen_state():
-    field = fields.FourierMLP(hidden_units=4, num_frequencies=4, seed=0)
+    field = networks.FourierMLP(hidden_units=4, num_frequencies=4, seed=0)
     coords = tf.cast(_data()[0], tf.float32)
     bound = functional.bind(field, functional.get_params(field))
     np.testing.assert_allclose(bound(coords), field(coords), rtol=1e-6)

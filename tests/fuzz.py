@@ -51,13 +51,13 @@ def _image():
     import numpy as np
     from PIL import Image
 
-    from tfmetainit import image_files
+    from tfmetainit.io import images
 
     rng = np.random.default_rng(0)
     for channels in (3, 4, 1):
         array = np.uint8(rng.integers(0, 255, (8, 8, channels)))
         picture = Image.fromarray(array[..., 0] if channels == 1 else array)
-        for name in image_files.IMAGE_FORMATS:
+        for name in images.IMAGE_FORMATS:
             buffer = io.BytesIO()
             try:
                 picture.save(buffer, name)
@@ -67,9 +67,9 @@ def _image():
 
 
 def _read_image(path):
-    from tfmetainit import image_files
+    from tfmetainit.io import images
 
-    image = image_files.read_image(path)
+    image = images.read_image(path)
     if not 0.0 <= image.min() <= image.max() <= 1.0:
         raise AssertionError("values out of range")
 
@@ -84,10 +84,10 @@ def _sinogram():
 def _read_sinogram(path):
     import numpy as np
 
-    from tfmetainit import tomography
+    from tfmetainit.modalities import ct
 
     named = path.rename(path.with_suffix(".npy"))
-    sinogram = tomography.read_sinogram(named, 16, 4)
+    sinogram = ct.read_sinogram(named, 16, 4)
     if sinogram.shape != (4, 16) or not np.isfinite(sinogram).all():
         raise AssertionError("not a sinogram")
 
@@ -112,9 +112,9 @@ def _dicom():
 
 
 def _read_dicom(path):
-    from tfmetainit import tomography
+    from tfmetainit.modalities import ct
 
-    tomography.read_slice(path.rename(path.with_suffix(".dcm")))
+    ct.read_slice(path.rename(path.with_suffix(".dcm")))
 
 
 def _transforms():
@@ -126,12 +126,12 @@ def _transforms():
 def _read_transforms(path):
     from PIL import Image
 
-    from tfmetainit import views
+    from tfmetainit.modalities import transforms
 
     picture = path.parent / "view.png"
     if not picture.exists():
         Image.new("RGBA", (8, 8)).save(picture)
-    views.read_transforms(path, 8)
+    transforms.read_transforms(path, 8)
 
 
 def _colmap():
@@ -156,7 +156,7 @@ def _read_colmap(path):
 
     from PIL import Image
 
-    from tfmetainit import photo_collections
+    from tfmetainit.modalities import photo_collections
 
     model = path.parent / "sparse"
     model.mkdir(exist_ok=True)
@@ -177,9 +177,9 @@ def _read_colmap(path):
 
 
 def _npz():
-    from tfmetainit import files
+    from tfmetainit.io import weights
 
-    names = files.weight_names(6)
+    names = weights.weight_names(6)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in zip(names, _params()):
@@ -188,15 +188,15 @@ def _npz():
 
 
 def _field():
-    from tfmetainit import fields
+    from tfmetainit.fields import networks
 
-    return fields.SIREN(2, 3, hidden_layers=2, hidden_units=_WIDTH)
+    return networks.SIREN(2, 3, hidden_layers=2, hidden_units=_WIDTH)
 
 
 def _read_npz(path):
-    from tfmetainit import initial_weights
+    from tfmetainit.io import weights
 
-    initial_weights.load_npz(path, _cached(_field))
+    weights.load_npz(path, _cached(_field))
 
 
 def _haiku():
@@ -210,15 +210,15 @@ def _haiku():
 
 
 def _read_haiku(path):
-    from tfmetainit import initial_weights
+    from tfmetainit.io import weights
 
-    initial_weights.load_haiku(path, _cached(_field))
+    weights.load_haiku(path, _cached(_field))
 
 
 def _learner():
-    from tfmetainit import learners
+    from tfmetainit.meta import maml
 
-    return learners.MAML(_field())
+    return maml.MAML(_field())
 
 
 def _checkpoint():
@@ -229,10 +229,10 @@ def _checkpoint():
 
 
 def _read_checkpoint(path):
-    from tfmetainit import experiment
+    from tfmetainit.runs import build
 
     named = path.rename(path.with_suffix(".weights.h5"))
-    experiment.load_weights(_cached(_learner), named)
+    build.load_weights(_cached(_learner), named)
 
 
 def _config():
@@ -244,17 +244,17 @@ def _config():
 def _read_config(path):
     import ml_collections
 
-    from tfmetainit import experiment, runs
+    from tfmetainit.runs import build, workdir
 
     folder = path.parent / "run"
     folder.mkdir(exist_ok=True)
     path.rename(folder / "config.json")
-    config = runs.Workdir(folder).read_config()
+    config = workdir.Workdir(folder).read_config()
     # Networks of any size may be asked for; that is not what is looked for.
     config.field = ml_collections.ConfigDict(
         {"name": "siren", "hidden_layers": 1, "hidden_units": 4}
     )
-    experiment.build_learner(config, experiment.build_signal(config))
+    build.build_learner(config, build.build_signal(config))
 
 
 def _artifact():
@@ -275,7 +275,7 @@ def _artifact():
 def _read_artifact(path):
     import numpy as np
 
-    from tfmetainit.lite_artifact import LiteArtifact
+    from tfmetainit.litert.artifact import LiteArtifact
 
     artifact = LiteArtifact(path)
     coords = np.zeros([4, 2], np.float32)
@@ -313,16 +313,7 @@ def _fuzz(name, seconds, folder):
     import atheris
 
     with atheris.instrument_imports(include=["tfmetainit"]):
-        from tfmetainit import (  # noqa: F401
-            colmap,
-            files,
-            image_files,
-            photo_collections,
-            restricted_pickle,
-            tomography,
-            views,
-        )
-        from tfmetainit.errors import InputError
+        from tfmetainit.io.errors import InputError
 
     make, read = TARGETS[name]
     folder = pathlib.Path(folder)

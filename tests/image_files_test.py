@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tfmetainit import image_files
-from tfmetainit.errors import InputError
+from tfmetainit.io import images
+from tfmetainit.io.errors import InputError
 
 
 def _save(path, array, mode=None):
@@ -17,28 +17,28 @@ def _save(path, array, mode=None):
 
 def test_read_rgb(tmp_path):
     pixels = np.uint8(np.arange(24).reshape(2, 4, 3) * 10)
-    image = image_files.read_image(_save(tmp_path / "a.png", pixels))
+    image = images.read_image(_save(tmp_path / "a.png", pixels))
     assert image.dtype == np.float32
     np.testing.assert_allclose(image, pixels / 255.0, atol=1e-6)
 
 
 def test_read_grey_and_16_bit(tmp_path):
     grey = np.uint8([[0, 128, 255]])
-    image = image_files.read_image(_save(tmp_path / "a.png", grey))
+    image = images.read_image(_save(tmp_path / "a.png", grey))
     np.testing.assert_allclose(image[0, :, 1], [0, 128 / 255, 1], atol=1e-6)
     deep = np.uint16([[0, 1, 65535]])
-    image = image_files.read_image(_save(tmp_path / "b.png", deep))
+    image = images.read_image(_save(tmp_path / "b.png", deep))
     np.testing.assert_allclose(
         image[0, :, 2], [0, 1 / 65535, 1], rtol=1e-5, atol=1e-9
     )
     Image.fromarray(deep).save(tmp_path / "c.png", transparency=1)
-    image = image_files.read_image(tmp_path / "c.png")
+    image = images.read_image(tmp_path / "c.png")
     np.testing.assert_array_equal(image[0, :, 0], [0, 1, 1])  # on white
 
 
 def test_read_rgba_on_white(tmp_path):
     rgba = np.uint8([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]])
-    image = image_files.read_image(_save(tmp_path / "a.png", rgba))
+    image = images.read_image(_save(tmp_path / "a.png", rgba))
     expected = [[[1, 0, 0], [1, 1, 1], [0.8, 0.8, 0.8]]]
     np.testing.assert_allclose(image, expected, atol=1e-6)
 
@@ -50,7 +50,7 @@ def test_read_palette_cmyk_and_animation(tmp_path):
     blue = Image.new("RGB", (4, 4), (0, 0, 255))
     red.save(tmp_path / "b.gif", save_all=True, append_images=[blue])
     for name in ("a.gif", "a.jpg", "b.gif"):
-        image = image_files.read_image(tmp_path / name)
+        image = images.read_image(tmp_path / name)
         np.testing.assert_allclose(image[1, 1], [1, 0, 0], atol=0.02)
 
 
@@ -60,7 +60,7 @@ def test_read_applies_the_orientation_tag(tmp_path):
     pixels = np.zeros((2, 4, 3), np.uint8)
     pixels[:, :2] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    image = image_files.read_image(tmp_path / "a.png")
+    image = images.read_image(tmp_path / "a.png")
     assert image.shape == (4, 2, 3)
     assert image[:2].min() == 1.0
     assert image[2:].max() == 0.0
@@ -75,7 +75,7 @@ def test_every_orientation_is_pillow_s(tmp_path, orientation):
     with Image.open(tmp_path / "a.png") as image:
         expected = np.asarray(ImageOps.exif_transpose(image)) / 255.0
     np.testing.assert_allclose(
-        image_files.read_image(tmp_path / "a.png"), expected, atol=1e-6
+        images.read_image(tmp_path / "a.png"), expected, atol=1e-6
     )
 
 
@@ -90,13 +90,13 @@ def test_an_odd_tag_is_no_part_of_the_picture(tmp_path, monkeypatch):
     image.save(tmp_path / "a.jpg", exif=data)
     with Image.open(tmp_path / "a.jpg") as opened, pytest.raises(struct.error):
         ImageOps.exif_transpose(opened)
-    assert image_files.read_image(tmp_path / "a.jpg").shape == (4, 2, 3)
+    assert images.read_image(tmp_path / "a.jpg").shape == (4, 2, 3)
 
     def damaged(self):
         raise TypeError("no tags at all")
 
     monkeypatch.setattr(Image.Image, "getexif", damaged)
-    assert image_files.read_image(tmp_path / "a.jpg").shape == (2, 4, 3)
+    assert images.read_image(tmp_path / "a.jpg").shape == (2, 4, 3)
 
 
 def _grey_tiff(path, bits=16, sample_format=1, photometric=1):
@@ -120,17 +120,13 @@ def _grey_tiff(path, bits=16, sample_format=1, photometric=1):
 def test_grey_tiffs_are_read_as_they_are_meant(tmp_path):
     path = tmp_path / "a.tif"
     _grey_tiff(path)
-    np.testing.assert_array_equal(
-        image_files.read_image(path)[0, :, 0], [0.0, 1.0]
-    )
+    np.testing.assert_array_equal(images.read_image(path)[0, :, 0], [0.0, 1.0])
     _grey_tiff(path, photometric=0)  # white is zero
-    np.testing.assert_array_equal(
-        image_files.read_image(path)[0, :, 0], [1.0, 0.0]
-    )
+    np.testing.assert_array_equal(images.read_image(path)[0, :, 0], [1.0, 0.0])
     for options in ({"sample_format": 2}, {"bits": 12}):
         _grey_tiff(path, **options)
         with pytest.raises(InputError, match="unsigned whole numbers|decoded"):
-            image_files.read_image(path)
+            images.read_image(path)
 
 
 def _png_header(width, height):
@@ -171,37 +167,37 @@ def test_bad_images_are_refused_in_one_sentence(
     else:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        image_files.read_image(path)
+        images.read_image(path)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(InputError, match="There is no file"):
-        image_files.read_image(tmp_path / "missing.png")
+        images.read_image(tmp_path / "missing.png")
     with pytest.raises(InputError, match="is a folder"):
-        image_files.read_image(tmp_path)
+        images.read_image(tmp_path)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_write_image_round_trip(tmp_path, channels):
     image = np.random.default_rng(0).random((5, 6, channels), np.float32)
-    image_files.write_image(tmp_path / "a.png", image * 2 - 0.5)
+    images.write_image(tmp_path / "a.png", image * 2 - 0.5)
     expected = np.broadcast_to(np.clip(image * 2 - 0.5, 0, 1), (5, 6, 3))
-    read = image_files.read_image(tmp_path / "a.png")
+    read = images.read_image(tmp_path / "a.png")
     np.testing.assert_allclose(read, expected, atol=0.5 / 255 + 1e-6)
 
 
 @pytest.mark.parametrize("name", ["a.exe", "a", "a.pdf", "a.eps"])
 def test_write_image_refuses_other_suffixes(tmp_path, name):
     with pytest.raises(InputError, match="must end in"):
-        image_files.write_image(tmp_path / name, np.zeros((2, 2, 3)))
+        images.write_image(tmp_path / name, np.zeros((2, 2, 3)))
     assert not os.listdir(tmp_path)
 
 
 def test_a_name_that_no_file_can_have(tmp_path):
     with pytest.raises(InputError, match="cannot be decoded"):
-        image_files.read_image(tmp_path / ("a" * 300))
+        images.read_image(tmp_path / ("a" * 300))
 
 
 def test_a_picture_too_large_for_its_format(tmp_path):
@@ -209,9 +205,7 @@ def test_a_picture_too_large_for_its_format(tmp_path):
         with pytest.raises(
             InputError, match=f"{width} x 1 cannot be written as {suffix}: "
         ):
-            image_files.write_image(
-                tmp_path / f"a{suffix}", np.zeros((1, width, 3))
-            )
+            images.write_image(tmp_path / f"a{suffix}", np.zeros((1, width, 3)))
     assert not os.listdir(tmp_path)
 
 
@@ -231,7 +225,7 @@ def test_damaged_images_never_raise_anything_else(tmp_path):
                 damaged[position] = rng.integers(256)
             path.write_bytes(damaged[: rng.integers(1, len(damaged) + 1)])
             try:
-                image = image_files.read_image(path)
+                image = images.read_image(path)
             except InputError:
                 continue
             assert image.min() >= 0.0
@@ -244,6 +238,6 @@ def test_a_picture_as_it_is_stored(tmp_path):
     picture = np.zeros([4, 6, 3], np.uint8)
     picture[0] = 255
     Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
-    assert image_files.read_image(tmp_path / "a.png")[-1].min() == 1.0
-    stored = image_files.read_image(tmp_path / "a.png", upright=False)
+    assert images.read_image(tmp_path / "a.png")[-1].min() == 1.0
+    stored = images.read_image(tmp_path / "a.png", upright=False)
     assert stored[0].min() == 1.0

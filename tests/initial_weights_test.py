@@ -8,27 +8,23 @@ import types
 import numpy as np
 import pytest
 
-from tfmetainit import (
-    fields,
-    files,
-    functional,
-    initial_weights,
-    restricted_pickle,
-)
-from tfmetainit.errors import InputError
+from tfmetainit.fields import networks
+from tfmetainit.io import pickles, weights
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta import functional
 
 
 def _field(seed=0):
-    return fields.SIREN(hidden_layers=2, hidden_units=8, w0=10.0, seed=seed)
+    return networks.SIREN(hidden_layers=2, hidden_units=8, w0=10.0, seed=seed)
 
 
 def test_npz_round_trip(tmp_path):
     field = _field()
     params = functional.get_params(field)
     path = tmp_path / "weights.npz"
-    files.write_npz(path, params)
+    weights.write_npz(path, params)
     assert sorted(np.load(path).files)[:2] == ["layer0/bias", "layer0/kernel"]
-    for a, b in zip(params, initial_weights.load_npz(path, _field(1))):
+    for a, b in zip(params, weights.load_npz(path, _field(1))):
         np.testing.assert_array_equal(a, b)
 
 
@@ -36,24 +32,24 @@ def test_npz_errors(tmp_path):
     field = _field()
     path = tmp_path / "weights.npz"
     with pytest.raises(InputError, match="There is no file"):
-        initial_weights.load_npz(path, field)
+        weights.load_npz(path, field)
     path.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="is not an .npz file"):
-        initial_weights.load_npz(path, field)
+        weights.load_npz(path, field)
     np.savez(path, a=np.zeros(3))
     with pytest.raises(InputError, match="are named layer0/kernel"):
-        initial_weights.load_npz(path, field)
+        weights.load_npz(path, field)
     np.savez(path, **{"layer0/kernel": np.array([{}], object)})
     with pytest.raises(InputError, match="is not an .npz file"):
-        initial_weights.load_npz(path, field)
-    wide = fields.SIREN(hidden_layers=2, hidden_units=9)
-    files.write_npz(path, functional.get_params(wide))
+        weights.load_npz(path, field)
+    wide = networks.SIREN(hidden_layers=2, hidden_units=9)
+    weights.write_npz(path, functional.get_params(wide))
     with pytest.raises(InputError, match="have shapes"):
-        initial_weights.load_npz(path, field)
+        weights.load_npz(path, field)
     params = [p * np.nan for p in functional.get_params(field)]
-    files.write_npz(path, params)
+    weights.write_npz(path, params)
     with pytest.raises(InputError, match="not finite"):
-        initial_weights.load_npz(path, field)
+        weights.load_npz(path, field)
 
 
 @pytest.fixture
@@ -88,11 +84,11 @@ def _modules(params, mapping=dict):
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_haiku_pickle(tmp_path, haiku_mapping, protocol):
-    field = fields.SIREN(hidden_layers=11, hidden_units=4, seed=0)
+    field = networks.SIREN(hidden_layers=11, hidden_units=4, seed=0)
     params = functional.get_params(field)
     path = tmp_path / "params.pkl"
     path.write_bytes(pickle.dumps(_modules(params, haiku_mapping), protocol))
-    for a, b in zip(params, initial_weights.load_haiku(path, field)):
+    for a, b in zip(params, weights.load_haiku(path, field)):
         np.testing.assert_array_equal(a, b)
 
 
@@ -122,7 +118,7 @@ def test_jax_arrays_in_a_pickle(tmp_path, monkeypatch):
     path = tmp_path / "array.pkl"
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     path.write_bytes(pickle.dumps({"w": JaxArray(array)}))
-    loaded = restricted_pickle.load(path)
+    loaded = pickles.load(path)
     np.testing.assert_array_equal(loaded["w"], array)
 
 
@@ -150,7 +146,7 @@ def test_a_malicious_pickle_is_refused(tmp_path, monkeypatch, planted):
     path = tmp_path / "params.pkl"
     path.write_bytes(pickle.dumps({"layer": {"w": planted, "b": np.ones(3)}}))
     with pytest.raises(InputError, match="was refused") as error:
-        initial_weights.load_haiku(path, _field())
+        weights.load_haiku(path, _field())
     assert "\n" not in str(error.value)
     assert not (tmp_path / "owned").exists()
 
@@ -159,7 +155,7 @@ def test_os_system_is_refused_by_name(tmp_path):
     path = tmp_path / "params.pkl"
     path.write_bytes(b"cposix\nsystem\n(S'touch owned'\ntR.")
     with pytest.raises(InputError, match=r"names posix\.system, which is not"):
-        initial_weights.load_haiku(path, _field())
+        weights.load_haiku(path, _field())
 
 
 def test_a_pickle_cannot_ask_for_memory(tmp_path):
@@ -169,10 +165,10 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
     path.write_bytes(
         pickle.dumps(_call(reconstruct, np.ndarray, (2**37,), b"d"))
     )
-    assert restricted_pickle.load(path).size == 0
+    assert pickles.load(path).size == 0
     path.write_bytes(pickle.dumps(_call(np.ndarray, (2**37,))))
     with pytest.raises(InputError, match="was refused"):
-        restricted_pickle.load(path)
+        pickles.load(path)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +188,7 @@ def test_nor_can_its_operations(tmp_path, asking):
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match="was refused"):
-            restricted_pickle.load(path)
+            pickles.load(path)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -217,5 +213,5 @@ def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "params.pkl"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        initial_weights.load_haiku(path, _field())
+        weights.load_haiku(path, _field())
     assert "\n" not in str(error.value)

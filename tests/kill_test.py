@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from tfmetainit import lite_artifact
-from tfmetainit.runs import Workdir
+from tfmetainit.litert import artifact
+from tfmetainit.runs.workdir import Workdir
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ def test_export(smoke_run, tmp_path):
         # between two renames.
         if killed.exists():
             assert (killed / "model.tflite").read_bytes() in contents
-            lite_artifact.LiteArtifact(killed / "model.tflite")
+            artifact.LiteArtifact(killed / "model.tflite")
             assert {p.relative_to(killed) for p in killed.rglob("*")} == names
     assert struck >= 2
     _run(command("killed", 4))

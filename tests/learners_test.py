@@ -11,17 +11,19 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
 
-from tfmetainit import adaptation, fields, functional, learners
-from tfmetainit.forward_models import ParallelBeam, VolumeRendering
-from tfmetainit.pixels import pixel_coords
+from tfmetainit.fields import networks
+from tfmetainit.forward_models.parallel_beam import ParallelBeam
+from tfmetainit.forward_models.volume_rendering import VolumeRendering
+from tfmetainit.geometry.pixels import pixel_coords
+from tfmetainit.meta import functional, inner_loop, maml, reptile
+from tfmetainit.meta.step_sizes import GRANULARITIES
+from tfmetainit.meta.tasks import FieldLoss, Observations, Task
 from tfmetainit.signals.text import render_text
-from tfmetainit.step_sizes import GRANULARITIES
-from tfmetainit.tasks import FieldLoss, Observations, Task
 
 
 def _field(seed=0, **kwargs):
     options = {"hidden_layers": 2, "hidden_units": 5, "w0": 4.0}
-    return fields.SIREN(seed=seed, dtype="float64", **{**options, **kwargs})
+    return networks.SIREN(seed=seed, dtype="float64", **{**options, **kwargs})
 
 
 class Linear(keras.Model):
@@ -68,7 +70,7 @@ def _outer_loss(learner, task, variables, values):
     loss = learner.query_loss(learner.adapt(task.support)[0], task.query)
     for step in range(1, learner.inner_steps):
         early, _ = learner.adapt(task.support, step)
-        observed = adaptation.at_step(task.support, step)
+        observed = inner_loop.at_step(task.support, step)
         loss += learner.early_loss_weight * learner.support_loss(
             early, observed
         )
@@ -88,7 +90,7 @@ def _outer_loss(learner, task, variables, values):
 def test_maml_gradient_equals_finite_differences(
     granularity, inner_steps, options
 ):
-    learner = learners.MAML(
+    learner = maml.MAML(
         _field(),
         inner_steps=inner_steps,
         inner_lr=0.05,
@@ -123,7 +125,7 @@ def test_a_float64_field_learns_from_float32_signals(options):
     """As datasets have them, and to the same weights as from float64 ones."""
     weights = []
     for dtype in (np.float32, np.float64):
-        learner = learners.MAML(_field(), **options)
+        learner = maml.MAML(_field(), **options)
         learner.compile(keras.optimizers.Adam(1e-3))
         tasks = [_task(seed, dtype=np.float32) for seed in range(2)]
         cast = functools.partial(tf.cast, dtype=dtype)
@@ -139,9 +141,9 @@ def test_a_float64_field_learns_from_float32_signals(options):
 @pytest.mark.parametrize(
     ("make", "model", "shape", "values"),
     [
-        (fields.FourierMLP, ParallelBeam(6, "bilinear"), [2], 6),
-        (fields.FourierMLP, ParallelBeam(6, "nearest"), [2], 6),
-        (fields.SimplifiedNeRF, VolumeRendering(True), [5, 6 + 4], 3),
+        (networks.FourierMLP, ParallelBeam(6, "bilinear"), [2], 6),
+        (networks.FourierMLP, ParallelBeam(6, "nearest"), [2], 6),
+        (networks.SimplifiedNeRF, VolumeRendering(True), [5, 6 + 4], 3),
     ],
 )
 def test_float64_through_a_forward_model(make, model, shape, values):
@@ -154,7 +156,7 @@ def test_float64_through_a_forward_model(make, model, shape, values):
         dtype="float64",
         seed=0,
     )
-    learner = learners.MAML(field, support_model=model, query_model=model)
+    learner = maml.MAML(field, support_model=model, query_model=model)
     inputs = np.sort(np.random.default_rng(0).random(shape, np.float32))
     observed = np.zeros([shape[0], values], np.float32)
     task = Task(
@@ -170,10 +172,10 @@ def test_single_precision_is_good_for_six_digits():
     """The network and the images of configs/text.py, two steps of 0.01."""
     coords = pixel_coords(64, 64)
     image = render_text(np.random.default_rng(0), 64).reshape(-1, 3) / 255.0
-    params, gradients = functional.get_params(fields.SIREN(seed=0)), []
+    params, gradients = functional.get_params(networks.SIREN(seed=0)), []
     for dtype in ("float32", "float64"):
         inputs, values = (tf.constant(a, dtype) for a in (coords, image))
-        learner = learners.MAML(fields.SIREN(dtype=dtype))
+        learner = maml.MAML(networks.SIREN(dtype=dtype))
         functional.set_params(learner.field, params)
         task = Task(
             Observations(inputs[None], values[None]),
@@ -188,7 +190,7 @@ def test_single_precision_is_good_for_six_digits():
 def test_maml_gradient_equals_a_manual_unroll():
     """The same two steps written out, with one tape inside another."""
     field, rate = _field(), 0.1
-    learner = learners.MAML(field, inner_steps=2, inner_lr=rate)
+    learner = maml.MAML(field, inner_steps=2, inner_lr=rate)
     task = _task()
     gradients, loss, _ = learner.outer_gradients(task)
     theta = functional.get_params(field)
@@ -222,7 +224,7 @@ def test_maml_gradient_equals_a_manual_unroll():
 def test_maml_gradient_of_a_quadratic_in_closed_form():
     """For a linear field: (I - rate H_s)^K H_q (theta_K - optimum)."""
     field, rate, steps = Linear(), 0.2, 3
-    learner = learners.MAML(field, inner_steps=steps, inner_lr=rate)
+    learner = maml.MAML(field, inner_steps=steps, inner_lr=rate)
     task = _task(coord_dims=3, value_dims=1)
     gradients, _, _ = learner.outer_gradients(task)
     theta = field.kernel.numpy()
@@ -245,7 +247,7 @@ def _first_and_second(field, measure=None):
     task = _task(coord_dims=3, value_dims=1)
     results = []
     for first_order in (True, False):
-        learner = learners.MAML(
+        learner = maml.MAML(
             field, inner_steps=2, inner_lr=0.2, first_order=first_order
         )
         if measure is not None:
@@ -271,7 +273,7 @@ def test_first_order_equals_second_order_on_a_linear_loss():
 
 
 def test_first_order_learns_step_sizes_too():
-    learner = learners.MAML(
+    learner = maml.MAML(
         _field(), first_order=True, learn_step_sizes=True, inner_lr=0.05
     )
     *_, gradient = learner.outer_gradients(_task())[0]
@@ -281,7 +283,7 @@ def test_first_order_learns_step_sizes_too():
 
 def test_reptile_with_one_step_is_the_scaled_gradient():
     field = _field()
-    learner = learners.Reptile(field, inner_steps=1, inner_lr=0.3)
+    learner = reptile.Reptile(field, inner_steps=1, inner_lr=0.3)
     task = _task()
     gradients, _, _ = learner.outer_gradients(task)
     support = tf.nest.map_structure(lambda leaf: leaf[0], task.support)
@@ -296,15 +298,15 @@ def test_reptile_with_one_step_is_the_scaled_gradient():
 
 def test_reptile_refuses_what_it_has_not():
     with pytest.raises(ValueError, match="Reptile cannot learn step sizes"):
-        learners.Reptile(_field(), learn_step_sizes=True)
+        reptile.Reptile(_field(), learn_step_sizes=True)
     with pytest.raises(ValueError, match="Reptile has no outer loss"):
-        learners.Reptile(_field(), early_loss_weight=0.2)
+        reptile.Reptile(_field(), early_loss_weight=0.2)
 
 
 def test_batch_gradient_is_the_mean_over_tasks():
     """One SGD step of `fit` moves the weights by the mean outer gradient."""
     tasks = [_task(seed) for seed in range(3)]
-    learner = learners.MAML(_field(), inner_lr=0.05)
+    learner = maml.MAML(_field(), inner_lr=0.05)
     start = functional.get_params(learner.field)
     expected = functional.mean(
         [learner.outer_gradients(task)[0] for task in tasks]
@@ -335,7 +337,7 @@ def test_batch_gradient_is_the_mean_over_tasks():
 )
 def test_a_shared_first_step_changes_nothing(granularity, inner_steps, options):
     """Tasks whose first support inputs are the same, together and alone."""
-    learner = learners.MAML(
+    learner = maml.MAML(
         _field(),
         inner_steps=inner_steps,
         inner_lr=0.05,
@@ -373,7 +375,7 @@ def test_a_shared_first_step_computes_it_once():
     tasks = _batch([_task(0)] * 3)
     counts = []
     for shares_support in (False, True):
-        learner = learners.MAML(_field(), shares_support=shares_support)
+        learner = maml.MAML(_field(), shares_support=shares_support)
         graph = tf.function(learner.meta_gradient).get_concrete_function(tasks)
         types = [op.type for op in graph.graph.get_operations()]
         counts.append(collections.Counter(types))
@@ -386,7 +388,7 @@ def test_a_shared_first_step_computes_it_once():
 
 def test_each_sine_and_cosine_is_computed_once():
     """The graph optimizer leaves one of each for a pass through a layer."""
-    learner = learners.MAML(_field(), inner_steps=2, shares_support=True)
+    learner = maml.MAML(_field(), inner_steps=2, shares_support=True)
     tasks = _batch([_task(0)] * 3)
     context = eager_context.context()
     context.enable_graph_collection()
@@ -403,7 +405,7 @@ def test_each_sine_and_cosine_is_computed_once():
 
 
 def test_a_first_step_that_is_not_shared_is_refused():
-    learner = learners.MAML(_field(), shares_support=True)
+    learner = maml.MAML(_field(), shares_support=True)
     tasks = _batch([_task(seed) for seed in range(2)])
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="`shares_support` must be False"
@@ -415,7 +417,7 @@ def test_a_shared_first_step_under_xla_and_of_another_forward_model():
     def halves(field, inputs):
         return 0.5 * field(inputs)
 
-    learner = learners.MAML(
+    learner = maml.MAML(
         _field(), inner_lr=0.05, support_model=halves, shares_support=True
     )
     # Support of length 1: the same observations at every step.
@@ -445,7 +447,7 @@ def test_a_support_loss_of_ones_own_is_kept():
     tasks = _batch([_task(0)] * 2)
     results = []
     for shares_support in (False, True):
-        learner = learners.MAML(_field(), shares_support=shares_support)
+        learner = maml.MAML(_field(), shares_support=shares_support)
         learner.support_loss = Doubled(learner.field)
         results.append(learner.meta_gradient(tasks)[0])
     for apart, shared in zip(*results):
@@ -463,7 +465,7 @@ def test_psnr_is_of_the_squared_error_whatever_the_loss():
     data = tf.data.Dataset.from_tensors(batch)
     scores = []
     for own in (False, True):
-        learner = learners.MAML(_field(), eval_steps=0)
+        learner = maml.MAML(_field(), eval_steps=0)
         if own:
             learner.query_loss = FieldLoss(
                 learner.field, measure=_absolute_error
@@ -485,7 +487,7 @@ def test_psnr_is_of_the_squared_error_whatever_the_loss():
 
 @pytest.mark.parametrize("value_dims", [1, 2, 4])
 def test_values_of_another_shape_are_not_broadcast(value_dims):
-    learner = learners.MAML(_field(value_dims=3))
+    learner = maml.MAML(_field(value_dims=3))
     with pytest.raises(ValueError, match=r"must have the shape .*\(9, 3\)"):
         learner.query_loss(
             functional.get_params(learner.field),
@@ -495,7 +497,7 @@ def test_values_of_another_shape_are_not_broadcast(value_dims):
         learner.adapt(_task(0, value_dims=value_dims).support)
 
 
-@pytest.mark.parametrize("make", [learners.MAML, learners.Reptile])
+@pytest.mark.parametrize("make", [maml.MAML, reptile.Reptile])
 @pytest.mark.parametrize("shares_support", [False, True])
 def test_a_weight_that_is_not_used_stays(make, shares_support):
     class Idle(Linear):
@@ -514,18 +516,18 @@ def test_a_weight_that_is_not_used_stays(make, shares_support):
 
 def test_a_field_that_is_not_built_is_refused():
     with pytest.raises(ValueError, match="`field` must be built"):
-        learners.MAML(keras.Sequential([keras.layers.Dense(3)]))
+        maml.MAML(keras.Sequential([keras.layers.Dense(3)]))
 
 
 def test_an_outer_loss_of_a_subclass_is_kept():
-    class Doubled(learners.MAML):
+    class Doubled(maml.MAML):
         def outer_gradients(self, task):
             gradients, *losses = super().outer_gradients(task)
             return [2.0 * g for g in gradients], *losses
 
     tasks = _batch([_task(0)] * 2)
     field = _field()
-    plain, _, _ = learners.MAML(field).meta_gradient(tasks)
+    plain, _, _ = maml.MAML(field).meta_gradient(tasks)
     for shares_support in (False, True):
         learner = Doubled(field, shares_support=shares_support)
         for gradient, single in zip(learner.meta_gradient(tasks)[0], plain):
@@ -535,9 +537,9 @@ def test_an_outer_loss_of_a_subclass_is_kept():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda f: learners.MAML(f, inner_lr=0.05, learn_step_sizes=True),
-        lambda f: learners.MAML(f, inner_lr=0.05, first_order=True),
-        lambda f: learners.Reptile(f, inner_lr=0.05, inner_steps=4),
+        lambda f: maml.MAML(f, inner_lr=0.05, learn_step_sizes=True),
+        lambda f: maml.MAML(f, inner_lr=0.05, first_order=True),
+        lambda f: reptile.Reptile(f, inner_lr=0.05, inner_steps=4),
     ],
 )
 def test_fit_evaluate_predict(make):
@@ -581,7 +583,7 @@ def test_fit_evaluate_predict(make):
 
 
 def test_step_sizes_stay_positive_and_move_by_the_gain():
-    learner = learners.MAML(
+    learner = maml.MAML(
         _field(),
         inner_lr=1e-3,
         step_sizes="weight",
@@ -610,7 +612,7 @@ def test_recomputation_changes_nothing_but_memory(jit, chunk):
     """
     results = []
     for options in ({}, {"recompute": True, "chunk": chunk}):
-        learner = learners.MAML(
+        learner = maml.MAML(
             _field(),
             inner_steps=3,
             step_sizes="tensor",
@@ -626,7 +628,7 @@ def test_recomputation_changes_nothing_but_memory(jit, chunk):
 def test_recomputation_of_observations_whose_number_is_unknown():
     """As of tomography from 1, 2, 4 or 8 views."""
     task = _task()
-    learner = learners.MAML(_field(), recompute=True, chunk=4)
+    learner = maml.MAML(_field(), recompute=True, chunk=4)
     expected, _, _ = learner.outer_gradients(task)
     signature = tf.nest.map_structure(
         lambda leaf: tf.TensorSpec(
@@ -644,7 +646,7 @@ def test_a_graph_of_chunks_does_not_grow_with_their_number():
     tasks = _batch([_task()] * 2)
     sizes = []
     for chunk in (4, 2, 1):
-        learner = learners.MAML(_field(), recompute=True, chunk=chunk)
+        learner = maml.MAML(_field(), recompute=True, chunk=chunk)
         step = tf.function(learner.meta_gradient).get_concrete_function(tasks)
         graph = step.graph.as_graph_def()
         bodies = [f.node_def for f in graph.library.function]
@@ -656,13 +658,13 @@ def test_a_graph_of_chunks_does_not_grow_with_their_number():
 
 def test_chunks_want_recomputation():
     with pytest.raises(ValueError, match="together with `recompute`"):
-        learners.MAML(_field(), chunk=3)
+        maml.MAML(_field(), chunk=3)
 
 
 @pytest.mark.parametrize("weight", [-0.5, math.nan, math.inf])
 def test_a_weight_of_early_losses_is_a_number(weight):
     with pytest.raises(ValueError, match="`early_loss_weight` must be"):
-        learners.MAML(_field(), early_loss_weight=weight)
+        maml.MAML(_field(), early_loss_weight=weight)
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -671,7 +673,7 @@ def test_early_losses_are_not_reported(first_order, inner_steps):
     """They change the gradient, where there are any, and nothing else."""
     field, task = _field(), _task(steps=inner_steps)
     results = [
-        learners.MAML(
+        maml.MAML(
             field,
             inner_steps=inner_steps,
             inner_lr=0.1,
@@ -693,7 +695,7 @@ def test_the_loss_before_is_comparable_with_the_one_after():
     def halves(field, inputs):
         return 0.5 * field(inputs)
 
-    for make in (learners.MAML, learners.Reptile):
+    for make in (maml.MAML, reptile.Reptile):
         same = make(field, support_model=halves, query_model=halves)
         other = make(field, support_model=halves)
         params = functional.get_params(field)
@@ -707,7 +709,7 @@ def test_the_loss_before_is_comparable_with_the_one_after():
 
 
 def test_a_step_that_is_not_finite_leaves_the_weights():
-    learner = learners.MAML(_field())
+    learner = maml.MAML(_field())
     learner.compile(keras.optimizers.SGD(1.0))
     start = functional.get_params(learner.field)
     task = _task()
@@ -722,7 +724,7 @@ def test_a_step_that_is_not_finite_leaves_the_weights():
 
 
 def test_batch_size_must_be_static():
-    learner = learners.MAML(_field())
+    learner = maml.MAML(_field())
     learner.compile(keras.optimizers.SGD(1.0))
     dataset = tf.data.Dataset.from_tensors(_task()).batch(2)
     with pytest.raises(ValueError, match="must be static: batch the dataset"):
@@ -731,18 +733,16 @@ def test_batch_size_must_be_static():
 
 def test_steps_of_evaluation_must_not_be_negative():
     with pytest.raises(ValueError, match="`eval_steps` must not be negative"):
-        learners.MAML(_field(), eval_steps=-1)
+        maml.MAML(_field(), eval_steps=-1)
 
 
 def test_inner_steps_must_be_positive():
     with pytest.raises(ValueError, match="`inner_steps` must be at least 1"):
-        learners.MAML(_field(), inner_steps=0)
+        maml.MAML(_field(), inner_steps=0)
 
 
 def test_saved_by_keras_and_by_tensorflow(tmp_path):
-    learner = learners.MAML(
-        _field(), step_sizes="curvature", learn_step_sizes=True
-    )
+    learner = maml.MAML(_field(), step_sizes="curvature", learn_step_sizes=True)
     learner.compile(optimizer=None)
     tf.saved_model.save(learner, tmp_path / "by_tensorflow")
     learner.export(
@@ -762,13 +762,11 @@ def test_saved_by_keras_and_by_tensorflow(tmp_path):
 def test_weights_file_round_trip(tmp_path):
     """Field, step sizes and optimizer state come back."""
     dataset = tf.data.Dataset.from_tensors(_batch([_task()]))
-    learner = learners.MAML(
-        _field(), step_sizes="tensor", learn_step_sizes=True
-    )
+    learner = maml.MAML(_field(), step_sizes="tensor", learn_step_sizes=True)
     learner.compile(keras.optimizers.Adam(1e-2))
     learner.fit(dataset, verbose=0, shuffle=False)
     learner.save_weights(tmp_path / "a.weights.h5")
-    other = learners.MAML(
+    other = maml.MAML(
         _field(seed=9), step_sizes="tensor", learn_step_sizes=True
     )
     other.compile(keras.optimizers.Adam(1e-2))

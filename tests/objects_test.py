@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import cameras, fields, object_models, ray_casting, views
-from tfmetainit.errors import InputError
-from tfmetainit.functional import get_params
+from tfmetainit.fields import networks
+from tfmetainit.geometry import cameras
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta.functional import get_params
+from tfmetainit.meta.tasks import FieldLoss
 from tfmetainit.signals import objects
-from tfmetainit.tasks import FieldLoss
+from tfmetainit.synthetic import object_models, ray_casting
 
 pytest.importorskip("tensorflow_graphics")
 
@@ -94,10 +96,10 @@ def test_whole_views_are_scored_row_by_row(data_dir):
     rng = np.random.default_rng([0, 2, 0])
     object_models.draw_object("lamps", rng)
     pose = object_models.draw_poses(rng, objects.NUM_VIEWS)[25]
-    focal = views.focal_length(12, object_models.CAMERA_ANGLE)
+    focal = cameras.focal_length(12, object_models.CAMERA_ANGLE)
     np.testing.assert_allclose(
         task.query.inputs[:144, :6],
-        views.camera_rays(12, 12, pose, focal),
+        cameras.camera_rays(12, 12, pose, focal),
         atol=1e-5,
     )
     np.testing.assert_allclose(
@@ -150,7 +152,7 @@ def test_without_tensorflow_graphics(data_dir, monkeypatch):
 def test_a_turntable_shows_the_object_from_all_sides(data_dir):
     """A red ball on the x axis is near, at the right, far, at the left."""
 
-    class Ball(fields.SimplifiedNeRF):
+    class Ball(networks.SimplifiedNeRF):
         def call(self, points):
             inside = tf.reduce_sum((points - [0.8, 0.0, 0.0]) ** 2, axis=-1)
             density = 1e3 * tf.cast(inside < 0.3, tf.float32)
@@ -214,7 +216,7 @@ def test_another_angle_is_named(tmp_path):
     )
     np.testing.assert_allclose(
         task.query.inputs[:144, :6],
-        views.camera_rays(12, 12, pose, views.focal_length(12, 0.86)),
+        cameras.camera_rays(12, 12, pose, cameras.focal_length(12, 0.86)),
         atol=1e-5,
     )
     assert signal.describe()["angle"] == 0.86
@@ -229,10 +231,10 @@ def test_a_folder_gives_what_the_generator_gives(tmp_path):
     (task,) = _tasks(signal, "test", 9)
     frames = json.loads((tmp_path / "c" / "transforms.json").read_text())
     pose = np.array(frames["frames"][25]["transform_matrix"])
-    focal = views.focal_length(12, 0.69)
+    focal = cameras.focal_length(12, 0.69)
     np.testing.assert_allclose(
         task.query.inputs[:144, :6],
-        views.camera_rays(12, 12, pose, focal),
+        cameras.camera_rays(12, 12, pose, focal),
         atol=1e-5,
     )
     rgba = np.asarray(Image.open(tmp_path / "c" / "25.png")) / 255.0

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from tfmetainit import runs
+from tfmetainit.runs import workdir
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _OTHERS = ("configs", "export", "tests", "benchmarks", "examples")
@@ -56,7 +56,7 @@ def test_wheel_holds_nothing_but_the_package(wheel):
     }
     assert "tfmetainit/configs/text.py" in names
     assert "tfmetainit/signals/sdf.py" in names
-    for name in runs.pretrained_names():
+    for name in workdir.pretrained_names():
         folder = f"tfmetainit/pretrained/{name}"
         assert f"{folder}/config.json" in names
         assert f"{folder}/checkpoints/best.weights.h5" in names

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfmetainit import colmap, kinds, landmark_model, photo_collections
-from tfmetainit.errors import InputError
-from tfmetainit.photo_collections import Camera, read_collection
+from tfmetainit import modalities
+from tfmetainit.io.errors import InputError
+from tfmetainit.modalities import colmap, photo_collections, rays
+from tfmetainit.modalities.photo_collections import Camera, read_collection
+from tfmetainit.synthetic import landmark_model
 
 _MATRICES = ("bds.npy", "c2w_mats.npy", "kinv_mats.npy")
 
@@ -274,7 +276,7 @@ def test_the_camera_of_a_square():
 
 
 def _kind(resolution=6):
-    return kinds.LandmarkKind(
+    return rays.LandmarkModality(
         resolution=resolution, scale=1.0, num_samples=5, rays_per_step=4
     )
 
@@ -295,7 +297,7 @@ def test_the_kind_reads_a_photograph(tmp_path):
         camera.pose[:3, :3] @ [*point, 1.0],
         atol=1e-6,
     )
-    again = kinds.from_description(kind.describe()).read(
+    again = modalities.from_description(kind.describe()).read(
         photo, cameras=tmp_path
     )
     np.testing.assert_array_equal(again.inputs, sample.inputs)

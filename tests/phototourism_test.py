@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import fields, landmark_model, ray_casting
-from tfmetainit.errors import InputError
-from tfmetainit.functional import get_params
+from tfmetainit.fields import networks
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta.functional import get_params
+from tfmetainit.meta.tasks import FieldLoss
 from tfmetainit.signals import phototourism
-from tfmetainit.tasks import FieldLoss
+from tfmetainit.synthetic import landmark_model, ray_casting
 
 pytest.importorskip("tensorflow_graphics")
 
@@ -116,7 +117,7 @@ def test_what_training_observes(data_dir, train_on, observed_to):
 
 def test_interpolation_starts_and_ends_at_the_photographs(data_dir):
     signal = _signal(data_dir, num_eval=2)
-    field = fields.SimplifiedNeRF(3, 4, hidden_layers=2, hidden_units=8)
+    field = networks.SimplifiedNeRF(3, 4, hidden_layers=2, hidden_units=8)
     loss = FieldLoss(field, signal.query_model)
     one = get_params(field)
     two = [p + 0.1 for p in one]

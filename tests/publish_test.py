@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 
 import tfmetainit
-from tfmetainit import (
-    evaluate,
-    files,
-    functional,
-    publish,
-    runs,
-    train,
-)
+from tfmetainit import evaluate, publish, train
 from tfmetainit.configs import text
-from tfmetainit.errors import InputError
-from tfmetainit.runs import Workdir
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta import functional
+from tfmetainit.runs import workdir
+from tfmetainit.runs.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +59,7 @@ def test_the_results_of_other_weights_are_left_out(folder, tmp_path):
 
 
 def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
-    config = runs.find_run(folder / "run").read_config()
+    config = workdir.find_run(folder / "run").read_config()
     config.signal.folder = "/home/me/slices"
     assert publish._public(config)["signal"]["folder"] == "(not published)"
     config.signal.folder = None
@@ -94,14 +90,14 @@ def test_nothing_is_overwritten(folder):
 
 
 def test_there_are_runs_in_the_package():
-    assert "chairs_64" in runs.pretrained_names()
+    assert "chairs_64" in workdir.pretrained_names()
 
 
-@pytest.mark.parametrize("name", runs.pretrained_names())
+@pytest.mark.parametrize("name", workdir.pretrained_names())
 def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
     """They load by their names, are small, and have their cards."""
     monkeypatch.chdir(tmp_path)
-    workdir = runs.find_run(name)
+    workdir = workdir.find_run(name)
     assert workdir.best.stat().st_size < 1_000_000
     assert (
         f'tfmetainit.load("{name}")' in (workdir.root / "README.md").read_text()
@@ -113,13 +109,13 @@ def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
         evaluate.evaluate(name)
     # A run of the user's goes first; what else has the name does not.
     (tmp_path / name).mkdir()
-    assert runs.find_run(f"{name}/").root == workdir.root
+    assert workdir.find_run(f"{name}/").root == workdir.root
     (tmp_path / name / "config.json").write_text("{}")
-    assert runs.find_run(name).root == Workdir(name).root
+    assert workdir.find_run(name).root == Workdir(name).root
 
 
 def test_a_copy_is_not_trained_over(folder):
-    copy = runs.Workdir(folder / "copy")
+    copy = workdir.Workdir(folder / "copy")
     before = copy.best.read_bytes()
     best = copy.read_best()
     # The first epoch of a run was perhaps killed, but that of no copy.

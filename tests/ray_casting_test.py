@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfmetainit import ray_casting
-from tfmetainit.ray_casting import cast, solid
+from tfmetainit.synthetic import ray_casting
+from tfmetainit.synthetic.ray_casting import cast, solid
 
 _GREY = (0.5, 0.5, 0.5)
 

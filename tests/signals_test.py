@@ -12,15 +12,17 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import experiment, folder_images, image_signals, pixels
 from tfmetainit.configs import celeb_a
-from tfmetainit.errors import InputError
-from tfmetainit.generated_images import BEAM_OPTIONS, GeneratedConfig
-from tfmetainit.image_signals import ImageSignal
-from tfmetainit.kinds import ImageKind
-from tfmetainit.pipelines import SPLITS, Source
+from tfmetainit.geometry import pixels
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta.tasks import psnr_from_mse
+from tfmetainit.modalities.image import ImageModality
+from tfmetainit.runs import build
 from tfmetainit.signals import image_folder, images, sdf, text
-from tfmetainit.tasks import psnr_from_mse
+from tfmetainit.signals.base import folder, image_signal
+from tfmetainit.signals.base.generated import BEAM_OPTIONS, GeneratedConfig
+from tfmetainit.signals.base.image_signal import ImageSignal
+from tfmetainit.signals.base.pipeline import SPLITS, Source
 
 
 class _GeneratedCase(tfds.testing.DatasetBuilderTestCase):
@@ -149,7 +151,7 @@ def test_pixel_coords_convention():
 
 
 def _cropped_in_tensorflow(image, resolution):
-    return image_signals.crop_and_resize(tf.constant(image), resolution)
+    return image_signal.crop_and_resize(tf.constant(image), resolution)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +220,7 @@ def test_only_whole_images_share_their_first_step():
     assert not Refused(None, resolution=8).shares_support
     config = celeb_a.get_config()  # paper: all pixels of three images
     signal = _toy_signal(points_per_step=0)
-    assert experiment.build_learner(config, signal).shares_support
+    assert build.build_learner(config, signal).shares_support
 
 
 def test_random_points_carry_their_own_values():
@@ -304,7 +306,7 @@ def test_interpolation_is_that_of_a_slow_loop():
         for row, column in np.ndindex(5, 3):
             near = np.maximum(0.0, 1.0 - np.abs(place - [row, column]))
             wanted[n] += near.prod() * image[row, column]
-    found = image_signals._interpolate(tf.constant(image), places)
+    found = image_signal._interpolate(tf.constant(image), places)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -380,9 +382,9 @@ def test_a_rendering_of_another_size_covers_the_same_area():
 
     def field(coords):
         places = tf.constant(16.0 * coords)
-        return image_signals._interpolate(tf.constant(small), places).numpy()
+        return image_signal._interpolate(tf.constant(small), places).numpy()
 
-    kind = ImageKind(16)
+    kind = ImageModality(16)
     np.testing.assert_allclose(kind.render(field, 16, 16), small, atol=1e-6)
     enlarged = kind.render(field, 64, 64)
     inner = slice(8, -8)
@@ -560,7 +562,7 @@ def test_image_folder_errors(tmp_path):
     with pytest.raises(InputError, match="enough images for a training"):
         _open_folder(str(tmp_path))
     with pytest.raises(InputError, match="at most 4294967296 bytes"):
-        folder_images.read_folder(
+        folder.read_folder(
             str(tmp_path),
             resolution=40_000,
             suffixes=[".png"],
@@ -584,14 +586,14 @@ def test_a_file_is_read_without_the_class(tmp_path):
 def test_a_file_keeps_its_split():
     names = [f"photo_{i}.jpg" for i in range(2000)]
     share = {
-        split: sum(folder_images.split_of(n) == split for n in names) / 2000
+        split: sum(folder.split_of(n) == split for n in names) / 2000
         for split in SPLITS
     }
     np.testing.assert_allclose(
         [share[s] for s in SPLITS], [0.8, 0.1, 0.1], atol=0.03
     )
     # Of a name that is not UTF-8, as Python has it, too.
-    assert folder_images.split_of(os.fsdecode(b"caf\xe9.png")) in SPLITS
+    assert folder.split_of(os.fsdecode(b"caf\xe9.png")) in SPLITS
 
 
 def test_two_processes_generate_one_data_set(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit import functional
-from tfmetainit.step_sizes import StepSizes
+from tfmetainit.meta import functional
+from tfmetainit.meta.step_sizes import StepSizes
 
 
 def test_matrices_on_both_sides_of_a_gradient():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfmetainit import tables
+from tfmetainit.evaluation import tables
 
 
 def _condition(label, steps):

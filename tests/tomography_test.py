@@ -7,12 +7,13 @@ import skimage.transform
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import pixels, tomography
-from tfmetainit.errors import InputError
-from tfmetainit.forward_models import ParallelBeam
+from tfmetainit.forward_models.parallel_beam import ParallelBeam
+from tfmetainit.geometry import metrics, parallel_beam
+from tfmetainit.io.errors import InputError
+from tfmetainit.modalities import ct
 
 
-@pytest.mark.parametrize("interpolation", tomography.INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", parallel_beam.INTERPOLATIONS)
 @pytest.mark.parametrize("side", [16, 33])
 def test_numpy_projects_as_tensorflow(interpolation, side):
     """Multiples of 45 degrees included, where pixels are halfway."""
@@ -21,7 +22,7 @@ def test_numpy_projects_as_tensorflow(interpolation, side):
     beam = ParallelBeam(side, interpolation)
     expected = beam.project(tf.constant(image.ravel()), tf.constant(angles))
     np.testing.assert_allclose(
-        tomography.project(image, angles, interpolation), expected, atol=1e-6
+        parallel_beam.project(image, angles, interpolation), expected, atol=1e-6
     )
 
 
@@ -31,19 +32,19 @@ def test_filtered_back_projection_of_many_views(side):
     phantom = skimage.transform.resize(
         skimage.data.shepp_logan_phantom(), (side, side), anti_aliasing=True
     )
-    angles = tomography.even_angles(2 * side)
-    sinogram = tomography.project(phantom, angles, "bilinear")
-    image = tomography.filtered_back_projection(sinogram, angles)
-    psnr = pixels.psnr_from_mse(np.mean((image - phantom) ** 2))
+    angles = parallel_beam.even_angles(2 * side)
+    sinogram = parallel_beam.project(phantom, angles, "bilinear")
+    image = parallel_beam.filtered_back_projection(sinogram, angles)
+    psnr = metrics.psnr_from_mse(np.mean((image - phantom) ** 2))
     shifted = np.roll(phantom, 1, axis=0)
     assert psnr > 24.0
     # Were the centres half a pixel apart, a shift would matter less.
-    assert psnr > pixels.psnr_from_mse(np.mean((image - shifted) ** 2)) + 4.0
+    assert psnr > metrics.psnr_from_mse(np.mean((image - shifted) ** 2)) + 4.0
 
 
 def test_angles():
     np.testing.assert_allclose(
-        tomography.parse_angles("0, 45,180"), [0.0, np.pi / 4, np.pi]
+        ct.parse_angles("0, 45,180"), [0.0, np.pi / 4, np.pi]
     )
 
 
@@ -52,13 +53,13 @@ def test_angles():
 )
 def test_bad_angles(text):
     with pytest.raises(InputError, match="--angles must be 1 to 1024 degrees"):
-        tomography.parse_angles(text)
+        ct.parse_angles(text)
 
 
 def test_angles_from_a_file(tmp_path):
     np.save(tmp_path / "angles.npy", np.array([0.0, 90.0]))
     np.testing.assert_allclose(
-        tomography.parse_angles(str(tmp_path / "angles.npy")), [0, np.pi / 2]
+        ct.parse_angles(str(tmp_path / "angles.npy")), [0, np.pi / 2]
     )
 
 
@@ -76,7 +77,7 @@ def test_angles_from_a_file(tmp_path):
 def test_bad_sinograms(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=message):
-        tomography.read_sinogram(tmp_path / "a.npy", 8, 2)
+        ct.read_sinogram(tmp_path / "a.npy", 8, 2)
 
 
 def test_damaged_arrays(tmp_path):
@@ -85,13 +86,13 @@ def test_damaged_arrays(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:-5])
     with pytest.raises(InputError, match="is not a .npy file"):
-        tomography.read_sinogram(path, 8, 2)
+        ct.read_sinogram(path, 8, 2)
     # A header that asks for a terabyte.
     path.write_bytes(content.replace(b"(2, 8)", b"(2, 99999999999)"))
     with pytest.raises(InputError, match="is not a .npy file"):
-        tomography.read_sinogram(path, 8, 2)
+        ct.read_sinogram(path, 8, 2)
     with pytest.raises(InputError, match="There is no file"):
-        tomography.read_sinogram(tmp_path / "b.npy", 8, 2)
+        ct.read_sinogram(tmp_path / "b.npy", 8, 2)
 
 
 def test_slices_of_every_kind(tmp_path):
@@ -100,7 +101,7 @@ def test_slices_of_every_kind(tmp_path):
     np.save(tmp_path / "a.npy", image)
     np.save(tmp_path / "i.npy", np.uint16(np.round(65535 * image)))
     for name in ("a.png", "a.npy", "i.npy"):
-        read = tomography.read_slice(tmp_path / name)
+        read = ct.read_slice(tmp_path / name)
         assert read.shape == (6, 7, 1)
         np.testing.assert_allclose(read[..., 0], image, atol=1e-5)
 
@@ -118,7 +119,7 @@ def test_slices_of_every_kind(tmp_path):
 def test_bad_slices(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=message):
-        tomography.read_slice(tmp_path / "a.npy")
+        ct.read_slice(tmp_path / "a.npy")
 
 
 def _write_dicom(path, pixels):
@@ -145,11 +146,11 @@ def _write_dicom(path, pixels):
 def test_dicom(tmp_path):
     path = tmp_path / "a.dcm"
     _write_dicom(path, np.array([[0, 1000], [2000, 3000]]))
-    read = tomography.read_slice(path)[..., 0]
+    read = ct.read_slice(path)[..., 0]
     np.testing.assert_allclose(read, [[0.0, 0.5], [1.0, 1.0]], atol=1e-6)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match="The DICOM file .* cannot be read"):
-        tomography.read_slice(path)
+        ct.read_slice(path)
     path.write_bytes(b"not DICOM at all")
     with pytest.raises(InputError, match="The DICOM file .* cannot be read"):
-        tomography.read_slice(path)
+        ct.read_slice(path)

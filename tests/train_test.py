@@ -14,18 +14,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import (
-    callbacks,
-    experiment,
-    fields,
-    files,
-    functional,
-    learners,
-    train,
-)
+from tfmetainit import train
 from tfmetainit.configs import image_folder, objects, text
-from tfmetainit.errors import InputError, TrainingDivergedError
-from tfmetainit.runs import Workdir
+from tfmetainit.fields import networks
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError, TrainingDivergedError
+from tfmetainit.meta import functional, maml
+from tfmetainit.runs import build
+from tfmetainit.runs.workdir import Workdir
+from tfmetainit.training import callbacks, optimizer
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +35,7 @@ def _config(data_dir, **fields):
     config.signal.data_dir = data_dir
     config.num_steps = 8
     config.validation.every = 2
-    config.update_from_flattened_dict(fields)
+    config.update_from_flattened_dict(networks)
     return config
 
 
@@ -67,9 +64,9 @@ def test_train_writes_a_run(data_dir, tmp_path):
     events = [p.name for p in workdir.tensorboard.rglob("events*")]
     assert len(events) == 3  # training, validation, reconstructions
     assert not list(workdir.root.rglob(".*"))  # no temporary files
-    learner = experiment.load(workdir.root)
+    learner = build.load(workdir.root)
     best = json.loads(workdir.best_record.read_text())
-    signal = experiment.build_signal(config)
+    signal = build.build_signal(config)
     learner.compile()
     logs = learner.evaluate(
         signal.make_dataset("validation", 1).take(4),
@@ -115,9 +112,9 @@ def test_warm_start(data_dir, tmp_path):
     """From another run, and from a file of weights."""
     first = _config(data_dir)
     train.train(first, tmp_path / "first")
-    best = experiment.load(tmp_path / "first")
+    best = build.load(tmp_path / "first")
     weights = functional.get_params(best.field)
-    files.write_npz(tmp_path / "weights.npz", weights)
+    weights.write_npz(tmp_path / "weights.npz", weights)
     layers = {
         f"linear_{i}": {"w": np.asarray(w), "b": np.asarray(b)}
         for i, (w, b) in enumerate(zip(weights[::2], weights[1::2]))
@@ -139,7 +136,7 @@ def test_warm_start(data_dir, tmp_path):
             },
         )
         train.train(config, tmp_path / f"second{index}")
-        again = experiment.load(tmp_path / f"second{index}")
+        again = build.load(tmp_path / f"second{index}")
         for a, b in zip(
             functional.get_params(best.field),
             functional.get_params(again.field),
@@ -156,7 +153,7 @@ def test_warm_start(data_dir, tmp_path):
         **{"learner.step_sizes": "curvature"},
     )
     train.train(config, tmp_path / "curvature")
-    again = experiment.load(tmp_path / "curvature").step_sizes
+    again = build.load(tmp_path / "curvature").step_sizes
     assert all(np.any(matrix) for sides in again.sides for matrix in sides)
     config = _config(data_dir, warm_start=str(tmp_path / "curvature"))
     with pytest.raises(InputError, match="warm_start .* 'tensor' cannot hold"):
@@ -292,7 +289,7 @@ def test_a_damaged_checkpoint_is_named(data_dir, tmp_path):
         path.touch()
     Workdir(tmp_path).best.unlink()
     with pytest.raises(InputError, match="There is no checkpoint"):
-        experiment.load(tmp_path)
+        build.load(tmp_path)
 
 
 def test_a_run_goes_on_with_its_own_files_only(tmp_path):
@@ -451,8 +448,8 @@ def test_what_counts_as_diverging(data_dir, tmp_path):
     callback = callbacks.StopOnDivergence(
         text.get_config().optimizer, checkpoints, floor=14.2
     )
-    learner = experiment.build_learner(
-        _config(data_dir), experiment.build_signal(_config(data_dir))
+    learner = build.build_learner(
+        _config(data_dir), build.build_signal(_config(data_dir))
     )
     learner.compile(keras.optimizers.Adam(0.1))
     callback.set_model(learner)
@@ -533,15 +530,15 @@ def test_warm_up_and_decay(data_dir):
             "optimizer.final_fraction": 0.1,
         },
     )
-    learner = learners.MAML(fields.SIREN())
-    schedule = experiment.build_optimizer(config, learner)._learning_rate
+    learner = maml.MAML(networks.SIREN())
+    schedule = optimizer.build_optimizer(config, learner)._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100, 1000)]
     np.testing.assert_allclose(
         rates, [0.0, 5e-3, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5, atol=1e-9
     )
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0
-    schedule = experiment.build_optimizer(config, learner)._learning_rate
+    schedule = optimizer.build_optimizer(config, learner)._learning_rate
     np.testing.assert_allclose(
         [float(schedule(step)) for step in (0, 50, 100)], 1e-2, rtol=1e-5
     )
@@ -555,12 +552,12 @@ def test_every_variable_has_its_outer_rate():
     config.optimizer.curvature_gain = 3.0
     config.optimizer.warmup_steps = 0
     config.optimizer.clip_norm = 0.0
-    learner = learners.MAML(
-        fields.SIREN(hidden_layers=3, hidden_units=16, seed=0),
+    learner = maml.MAML(
+        networks.SIREN(hidden_layers=3, hidden_units=16, seed=0),
         step_sizes="curvature",
         learn_step_sizes=True,
     )
-    optimizer = experiment.build_optimizer(config, learner)
+    optimizer = optimizer.build_optimizer(config, learner)
     variables = learner.trainable_variables
     optimizer.build(variables)
     start = [v.numpy() for v in variables]

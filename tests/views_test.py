@@ -7,8 +7,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfmetainit import kinds, object_models, views
-from tfmetainit.errors import InputError
+from tfmetainit import modalities
+from tfmetainit.geometry import cameras
+from tfmetainit.io.errors import InputError
+from tfmetainit.modalities import rays, transforms
+from tfmetainit.synthetic import object_models
 
 
 def _picture(path, size=(8, 8), mode="RGBA"):
@@ -27,7 +30,7 @@ def _transforms(folder, count=3, **changes):
         frames.append(
             {
                 "file_path": f"./train/r_{index}",
-                "transform_matrix": views.orbit(index, 0.3).tolist(),
+                "transform_matrix": cameras.orbit(index, 0.3).tolist(),
             }
         )
     content = {"camera_angle_x": 0.69, "frames": frames, **changes}
@@ -38,11 +41,11 @@ def _transforms(folder, count=3, **changes):
 def test_numpy_rays_are_training_s():
     cameras = pytest.importorskip("tfmetainit.cameras")
     pytest.importorskip("tensorflow_graphics")
-    pose = views.orbit(0.7, 0.4)
+    pose = cameras.orbit(0.7, 0.4)
     origins, directions = cameras.pixel_rays(
         cameras.pixel_grid(5, 6), pose, 4.0, (3.0, 2.5)
     )
-    rays = views.camera_rays(5, 6, pose, 4.0)
+    rays = cameras.camera_rays(5, 6, pose, 4.0)
     np.testing.assert_allclose(rays[:, :3], origins, atol=1e-6)
     np.testing.assert_allclose(rays[:, 3:], directions, atol=1e-6)
 
@@ -50,17 +53,17 @@ def test_numpy_rays_are_training_s():
 def test_orbit():
     """From the x axis, 90 degrees further to y; and up."""
     np.testing.assert_allclose(
-        views.orbit(np.pi / 2, 0.0)[:3, 3], [0, 4, 0], atol=1e-12
+        cameras.orbit(np.pi / 2, 0.0)[:3, 3], [0, 4, 0], atol=1e-12
     )
     np.testing.assert_allclose(
-        views.parse_pose("0,30")[:3, 3], [4 * np.cos(np.pi / 6), 0, 2]
+        transforms.parse_pose("0,30")[:3, 3], [4 * np.cos(np.pi / 6), 0, 2]
     )
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0,90", "nan,0"])
 def test_bad_poses(text):
     with pytest.raises(InputError, match="--pose must be azimuth,elevation"):
-        views.parse_pose(text)
+        transforms.parse_pose(text)
 
 
 @pytest.mark.parametrize(
@@ -70,23 +73,25 @@ def test_bad_pose_files(tmp_path, pose):
     path = tmp_path / "pose.npy"
     np.save(path, pose)
     with pytest.raises(InputError, match="rotation and a trans|NaN or inf"):
-        views.parse_pose(str(path))
+        transforms.parse_pose(str(path))
 
 
 def test_a_pose_from_a_file(tmp_path):
-    pose = views.orbit(0.3, 0.2)
+    pose = cameras.orbit(0.3, 0.2)
     np.save(tmp_path / "pose.npy", pose[:3])
     np.testing.assert_allclose(
-        views.parse_pose(str(tmp_path / "pose.npy")), pose
+        transforms.parse_pose(str(tmp_path / "pose.npy")), pose
     )
 
 
 def test_transforms(tmp_path):
-    pictures, poses, camera = views.read_transforms(_transforms(tmp_path), 8)
+    pictures, poses, camera = transforms.read_transforms(
+        _transforms(tmp_path), 8
+    )
     assert pictures.shape == (3, 8, 8, 3)
-    assert camera.focal == views.focal_length(8, 0.69)
+    assert camera.focal == cameras.focal_length(8, 0.69)
     assert camera.principal_point == (4.0, 4.0)
-    np.testing.assert_allclose(poses[2], views.orbit(2, 0.3), atol=1e-9)
+    np.testing.assert_allclose(poses[2], cameras.orbit(2, 0.3), atol=1e-9)
     rgba = np.asarray(Image.open(tmp_path / "train" / "r_1.png")) / 255.0
     white = rgba[..., :3] * rgba[..., 3:] + 1.0 - rgba[..., 3:]
     np.testing.assert_allclose(pictures[1], white, atol=1e-6)
@@ -116,20 +121,20 @@ def test_transforms(tmp_path):
 def test_bad_transforms(tmp_path, changes, message):
     path = _transforms(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
-        views.read_transforms(path, 8)
+        transforms.read_transforms(path, 8)
 
 
 @pytest.mark.parametrize(
     "pose",
     [
-        views.orbit(0.5, 0.3).T,
-        np.concatenate([views.orbit(0.5, 0.3)[:3], np.full([1, 4], 5.0)]),
-        views.look_at(np.array([1e39, 0.0, 0.0]), np.zeros(3)),
+        cameras.orbit(0.5, 0.3).T,
+        np.concatenate([cameras.orbit(0.5, 0.3)[:3], np.full([1, 4], 5.0)]),
+        cameras.look_at(np.array([1e39, 0.0, 0.0]), np.zeros(3)),
     ],
 )
 def test_a_matrix_that_is_no_pose(pose):
     with pytest.raises(InputError, match="0 0 0 1 the last row"):
-        views.check_pose(pose, "it")
+        transforms.check_pose(pose, "it")
 
 
 def test_names_with_a_point_and_the_number_of_frames(tmp_path):
@@ -139,15 +144,15 @@ def test_names_with_a_point_and_the_number_of_frames(tmp_path):
     old.rename(tmp_path / "train" / "r_0.5.png")
     content["frames"][0]["file_path"] = "train/r_0.5"
     path.write_text(json.dumps(content))
-    assert len(views.read_transforms(path, 8)[0]) == 3
+    assert len(transforms.read_transforms(path, 8)[0]) == 3
     content["frames"] *= 67
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="200 frames at most.* with 201"):
-        views.read_transforms(path, 8)
-    assert len(views.read_transforms(path, 8, limit=2)[0]) == 2
+        transforms.read_transforms(path, 8)
+    assert len(transforms.read_transforms(path, 8, limit=2)[0]) == 2
 
 
-_FOCAL = views.focal_length(8, 0.69)
+_FOCAL = cameras.focal_length(8, 0.69)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ def test_a_lens_that_is_not_ours_is_refused(tmp_path, stated, of_frame):
     (content["frames"][1] if of_frame else content).update(stated)
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="without distortion|in numbers"):
-        views.read_transforms(path, 8)
+        transforms.read_transforms(path, 8)
 
 
 def test_a_lens_that_is_stated_as_ours(tmp_path):
@@ -178,19 +183,19 @@ def test_a_lens_that_is_stated_as_ours(tmp_path):
         **{"w": 16, "h": 16, "cx": 8.0, "cy": 8.1, "k1": 0.0},
         fl_x=2 * _FOCAL,
     )
-    _, _, camera = views.read_transforms(path, 8)
+    _, _, camera = transforms.read_transforms(path, 8)
     assert camera.focal == _FOCAL
 
 
 def test_the_camera_of_a_square_that_was_cut_out_and_resized():
     """A point keeps its ray: where is it in the large picture, and now?"""
     height, width, resolution = 90, 160, 30
-    camera = views.square_camera(height, width, 0.9, resolution)
-    pose = views.orbit(0.4, 0.3)
-    large = views.camera_rays(
-        height, width, pose, views.focal_length(width, 0.9)
+    camera = cameras.square_camera(height, width, 0.9, resolution)
+    pose = cameras.orbit(0.4, 0.3)
+    large = cameras.camera_rays(
+        height, width, pose, cameras.focal_length(width, 0.9)
     ).reshape(height, width, 6)
-    small = views.camera_rays(resolution, resolution, pose, *camera)
+    small = cameras.camera_rays(resolution, resolution, pose, *camera)
     small = small.reshape(resolution, resolution, 6)
     # Of three by three pixels, the ray through the one in the middle stays.
     np.testing.assert_allclose(small, large[1::3, 36:-34:3], atol=1e-6)
@@ -210,18 +215,18 @@ def test_the_camera_of_a_square_that_was_cut_out_and_resized():
 )
 def test_numbers_and_names_that_python_chokes_on(tmp_path, changes):
     with pytest.raises(InputError):
-        views.read_transforms(_transforms(tmp_path, **changes), 8)
+        transforms.read_transforms(_transforms(tmp_path, **changes), 8)
 
 
 def test_views_of_different_sizes(tmp_path):
     path = _transforms(tmp_path)
     _picture(tmp_path / "train" / "r_1.png", (9, 8))
     with pytest.raises(InputError, match="one size. Received: .*8 x 8 and .*9"):
-        views.read_transforms(path, 8)
+        transforms.read_transforms(path, 8)
 
 
 def _kind():
-    return kinds.ViewsKind(8, object_models.CAMERA_ANGLE, 2.0, 6.0, 5, 16)
+    return rays.ObjectModality(8, object_models.CAMERA_ANGLE, 2.0, 6.0, 5, 16)
 
 
 def test_the_kind_reads_a_picture(tmp_path):
@@ -278,7 +283,7 @@ def test_a_rendering_that_is_no_square_shows_the_trained_view(height, width):
 
 def test_the_kind_survives_its_description():
     kind = _kind()
-    again = kinds.from_description(json.loads(json.dumps(kind.describe())))
+    again = modalities.from_description(json.loads(json.dumps(kind.describe())))
     assert again.describe() == kind.describe()
 
 
@@ -301,7 +306,7 @@ def test_models_are_diverse():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         solids = object_models.draw_object("chairs", rng)
-        view = object_models.render_view(solids, views.orbit(0.6, 0.4), 16)
+        view = object_models.render_view(solids, cameras.orbit(0.6, 0.4), 16)
         pictures.append(view / 255.0)
     spread = np.std(pictures, axis=0)
     assert spread[..., 3].max() > 0.3  # shapes

@@ -6,42 +6,42 @@
     task = signal.read_task("photo.png")
     adapted, losses = learner.adapt(task.support, num_steps=8)
 
-Names are imported on first use, so that the parts which need neither
-TensorFlow nor Keras can be used where those are not installed.
+Names are imported on first use, so that the rooms which need neither TensorFlow
+nor Keras can be used where those are not installed.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_HOME_OF_NAME = {
-    "FourierFeatures": "layers",
+_ROOM_OF_NAME = {
+    "FourierFeatures": "fields",
     "FourierMLP": "fields",
     "ParallelBeam": "forward_models",
     "SIREN": "fields",
     "SimplifiedNeRF": "fields",
-    "SineDense": "layers",
-    "FieldLoss": "tasks",
-    "Observations": "tasks",
-    "SignalClass": "tasks",
-    "Task": "tasks",
+    "SineDense": "fields",
+    "FieldLoss": "meta",
+    "Observations": "meta",
+    "SignalClass": "signals.base",
+    "Task": "meta",
     "VolumeRendering": "forward_models",
-    "adapt": "adaptation",
-    "StepSizes": "step_sizes",
-    "MAML": "learners",
-    "MetaLearner": "meta_learner",
-    "Reptile": "learners",
-    "load": "experiment",
-    "load_signal": "experiment",
+    "adapt": "meta",
+    "StepSizes": "meta",
+    "MAML": "meta",
+    "MetaLearner": "meta",
+    "Reptile": "meta",
+    "load": "runs",
+    "load_signal": "runs",
 }
 
-__all__ = ["__version__", *_HOME_OF_NAME]
+__all__ = ["__version__", *_ROOM_OF_NAME]
 
 
 def __getattr__(name):
-    if name not in _HOME_OF_NAME:
+    if name not in _ROOM_OF_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOME_OF_NAME[name]}")
+    module = importlib.import_module(f"{__name__}.{_ROOM_OF_NAME[name]}")
     return getattr(module, name)
 
 

@@ -3,11 +3,11 @@ r"""Compares a learned initialization with the paper's baselines.
     python -m tfmetainit.evaluate --workdir=runs/text
 
 Writes results.json, results.md, curves.png and reconstructions.png into
-runs/text/evaluation, and films of what can be seen from several sides. With
-`--on=configs/sdf.py` the learned weights meet the test signals of another
-class; `--against=runs/a,runs/b` compares those of other runs too. Every figure
-is a mean over held-out test signals; the baselines' rates are tuned on
-validation signals alone.
+runs/text/evaluation, and films of signals that can be seen from several sides.
+`--on=configs/sdf.py` fits the test signals of another class.
+`--against=runs/a,runs/b` compares with the learned weights of other runs, too.
+Every number is a mean over held-out test signals. The learning rates of the
+baselines are tuned on validation signals alone.
 """
 
 import logging
@@ -20,14 +20,16 @@ from tfmetainit import cli
 
 cli.quiet_tensorflow()
 
-from tfmetainit import experiment, files, pictures
-from tfmetainit.baselines import make_baselines
-from tfmetainit.comparison import LEARNED, Comparison
-from tfmetainit.errors import InputError
-from tfmetainit.functional import get_params
-from tfmetainit.runs import PRETRAINED, find_run
-from tfmetainit.tables import to_markdown
-from tfmetainit.tasks import first_tasks
+from tfmetainit.evaluation import plots
+from tfmetainit.evaluation.baselines import make_baselines
+from tfmetainit.evaluation.comparison import LEARNED, Comparison
+from tfmetainit.evaluation.tables import to_markdown
+from tfmetainit.io import files, images
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta.functional import get_params
+from tfmetainit.runs import build, check
+from tfmetainit.runs.workdir import PRETRAINED, find_run
+from tfmetainit.signals.base import first_tasks
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -42,17 +44,18 @@ def evaluate(
 
     Args:
         workdir: the folder of a training run.
-        output_dir: where the files go; by default `evaluation`, or
+        output_dir: folder of the results; by default `evaluation`, or
             `evaluation_on_<class>`, in the workdir.
         on: config of another class whose signals to use, or None.
         options: overrides of the `evaluation` settings of `on`, or else of the
             run's config; a mapping, or None.
-        against: a list of workdirs of other runs of the same network, whose
-            learned weights and step sizes get a row each.
+        against: a list of workdirs of other runs of the same network; the
+            learned weights and step sizes of each get a row.
 
     Returns:
-        What is written to results.json: under "conditions", a dict for each
-        of the class's conditions (one for most, a number of views for CT).
+        The content of results.json: under "conditions", a dict for each of the
+        class's conditions (one for most classes, one for each number of
+        projections for CT).
 
     Raises:
         InputError: if there is no trained run, or the classes do not fit.
@@ -60,34 +63,20 @@ def evaluate(
     started = time.monotonic()
     workdir = find_run(workdir)
     config = workdir.read_config()
-    signal = experiment.build_signal(config)
-    learner = experiment.load_learner(workdir, config, signal)
+    signal = build.build_signal(config)
+    learner = build.load_learner(workdir, config, signal)
     class_name = trained_on = _class_name(config)
     if on is not None:
-        signal = experiment.build_signal(on)
+        signal = build.build_signal(on)
         class_name = _class_name(on)
-        experiment.use_class(learner, signal, "--on")
-    others = _others(against, learner, signal)
-    settings = (config if on is None else on).evaluation
-    settings = settings.copy_and_resolve_references()
-    for name, value in (options or {}).items():
-        if name not in settings:
-            raise InputError(
-                f"An option must be one of {sorted(settings)}. Received: "
-                f"{name!r}"
-            )
-        settings[name] = value
-    experiment.check_evaluation(settings)
+        build.use_class(learner, signal)
+    others = _load_others(against, learner, signal)
+    settings = _settings(config if on is None else on, options)
     if output_dir is None:
-        if workdir.root.is_relative_to(PRETRAINED):
-            raise InputError(
-                "--output_dir must be given for a run that comes with the "
-                f"package. Received: --workdir={workdir.root.name} alone"
-            )
         suffix = "" if on is None else f"_on_{class_name}"
-        output_dir = workdir.root / f"evaluation{suffix}"
-    # Before a folder is made: this is where a class's files may be missing. And
-    # before the conditions are: they then share what was read.
+        output_dir = _default_output(workdir, suffix)
+    # Missing files of a class are found here, before a folder is made; the
+    # conditions then share what was read.
     first_tasks(signal, "test", 1)
     conditions = signal.conditions()
     output_dir = files.make_folder(output_dir)
@@ -100,52 +89,54 @@ def evaluate(
         "evaluated_on": class_name,
         "conditions": [],
     }
-    panels, shown, labels = [], [], []
+    count = max(1, _NUM_PICTURES // len(conditions))
+    shown, labels, titles = [], [], []
     for label, condition in conditions.items():
         if label:
             _LOGGER.info("%s:", label)
         comparison = Comparison(learner, condition, settings, baselines, others)
         of_condition, methods = comparison.run()
         results["conditions"].append({"label": label, **of_condition})
-        curves = {row["method"]: row["psnr"] for row in of_condition["rows"]}
-        levels = {
-            row["method"]: row["psnr"] for row in of_condition["classical"]
-        }
-        levels["Constant image"] = of_condition["constant_psnr"]
-        levels["Mean image"] = of_condition["mean_psnr"]
-        panels.append((label, curves, levels))
-        count = max(1, _NUM_PICTURES // len(conditions))
         pictured, titles = comparison.reconstructions(methods, count)
         shown += pictured
         labels += [label] * len(pictured)
-    learned = comparison.learned()
-    films = comparison.signal.films(
-        learner.query_loss,
-        [
-            comparison.adapted(learned, task, settings.num_steps)
-            for task in comparison.test[:_NUM_FILMED]
-        ],
-    )
+    films = _films(comparison, learner, settings.num_steps)
     results["seconds"] = time.monotonic() - started
-    files.write_json(output_dir / "results.json", results)
-    with files.atomic_path(output_dir / "results.md") as temporary:
-        temporary.write_text(to_markdown(results))
-    pictures.save_curves(
-        output_dir / "curves.png",
-        panels,
-        title=f"trained on {trained_on}, fitted to {class_name}",
-    )
+    _write(output_dir, results)
     if shown:
-        pictures.save_labelled_grid(
+        plots.save_labelled_grid(
             output_dir / "reconstructions.png", shown, titles, labels
         )
     for name, frames in films.items():
-        pictures.save_film(output_dir / f"{name}.gif", frames)
+        images.save_film(output_dir / f"{name}.gif", frames)
     return results
 
 
-def _others(paths, learner, signal):
-    """The learners of other runs, made for a signal class, by their rows."""
+def _settings(config, options):
+    """The evaluation settings of a config, with some overridden."""
+    settings = config.evaluation.copy_and_resolve_references()
+    for name, value in (options or {}).items():
+        if name not in settings:
+            raise InputError(
+                f"An option must be one of {sorted(settings)}. Received: "
+                f"{name!r}"
+            )
+        settings[name] = value
+    check.check_evaluation(settings)
+    return settings
+
+
+def _default_output(workdir, suffix):
+    if workdir.root.is_relative_to(PRETRAINED):
+        raise InputError(
+            "`output_dir` must be given for a run that comes with the package. "
+            f"Received: {workdir.root.name} alone"
+        )
+    return workdir.root / f"evaluation{suffix}"
+
+
+def _load_others(paths, learner, signal):
+    """The learners of other runs, for a signal class, by their rows' names."""
     if isinstance(paths, str):
         raise InputError(
             f"`against` must be a list of workdirs. Received: {paths!r}"
@@ -155,23 +146,53 @@ def _others(paths, learner, signal):
     folders = [run.root.name for run in runs]
     for workdir, folder in zip(runs, folders):
         config = workdir.read_config()
-        other = experiment.load_learner(
-            workdir, config, experiment.build_signal(config)
-        )
+        other = build.load_learner(workdir, config, build.build_signal(config))
         shapes = [
             [tuple(p.shape) for p in get_params(one.field)]
             for one in (learner, other)
         ]
         if shapes[0] != shapes[1]:
             raise InputError(
-                "A run given by --against must have a network of the same "
-                f"shapes as that of --workdir. Received: {workdir.root} with "
+                "`against` must name runs whose network has the same shapes as "
+                f"that of `workdir`. Received: {workdir.root} with "
                 f"{shapes[1]}, for {shapes[0]}"
             )
-        experiment.use_class(other, signal, "--on")
+        build.use_class(other, signal)
         unique = folders.count(folder) == 1
         others[f"{LEARNED}: {folder if unique else workdir.root}"] = other
     return others
+
+
+def _films(comparison, learner, num_steps):
+    """The films of the class, of the learned fits of some test signals."""
+    learned = comparison.learned()
+    return comparison.signal.films(
+        learner.query_loss,
+        [
+            comparison.adapted(learned, task, num_steps)
+            for task in comparison.test[:_NUM_FILMED]
+        ],
+    )
+
+
+def _write(output_dir, results):
+    """Writes results.json, results.md and curves.png."""
+    files.write_json(output_dir / "results.json", results)
+    with files.atomic_path(output_dir / "results.md") as temporary:
+        temporary.write_text(to_markdown(results))
+    panels = []
+    for condition in results["conditions"]:
+        curves = {row["method"]: row["psnr"] for row in condition["rows"]}
+        levels = {row["method"]: row["psnr"] for row in condition["classical"]}
+        levels["Constant image"] = condition["constant_psnr"]
+        levels["Mean image"] = condition["mean_psnr"]
+        panels.append((condition["label"], curves, levels))
+    plots.save_curves(
+        output_dir / "curves.png",
+        panels,
+        title=f"trained on {results['trained_on']}, fitted to "
+        f"{results['evaluated_on']}",
+    )
 
 
 def _class_name(config):
@@ -209,7 +230,7 @@ def run():
         "on", None, "Config of another signal class to be fitted."
     )
     flags.DEFINE_list(
-        "against", [], "Other runs of the same network, compared as well."
+        "against", [], "Other runs of the same network to compare with."
     )
     flags.DEFINE_integer(
         "num_signals", None, "Overrides config.evaluation.num_signals."

@@ -5,20 +5,20 @@ r"""Adapts a learned initialization to one file of yours, and renders it.
     python -m tfmetainit.fit --artifact=exported/text/model.tflite \
         --input=photo.png --steps=4 --output=fit.png
 
-The picture is cropped to its central square, resized to the resolution that
-the weights were trained at, and fitted by gradient steps from them. A field is
+The picture is cropped to its central square, resized to the resolution of the
+training, and fitted by gradient steps from the learned weights. A field is
 continuous: --resolution=512x512 renders it at any size. --weights=fit.npz
 keeps the adapted weights.
 
-Of a run on tomography, the input is a sinogram (.npy, with --angles), or a
+For a run on tomography, the input is a sinogram (.npy, with --angles), or a
 slice that is projected first:
 
     python -m tfmetainit.fit --workdir=runs/ct --input=sinogram.npy \
         --angles=0,45,90,135 --steps=12 --output=slice.png
 
-With --workdir, the weights are those of a training run, in TensorFlow. With
---artifact, they are in a file of `python -m tfmetainit.export`, and LiteRT
-alone runs it: TensorFlow is neither needed nor imported.
+--workdir takes the weights of a training run, in TensorFlow. --artifact takes
+those in a file of `python -m tfmetainit.export`, which LiteRT runs: TensorFlow
+is neither needed nor imported.
 """
 
 import contextlib
@@ -32,13 +32,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit import cli, files, image_files, kinds, pixels
-from tfmetainit.errors import (
+from tfmetainit import cli, modalities
+from tfmetainit.io import files, images
+from tfmetainit.io.errors import (
     InputError,
     UserError,
     check_one_source,
     check_range,
 )
+from tfmetainit.io.weights import write_npz
+from tfmetainit.modalities import Fitter
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
@@ -52,144 +55,144 @@ FLAGS = {
     "steps": (int, "Gradient steps; default: as many as in training."),
     "resolution": (str, "Height and width of the rendering: 512x512."),
     "weights": (str, "Also write the weights, as .npz."),
-    **{name: (str, text) for name, text in kinds.DETAILS.items()},
+    **{name: (str, text) for name, text in modalities.DETAILS.items()},
 }
 
 
-class Fitted(NamedTuple):
-    """One signal after its gradient steps.
+class Fit(NamedTuple):
+    """One file after its gradient steps.
 
     Attributes:
         psnr: in dB, after 0, 1, ... steps.
-        of_observations: whether it is that of the observations, because the
-            signal itself is not known.
+        of_observations: whether the PSNR is that of the observations, because
+            the signal itself is not known.
         params: the adapted weights, arrays.
         render: maps a height and a width to a picture.
     """
 
     psnr: list[float]
     of_observations: bool
-    params: list
+    params: list[np.ndarray]
     render: Callable[[int, int], np.ndarray]
 
 
-class _Run:
-    """What a training run's folder holds, fitted in TensorFlow."""
+def open_fitter(workdir, artifact) -> Fitter:
+    """The fitter of a run or of an exported file, one of which is None.
 
-    def __init__(self, workdir):
-        try:
-            cli.quiet_tensorflow()
-            from tfmetainit import experiment, runs
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"--workdir needs {error.name}: pip install tfmetainit. An "
-                "exported file (--artifact) does not."
-            ) from error
+    Raises:
+        InputError: if there is none.
+    """
+    check_one_source(workdir, artifact)
+    if workdir is None:
+        from tfmetainit.litert import ArtifactFitter
 
-        self._workdir = runs.find_run(workdir)
-        self._config = self._workdir.read_config()
-        self.default_steps = self._config.learner.inner_steps
-        self._signal = experiment.build_signal(self._config)
-        self.kind = self._signal.kind
-        self.resolution = getattr(
-            self._signal, "resolution", getattr(self.kind, "resolution", None)
+        return ArtifactFitter(artifact)
+    try:
+        cli.quiet_tensorflow()
+        from tfmetainit.runs import RunFitter
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"`workdir` needs {error.name}: pip install tfmetainit. An "
+            "exported file (`artifact`) does not."
+        ) from error
+    return RunFitter(workdir)
+
+
+def fit(
+    workdir,
+    input_path,
+    output_path,
+    *,
+    artifact=None,
+    steps=None,
+    resolution=None,
+    weights=None,
+    **details,
+) -> Fit:
+    """Fits one signal and writes its rendering.
+
+    Args:
+        workdir: the folder of a training run; None with `artifact`.
+        input_path: the file to fit.
+        output_path: the picture to write.
+        artifact: path of an exported .tflite file, or None.
+        steps: number of gradient steps in [0, 10000]; by default as many as
+            in training.
+        resolution: `(height, width)` of the rendering; by default that of the
+            training.
+        weights: path of an `.npz` file for the adapted weights, or None.
+        **details: further arguments for signals of the run's modality:
+            `angles` of a sinogram (`ct.parse_angles`), `pose` of an object's
+            picture (`transforms.parse_pose`), `cameras` of a landmark's
+            photograph (`photo_collections.read_collection`).
+
+    Raises:
+        InputError: if a file or a number is not valid; nothing is written.
+        UserError: if the fit diverges; nothing is written.
+    """
+    _check_outputs(input_path, output_path, weights)
+    fitter = open_fitter(workdir, artifact)
+    steps = fitter.default_steps if steps is None else steps
+    check_range("steps", steps, 0, MAX_STEPS)
+    details = {k: v for k, v in details.items() if v is not None}
+    modalities.check_details(fitter.modality, details)
+    sample = fitter.read(input_path, **details)
+    if resolution is None and fitter.resolution is None:
+        raise InputError(
+            "`resolution` must be given for a class without a resolution of "
+            "its own. Received: none"
         )
+    size = resolution or (fitter.resolution, fitter.resolution)
+    # The outputs are opened first: one that cannot be written is known before
+    # the fit, and both appear together at its end.
+    with contextlib.ExitStack() as outputs:
+        picture_file = outputs.enter_context(files.atomic_path(output_path))
+        if weights is not None:
+            weights_file = outputs.enter_context(files.atomic_path(weights))
+        fitted = _fit(fitter, sample, steps)
+        images.write_image(picture_file, fitted.render(*size))
+        if weights is not None:
+            write_npz(weights_file, fitted.params)
+    return fitted
 
-    def read(self, path, details) -> kinds.Sample:
-        return self._signal.read_sample(path, **details)
 
-    def fit(self, sample, steps) -> Fitted:
-        from tfmetainit import experiment, functional, tasks
-        from tfmetainit.adaptation import at_step
-
-        signal = self._signal
-        task = tasks.to_task(sample)
-        learner = experiment.load_learner(self._workdir, self._config, signal)
-        known = task.query.values is not None
-        psnr = []
-        for params in learner.sgd_fit().trajectory(
-            functional.get_params(learner.field), task.support, steps
-        ):
-            decibels = (
-                learner.query_loss.psnr(params, task.query)
-                if known
-                else learner.support_loss.psnr(params, at_step(task.support, 0))
+def _fit(fitter, sample, steps):
+    """The fit of one sample, with its PSNR after every step."""
+    (fitted,) = fitter.fit([sample], steps, range(steps + 1))
+    for step, psnr in sorted(fitted.psnr.items()):
+        if not math.isfinite(psnr):
+            raise UserError(
+                f"The fit diverged at step {step}; lower `steps` (now {steps})."
+                " Nothing was written."
             )
-            psnr.append(_finite(float(decibels), len(psnr), steps))
-
-        def predict(inputs):
-            return learner.query_loss.predict(params, inputs)
-
-        return Fitted(
-            psnr,
-            not known,
-            [p.numpy() for p in params],
-            lambda height, width: signal.render(
-                predict, height, width, sample.view
-            ),
-        )
+    return Fit(
+        [fitted.psnr[step] for step in range(steps + 1)],
+        sample.target is None,
+        _split(fitted.theta, fitter.shapes),
+        lambda height, width: fitter.render(
+            fitted.theta, height, width, sample.camera
+        ),
+    )
 
 
-class _Artifact:
-    """What an exported .tflite file holds, fitted by LiteRT."""
-
-    def __init__(self, path):
-        from tfmetainit.lite_artifact import LiteArtifact
-
-        self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
-        self.default_steps, self._shapes, signal = self._artifact.recorded()
-        self.kind = kinds.from_description(signal)
-        self.resolution = self.kind.resolution
-
-    def read(self, path, details) -> kinds.Sample:
-        return self.kind.read(path, **details)
-
-    def fit(self, sample, steps) -> Fitted:
-        artifact = self._artifact
-        inputs, values, coords, target, view = sample
-        inputs, values = self.kind.thinned(inputs, values, artifact.num_points)
-        theta, psnr = artifact.init(), []
-        for step in range(steps + 1):
-            # The loss before a step is that of the weights so far.
-            if target is None or step < steps:
-                batch = step % len(inputs)
-                adapted, losses = artifact.adapt(
-                    theta, inputs[batch], values[batch], 1
-                )
-                if not losses:
-                    _finite(math.nan, step, steps)
-            if target is None:
-                error = losses[0]
-            else:
-                predicted = artifact.predict(theta, coords)
-                error = float(np.mean((predicted - target) ** 2))
-            psnr.append(_finite(pixels.psnr_from_mse(error), step, steps))
-            if step < steps:
-                theta = adapted
-        sizes = [math.prod(shape) for shape in self._shapes]
-        parts = np.split(theta, np.cumsum(sizes)[:-1])
-
-        def predict(coords):
-            return artifact.predict(theta, coords)
-
-        return Fitted(
-            psnr,
-            target is None,
-            [p.reshape(shape) for p, shape in zip(parts, self._shapes)],
-            lambda height, width: self.kind.render(
-                predict, height, width, view
-            ),
-        )
+def _split(theta, shapes):
+    """The vector of all weights as arrays of their shapes."""
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = np.split(theta, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
 
-def _finite(psnr, step, steps):
-    """The PSNR, unless it is not a number."""
-    if not math.isfinite(psnr):
-        raise UserError(
-            f"The fit diverged at step {step}; lower --steps (now {steps}). "
-            "Nothing was written."
-        )
-    return psnr
+def _check_outputs(input_path, output_path, weights):
+    """Raises InputError for an output of another format, or the input."""
+    images.check_image_suffix(output_path)
+    if weights is not None and pathlib.Path(weights).suffix != ".npz":
+        raise InputError(f"`weights` must end in .npz. Received: {weights}")
+    for output in (output_path, weights):
+        if output and os.path.realpath(output) == os.path.realpath(input_path):
+            raise InputError(
+                "An output must be another file than `input_path`. Received: "
+                f"{output}"
+            )
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
@@ -206,79 +209,11 @@ def parse_resolution(text: str) -> tuple[int, int]:
         or sizes[0] * sizes[1] > MAX_PIXELS
     ):
         raise InputError(
-            f"--resolution must be <height>x<width>, each in [1, {MAX_SIDE}], "
-            f"{MAX_PIXELS} pixels at most, for example 512x512. Received: "
-            f"{text!r}"
+            "`resolution` must be <height>x<width>, each in "
+            f"[1, {MAX_SIDE}], with at most {MAX_PIXELS} pixels, for example "
+            f"512x512. Received: {text!r}"
         )
     return sizes
-
-
-def fit(
-    workdir,
-    input_path,
-    output_path,
-    *,
-    artifact=None,
-    steps=None,
-    resolution=None,
-    weights=None,
-    **details,
-) -> Fitted:
-    """Fits one signal and writes its rendering.
-
-    Args:
-        workdir: the folder of a training run; None with `artifact`.
-        input_path: the file to fit.
-        output_path: the picture to write.
-        artifact: path of an exported .tflite file, or None.
-        steps: number of gradient steps in [0, 10000]; by default as many as
-            in training.
-        resolution: `(height, width)` of the rendering; by default that of the
-            training.
-        weights: path of an `.npz` file for the adapted weights, or None.
-        **details: what signals of the run's kind take beside the file:
-            `angles` of a sinogram (`tomography.parse_angles`), `pose` of an
-            object's picture (`views.parse_pose`), `cameras` of a landmark's
-            photograph (`photo_collections.read_collection`).
-
-    Raises:
-        InputError: if a file or a number is not valid; nothing is written.
-        UserError: if the fit diverges; nothing is written.
-    """
-    check_one_source(workdir, artifact)
-    image_files.check_image_suffix(output_path)
-    if weights is not None and pathlib.Path(weights).suffix != ".npz":
-        raise InputError(f"--weights must end in .npz. Received: {weights}")
-    for output in (output_path, weights):
-        if output and os.path.realpath(output) == os.path.realpath(input_path):
-            raise InputError(
-                "An output must be another file than --input. Received: "
-                f"{output}"
-            )
-    source = _Artifact(artifact) if workdir is None else _Run(workdir)
-    steps = source.default_steps if steps is None else steps
-    check_range("--steps", steps, 0, MAX_STEPS)
-    details = {k: v for k, v in details.items() if v is not None}
-    kinds.check_details(source.kind, details)
-    sample = source.read(input_path, details)
-    if resolution is None and source.resolution is None:
-        raise InputError(
-            "--resolution must be given for a class without a resolution of "
-            "its own. Received: none"
-        )
-    size = resolution or (source.resolution, source.resolution)
-    # Opened first: an output that cannot be written is known before the fit,
-    # and both appear together at its end.
-    with contextlib.ExitStack() as outputs:
-        picture_file = outputs.enter_context(files.atomic_path(output_path))
-        if weights is not None:
-            weights_file = outputs.enter_context(files.atomic_path(weights))
-        fitted = source.fit(sample, steps)
-        picture = fitted.render(*size)
-        image_files.write_image(picture_file, picture)
-        if weights is not None:
-            files.write_npz(weights_file, fitted.params)
-    return fitted
 
 
 def main(values):
@@ -286,7 +221,7 @@ def main(values):
     started = time.monotonic()
     for name in ("input", "output"):
         if getattr(values, name) is None:
-            raise InputError(f"--{name} must be given: {FLAGS[name][1]}")
+            raise InputError(f"`{name}` must be given: {FLAGS[name][1]}")
     fitted = fit(
         values.workdir,
         values.input,
@@ -295,7 +230,7 @@ def main(values):
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
-        **{name: getattr(values, name) for name in kinds.DETAILS},
+        **{name: getattr(values, name) for name in modalities.DETAILS},
     )
     psnr = fitted.psnr
     of_what = " of the observations" if fitted.of_observations else ""

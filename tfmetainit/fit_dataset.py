@@ -1,15 +1,16 @@
-r"""Fits every signal of a split, and keeps the weights as a data set.
+r"""Fits every signal of a split, and keeps the weights as a dataset.
 
     python -m tfmetainit.fit_dataset --workdir=runs/text --split=train \
         --steps=8 --output_dir=fitted/text
 
-One flat vector of adapted weights for each signal, with its PSNR before and
-after (`functaset`). TFDS reads it: tfds.builder_from_directory("fitted/text").
+For each signal, the flat vector of its adapted weights and its PSNR before and
+after (`runs.functaset`). TFDS reads the folder:
 
-With --artifact=exported/text/model.tflite, LiteRT fits them; the class of the
-signals is then named by --signal=configs/text.py. --shard=0/4 is the first of
-four workers' share of one --output_dir. The same command again goes on where
-it was stopped.
+    tfds.builder_from_directory("fitted/text").as_dataset(split="train")
+
+With --artifact=exported/text/model.tflite, LiteRT fits the signals; their class
+is then given by --signal=configs/text.py. --shard=0/4 is the first of four
+workers' share of one --output_dir. The same command again resumes.
 """
 
 import dataclasses
@@ -29,16 +30,17 @@ cli.quiet_tensorflow()
 
 from tqdm import tqdm
 
-from tfmetainit import experiment
-from tfmetainit.errors import (
+from tfmetainit.io.errors import (
     InputError,
     UserError,
     check_one_source,
     check_range,
 )
-from tfmetainit.fitters import ArtifactFitter, RunFitter
-from tfmetainit.functaset import Example, Functaset
-from tfmetainit.pipelines import SPLITS
+from tfmetainit.litert.fitter import ArtifactFitter
+from tfmetainit.runs import build, sources
+from tfmetainit.runs.fitter import RunFitter
+from tfmetainit.runs.functaset import Example, Functaset
+from tfmetainit.signals.base import SPLITS, to_sample
 
 _LOGGER = logging.getLogger("tfmetainit")
 
@@ -49,14 +51,14 @@ MAX_SIGNALS = 10**7
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What was done.
+    """A summary of `fit_dataset`.
 
     Attributes:
         fitted: number of signals fitted by this call.
         files_written: number of files written by this call.
         files_missing: number of files that other workers have not yet written.
-        num_signals: of the whole data set.
-        psnr_before: in dB, mean over all signals, once all are there.
+        num_signals: number of signals of the whole dataset.
+        psnr_before: in dB, mean over all signals, once all files exist.
         psnr: the same after the steps.
         seconds: duration.
     """
@@ -86,62 +88,61 @@ def fit_dataset(
     """Fits every signal of a split and writes the weights.
 
     Args:
-        output_dir: folder of the data set; of an unfinished one, what is
-            missing is made.
-        workdir: the folder of a training run, or None with
-        artifact: the path of an exported .tflite file.
+        output_dir: folder of the dataset; an unfinished one is completed.
+        workdir: the folder of a training run; None with `artifact`.
+        artifact: path of an exported .tflite file, or None.
         signal: config of the signals' class; by default that of the run.
         split: "train", "validation" or "test".
         steps: number of gradient steps; by default as many as in training.
         batch_size: number of signals that TensorFlow fits at a time.
-        num_signals: how many to fit, from the first; by default all.
-        signals_per_file: what is lost at most when it is stopped.
+        num_signals: number of signals to fit, from the first; by default all.
+        signals_per_file: number of signals in a file; the fits of an incomplete
+            file are lost when the call is stopped.
         shard: (index, number) of this worker, the index from 0: it makes every
             `number`-th file.
 
     Raises:
         InputError: if an argument is not valid, or the folder holds another
-            data set.
-        UserError: if the fit of a signal diverges; files that are complete
-            stay.
+            dataset.
+        UserError: if the fit of a signal diverges; complete files are kept.
     """
     started = time.monotonic()
     check_one_source(workdir, artifact)
     if split not in SPLITS:
         raise InputError(
-            f"--split must be one of {', '.join(SPLITS)}. Received: {split!r}"
+            f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}"
         )
-    check_range("--batch_size", batch_size, 1, MAX_BATCH)
-    check_range("--signals_per_file", signals_per_file, 1, 10**6)
+    check_range("batch_size", batch_size, 1, MAX_BATCH)
+    check_range("signals_per_file", signals_per_file, 1, 10**6)
     index, number = shard
     if not 0 <= index < number:
         raise InputError(
-            "--shard must be <index>/<number>, the index from 0 to below the "
-            f"number, for example 0/4. Received: {index}/{number}"
+            "`shard` must be <index>/<number>, with 0 <= index < number, for "
+            f"example 0/4. Received: {index}/{number}"
         )
-    source = (
-        RunFitter(workdir) if artifact is None else ArtifactFitter(artifact)
-    )
-    config = source.config if signal is None else signal
-    if config is None:
+    if workdir is None and signal is None:
         raise InputError(
-            "--artifact needs --signal, the config of the signals' class, for "
+            "`artifact` needs `signal`, the config of the signals' class, for "
             "example configs/text.py. Received: none"
         )
-    steps = source.default_steps if steps is None else steps
-    check_range("--steps", steps, 0, MAX_STEPS)
-    signals = experiment.build_signal(config)
-    source.prepare(signals)
+    fitter = (
+        RunFitter(workdir) if artifact is None else ArtifactFitter(artifact)
+    )
+    config = fitter.config if signal is None else signal
+    steps = fitter.default_steps if steps is None else steps
+    check_range("steps", steps, 0, MAX_STEPS)
+    signals = build.build_signal(config)
+    fitter.prepare(signals)
     dataset = Functaset(
         output_dir,
         split=split,
         num_signals=_count(signals, split, num_signals),
         signals_per_file=signals_per_file,
-        shapes=source.shapes,
+        shapes=fitter.shapes,
         made_from={
-            "weights": source.digest,
-            "signal": experiment.public_settings(config.signal),
-            "files": experiment.digest_of_files(config.signal),
+            "weights": fitter.digest,
+            "signal": sources.public_settings(config.signal),
+            "files": sources.digest_of_files(config.signal),
             "steps": steps,
         },
     )
@@ -155,7 +156,7 @@ def fit_dataset(
         for i in mine:
             first = dataset.first_signal(i)
             tasks = signals.all_tasks(split, first).take(dataset.lengths[i])
-            dataset.write(i, _fit(source, tasks, steps, batch_size, first, bar))
+            dataset.write(i, _fit(fitter, tasks, steps, batch_size, first, bar))
     missing, psnr = len(dataset.missing()), (None, None)
     if not missing:
         psnr = dataset.finish()
@@ -171,32 +172,32 @@ def fit_dataset(
 
 
 def _count(signals, split, num_signals):
-    """How many signals are to be fitted."""
+    """The number of signals to fit."""
     available = int(signals.all_tasks(split).cardinality())
     if num_signals is None:
         if available < 0:
             raise InputError(
-                "The number of signals of this class is not known beforehand: "
-                "--num_signals must be given."
+                "`num_signals` must be given for a class whose number of "
+                "signals is not known beforehand. Received: none"
             )
         num_signals = available
     most = available if available >= 0 else MAX_SIGNALS
-    check_range("--num_signals", num_signals, 1, most)
+    check_range("num_signals", num_signals, 1, most)
     return num_signals
 
 
-def _fit(source, tasks, steps, batch_size, first, bar) -> Iterator[Example]:
+def _fit(fitter, tasks, steps, batch_size, first, bar) -> Iterator[Example]:
     """The examples of some tasks, the first of which has the index `first`."""
-    tasks, index = iter(tasks), first
-    while batch := list(itertools.islice(tasks, batch_size)):
-        for theta, before, after in source.fit(batch, steps):
+    samples, index = map(to_sample, tasks), first
+    while batch := list(itertools.islice(samples, batch_size)):
+        for fitted in fitter.fit(batch, steps, {0, steps}):
+            before, after = fitted.psnr[0], fitted.psnr[steps]
             if not math.isfinite(after):
                 raise UserError(
                     f"The fit of signal {index} diverged within {steps} steps; "
-                    f"lower --steps (now {steps}). Files that are complete "
-                    "were kept."
+                    f"lower `steps` (now {steps}). Complete files are kept."
                 )
-            yield Example(index, theta, before, after)
+            yield Example(index, fitted.theta, before, after)
             index += 1
             bar.update()
 
@@ -210,7 +211,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
     if not match:
         raise InputError(
-            "--shard must be <index>/<number>, for example 0/4. Received: "
+            "`shard` must be <index>/<number>, for example 0/4. Received: "
             f"{text!r}"
         )
     index, number = map(int, match.groups())
@@ -257,16 +258,14 @@ def run():
     config_flags.DEFINE_config_file(
         "signal", None, "Config of the signals' class; default: the run's."
     )
-    flags.DEFINE_string("output_dir", None, "Folder of the data set.")
+    flags.DEFINE_string("output_dir", None, "Folder of the dataset.")
     flags.DEFINE_enum("split", "test", SPLITS, "The signals to fit.")
     flags.DEFINE_integer(
         "steps", None, "Gradient steps; default: as many as in training."
     )
     flags.DEFINE_integer("batch_size", 8, "Signals fitted at a time.")
     flags.DEFINE_integer("num_signals", None, "How many; default: all.")
-    flags.DEFINE_integer(
-        "signals_per_file", 64, "What is lost at most when it is stopped."
-    )
+    flags.DEFINE_integer("signals_per_file", 64, "Signals in a file.")
     flags.DEFINE_string(
         "shard", "0/1", "<index>/<number>: this worker's share of the files."
     )

@@ -3,11 +3,11 @@ r"""Makes a small copy of a training run, to keep or to give away.
     python -m tfmetainit.publish --workdir=runs/text \
         --output_dir=text_64 --license=Apache-2.0
 
-The copy is a run as any other: every command takes it for --workdir, and
+The copy is a run as any other: every command accepts it as --workdir, and
 `tfmetainit.load` reads it. It holds the best weights and step sizes in half
-precision and no optimizer, the config without the paths of files, and
-README.md, a model card with the results of `python -m tfmetainit.evaluate`
-where there are some. The runs that come with the package were made by it.
+precision without the optimizer, the config without the paths of files, and
+README.md: a model card with the results of `python -m tfmetainit.evaluate`, if
+there are any. The runs that come with the package were made by this command.
 """
 
 import json
@@ -25,17 +25,19 @@ import h5py
 import numpy as np
 
 import tfmetainit
-from tfmetainit import comparison, experiment, files, tables
-from tfmetainit.errors import InputError
-from tfmetainit.runs import Workdir, find_run
+from tfmetainit.evaluation import comparison, tables
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError
+from tfmetainit.runs import build, sources
+from tfmetainit.runs.workdir import Workdir, find_run
 
 _NOT_PUBLISHED = "(not published)"
 _CARD = """# {name}
 
 Initial weights, and the step sizes of their gradient steps, that tfmetainit
 meta-learned on signals of the class {signal!r} (Tancik et al. 2021, arXiv
-2012.02189): a field of the kind {field} with {count:,} weights, for
-{inner_steps} steps and more.
+2012.02189): a field {field!r} with {count:,} weights, for {inner_steps} steps
+and more.
 
     import tfmetainit
     learner = tfmetainit.load("{name}")
@@ -70,12 +72,10 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
     source, target = find_run(workdir), os.path.realpath(output_dir)
     target = pathlib.Path(target)
     config = source.read_config()
-    learner = experiment.load_learner(
-        source, config, experiment.build_signal(config)
-    )
+    learner = build.load_learner(source, config, build.build_signal(config))
     if target.exists() and not (target.is_dir() and not os.listdir(target)):
         raise InputError(
-            "--output_dir must name an empty folder, or one that does not "
+            "`output_dir` must name an empty folder, or one that does not "
             f"exist yet. Received: {output_dir}"
         )
     with files.atomic_folder(target) as staging:
@@ -85,7 +85,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
         best = source.read_best()
         files.write_json(copy.best_record, best)
         files.write_json(copy.config, _public(config))
-        experiment.load(staging)  # it can be read
+        build.load(staging)  # it can be read
         card = _CARD.format(
             name=target.name,
             signal=config.signal.name,
@@ -104,15 +104,15 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
 
 
 def _public(config):
-    """The config without paths: where files were the class, it says so.
+    """The config without paths; a note stands for the files of the signals.
 
-    Without a folder or file, a class would take its embedded signals instead.
+    Without a folder or file, a class would take its embedded signals.
     """
     public = json.loads(config.to_json())
-    kept = experiment.public_settings(config.signal)
+    kept = sources.public_settings(config.signal)
     public["signal"] = {
         key: kept.get(key)
-        if key not in experiment.SOURCE_FIELDS or not value
+        if key not in sources.SOURCE_FIELDS or not value
         else _NOT_PUBLISHED
         for key, value in public["signal"].items()
     }
@@ -121,9 +121,9 @@ def _public(config):
 
 
 def _results(workdir, step):
-    """The tables of the evaluation of the run's weights of an outer step.
+    """The tables of the evaluation of the weights of this outer step.
 
-    Of other runs they name none.
+    Rows of other runs are left out.
     """
     path = workdir.root / "evaluation" / "results.json"
     results = files.read_json(path) if path.is_file() else {}
@@ -159,7 +159,7 @@ def _save_halved(learner, path):
 
     with tempfile.TemporaryDirectory() as folder:
         whole = pathlib.Path(folder) / "whole.weights.h5"
-        # As they were read, not the file: it may hold more.
+        # The file of the run may hold an optimizer, too.
         learner.save_weights(whole)
         with h5py.File(whole) as file, h5py.File(path, "w") as output:
             for key, attribute in file.attrs.items():
@@ -179,7 +179,7 @@ def run():
     """The command `tfmetainit-publish`."""
     flags.DEFINE_string("workdir", None, "Folder of a training run.")
     flags.DEFINE_string("output_dir", None, "Folder of the copy.")
-    flags.DEFINE_string("license", None, "Of the weights.")
+    flags.DEFINE_string("license", None, "License of the weights.")
     flags.mark_flags_as_required(["workdir", "output_dir", "license"])
     cli.run(main, __doc__)
 

@@ -26,8 +26,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit import files, image_files, pixels
-from tfmetainit.errors import InputError, UserError, check_range
+from tfmetainit.geometry import metrics, pixels
+from tfmetainit.io import files, images
+from tfmetainit.io.errors import InputError, UserError, check_range
 
 SIGNATURE = "fit_predict"
 _TIMEOUT_SECONDS = 60.0
@@ -103,7 +104,7 @@ def main(argv):
             f"signals of the kind {kind!r}"
         )
     check_range("--steps", values.steps, 0, most)
-    picture = pixels.crop_and_resize(image_files.read_image(values.input), side)
+    picture = pixels.crop_and_resize(images.read_image(values.input), side)
     coords = pixels.pixel_coords(side, side)
     inputs = {
         "inputs": coords[None],
@@ -123,17 +124,17 @@ def main(argv):
             f"{values.steps}). Nothing was written."
         )
     for step, loss in enumerate(outputs["losses"][0][:taken]):
-        print(f"step {step:4d}  PSNR {pixels.psnr_from_mse(loss):6.2f} dB")
+        print(f"step {step:4d}  PSNR {metrics.psnr_from_mse(loss):6.2f} dB")
     # A server that batches pads every answer to the longest of its batch.
     fitted = np.float32(outputs["values"][0])[: side * side]
     fitted = fitted.reshape(side, side, 3)
-    psnr = float(pixels.psnr_from_mse(np.mean((fitted - picture) ** 2)))
+    psnr = float(metrics.psnr_from_mse(np.mean((fitted - picture) ** 2)))
     print(f"step {taken:4d}  PSNR {psnr:6.2f} dB")
     if not math.isfinite(psnr):
         raise UserError(
             "The server's field is not finite. Nothing was written."
         )
-    image_files.write_image(values.output, fitted)
+    images.write_image(values.output, fitted)
     print(f"Rendered to {values.output}.")
 
 

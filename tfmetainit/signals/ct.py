@@ -1,18 +1,16 @@
-"""Tomography: slices that are seen through a few parallel-beam projections.
+"""CT: slices that are observed through a few parallel-beam projections.
 
 Three sources: phantoms drawn from a seed, the pickle of the paper's authors,
 and a folder of the user's own slices.
 
-A signal is an image `[R, R]` in [0, 1]. What is observed of it, and adapted to,
-is its sinogram (`forward_models.ParallelBeam`): angles `[views]` in radians and
-values `[views, R]`. What is scored is the image itself, through `identity`.
-Coordinates are (column, row) in [0, 1): `tomography.slice_coords`.
+A signal is an image `[R, R]` in [0, 1]. Its sinogram is observed and adapted to
+(`forward_models.ParallelBeam`): angles `[projections]` in radians and values
+`[projections, R]`. The image itself is scored, through `identity`. Coordinates
+are (column, row) in [0, 1): `parallel_beam.slice_coords`.
 
-The phantoms are the ten ellipses of the modified Shepp-Logan phantom (Toft
-1996), each with a perturbed centre, size, angle and density. How the authors of
-Tancik et al. 2021 randomised theirs is not published. Over 300 phantoms at
-64 x 64, the class's mean image scores 17.4 dB and each one's own mean 15.3
-dB (tests/signals_test.py).
+The phantoms are those of `synthetic.phantoms`. Over 300 of them at 64 x 64, the
+class's mean image scores 17.4 dB and each phantom's own mean 15.3 dB
+(tests/signals/ct_test.py).
 """
 
 import functools
@@ -21,89 +19,34 @@ import logging
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit import restricted_pickle, tomography
-from tfmetainit.errors import InputError, check_range
-from tfmetainit.folder_images import array_source, read_folder
-from tfmetainit.forward_models import ParallelBeam
-from tfmetainit.generated_images import (
+from tfmetainit.forward_models.parallel_beam import ParallelBeam
+from tfmetainit.geometry import parallel_beam
+from tfmetainit.geometry.parallel_beam import even_angles, slice_coords
+from tfmetainit.io import pickles
+from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.meta.tasks import Observations, Task
+from tfmetainit.modalities import ct
+from tfmetainit.modalities.ct import MAX_PROJECTIONS, CTModality
+from tfmetainit.modalities.modality import MAX_RESOLUTION
+from tfmetainit.signals.base.folder import array_source, read_folder
+from tfmetainit.signals.base.generated import (
     SOURCE_OPTIONS,
     GeneratedImages,
     generated_source,
 )
-from tfmetainit.image_signals import crop_and_resize
-from tfmetainit.kinds import MAX_RESOLUTION, SliceKind
-from tfmetainit.pipelines import Source, SourcedSignal, by_views
-from tfmetainit.tasks import Observations, Task
-from tfmetainit.tomography import MAX_VIEWS, even_angles, slice_coords
+from tfmetainit.signals.base.image_signal import crop_and_resize
+from tfmetainit.signals.base.pipeline import (
+    Source,
+    SourcedSignal,
+    conditions_of,
+)
+from tfmetainit.synthetic.phantoms import random_ellipses, render_ellipses
 
 _LOGGER = logging.getLogger("tfmetainit")
 
 _MAX_16_BIT = 65535.0
 # 2 048 slices of 256 x 256 in float64 are 1 GiB.
 _MAX_PICKLE_BYTES = 4 * 2**30
-
-# Density, half axes, centre (x, y), angle in degrees; in units of half the
-# image's side, y upwards. Densities add where ellipses overlap.
-SHEPP_LOGAN = np.array(
-    [
-        [1.0, 0.6900, 0.9200, 0.00, 0.0000, 0.0],
-        [-0.8, 0.6624, 0.8740, 0.00, -0.0184, 0.0],
-        [-0.2, 0.1100, 0.3100, 0.22, 0.0000, -18.0],
-        [-0.2, 0.1600, 0.4100, -0.22, 0.0000, 18.0],
-        [0.1, 0.2100, 0.2500, 0.00, 0.3500, 0.0],
-        [0.1, 0.0460, 0.0460, 0.00, 0.1000, 0.0],
-        [0.1, 0.0460, 0.0460, 0.00, -0.1000, 0.0],
-        [0.1, 0.0460, 0.0230, -0.08, -0.6050, 0.0],
-        [0.1, 0.0230, 0.0230, 0.00, -0.6060, 0.0],
-        [0.1, 0.0230, 0.0460, 0.06, -0.6050, 0.0],
-    ]
-)
-
-
-def render_ellipses(ellipses: np.ndarray, resolution: int) -> np.ndarray:
-    """The sum of some ellipses, `[resolution, resolution]`, unclipped.
-
-    Args:
-        ellipses: `[n, 6]` as in `SHEPP_LOGAN`.
-        resolution: number of pixels along each axis; pixel k has its centre
-            at (2 k + 1) / resolution - 1.
-    """
-    axis = (2.0 * np.arange(resolution) + 1.0) / resolution - 1.0
-    x, y = np.meshgrid(axis, -axis)
-    image = np.zeros([resolution, resolution])
-    for density, a, b, x0, y0, degrees in ellipses:
-        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        along = (x - x0) * cos + (y - y0) * sin
-        across = (y - y0) * cos - (x - x0) * sin
-        image += density * ((along / a) ** 2 + (across / b) ** 2 <= 1.0)
-    return image
-
-
-def random_ellipses(rng: np.random.Generator) -> np.ndarray:
-    """A perturbed Shepp-Logan phantom: ellipses `[10, 6]`.
-
-    The two of the skull move together, so that it stays closed; every other
-    one moves, grows, turns and changes its density by itself.
-    """
-    ellipses = SHEPP_LOGAN.copy()
-    count = len(ellipses)
-    skull, inside = slice(0, 2), slice(2, count)
-    scale = rng.uniform(0.8, 1.05, 2)
-    ellipses[:, 1:3] *= scale
-    ellipses[:, 3:5] *= scale
-    shift = rng.uniform(-0.05, 0.05, 2)
-    turn = rng.uniform(-20.0, 20.0)
-    ellipses[inside, 1:3] *= rng.uniform(0.7, 1.4, (count - 2, 2))
-    ellipses[inside, 3:5] += rng.uniform(-0.08, 0.08, (count - 2, 2))
-    ellipses[inside, 5] += rng.uniform(-25.0, 25.0, count - 2)
-    ellipses[inside, 0] *= rng.uniform(0.5, 1.5, count - 2)
-    ellipses[skull, 0] *= rng.uniform(0.9, 1.1)
-    # All of it turns about the image's centre, and moves.
-    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    ellipses[:, 3:5] = ellipses[:, 3:5] @ np.array([[cos, sin], [-sin, cos]])
-    ellipses[:, 3:5] += shift
-    ellipses[:, 5] += turn
-    return ellipses
 
 
 class Phantoms(GeneratedImages):
@@ -126,15 +69,15 @@ class CT(SourcedSignal):
     Args:
         open_source: returns the `Source` of images `[R, R, 1]`.
         resolution: R, the side of the slices in pixels.
-        train_views: numbers of views of training tasks: one of them is drawn
-            for each task, with as many random angles in [0, pi).
-        eval_views: numbers of views of validation and test tasks, at angles
-            evenly spaced in [0, pi). They take turns, the last one first;
-            `conditions` gives each alone.
+        train_projections: numbers of projections of training tasks. One of them
+            is drawn for each task, with as many random angles in [0, pi).
+        eval_projections: numbers of projections of validation and test tasks,
+            at angles evenly spaced in [0, pi). The tasks take them in turn,
+            the last one first; `conditions` gives each alone.
         points_per_step: number of pixels drawn at random for the query in
             training; 0 for all.
         interpolation: of the projection, "nearest" or "bilinear".
-        inner_steps: unused: the same views are seen at every inner step.
+        inner_steps: unused: every inner step sees the same projections.
         shuffle_buffer: number of encoded images shuffled at a time.
     """
 
@@ -147,37 +90,38 @@ class CT(SourcedSignal):
         open_source,
         *,
         resolution: int,
-        train_views=(20,),
-        eval_views=(1, 2, 4, 8),
+        train_projections=(20,),
+        eval_projections=(1, 2, 4, 8),
         points_per_step: int = 0,
         interpolation: str = "nearest",
         inner_steps: int = 12,
         shuffle_buffer: int = 10_000,
     ):
         del inner_steps
-        check_range("config.signal.resolution", resolution, 8, MAX_RESOLUTION)
-        check_range("config.signal.points_per_step", points_per_step, 0, 2**24)
+        check_range("resolution", resolution, 8, MAX_RESOLUTION)
+        check_range("points_per_step", points_per_step, 0, 2**24)
         for name, counts in (
-            ("train_views", train_views),
-            ("eval_views", eval_views),
+            ("train_projections", train_projections),
+            ("eval_projections", eval_projections),
         ):
             if not counts:
-                raise ValueError(f"`{name}` must name at least one number")
-            for views in counts:
-                if type(views) is not int:
+                raise ValueError(f"`{name}` must have at least one number")
+            for count in counts:
+                if type(count) is not int:
                     raise InputError(
-                        f"config.signal.{name} must be whole numbers. "
-                        f"Received: {views!r}"
+                        f"`{name}` must be integers. Received: {count!r}"
                     )
-                check_range(f"config.signal.{name}", views, 1, MAX_VIEWS)
+                check_range(name, count, 1, MAX_PROJECTIONS)
         super().__init__(open_source, shuffle_buffer)
         self.resolution = resolution
-        self.train_views = tuple(train_views)
-        self.eval_views = tuple(eval_views)
+        self.train_projections = tuple(train_projections)
+        self.eval_projections = tuple(eval_projections)
         self.points_per_step = points_per_step
         self.support_model = ParallelBeam(resolution, interpolation)
         self.coords = slice_coords(resolution)
-        self.kind = SliceKind(resolution, interpolation, max(eval_views))
+        self.modality = CTModality(
+            resolution, interpolation, max(eval_projections)
+        )
 
     def make_task(self, signal, index, seed, *, training):
         image = crop_and_resize(signal, self.resolution)
@@ -187,7 +131,7 @@ class CT(SourcedSignal):
         return self.task(values, self._even_angles(index))
 
     def task(self, values, angles) -> Task:
-        """The task of one slice `[R * R, 1]` seen at some angles `[views]`."""
+        """The task of one slice `[R * R, 1]` at some angles `[projections]`."""
         sinogram = self.support_model.project(values[:, 0], angles)
         return Task(
             Observations(angles[None], sinogram[None]),
@@ -195,25 +139,28 @@ class CT(SourcedSignal):
         )
 
     def _even_angles(self, index):
-        """The angles of the task at `index`, repeated up to the most views."""
-        most = max(self.eval_views)
+        """The angles of a task, repeated up to the largest number of them."""
+        most = max(self.eval_projections)
         table = np.stack(
-            [np.resize(even_angles(views), most) for views in self.eval_views]
+            [
+                np.resize(even_angles(count), most)
+                for count in self.eval_projections
+            ]
         )
         return tf.gather(tf.constant(table[::-1]), index % len(table))
 
     def _random_task(self, values, seed) -> Task:
-        most = max(self.train_views)
+        most = max(self.train_projections)
         seeds = tf.random.split(seed, 3)
         angles = tf.random.stateless_uniform([most], seeds[0], 0.0, np.pi)
-        if len(self.train_views) > 1:
-            # Fewer views are repeated until they are as many as the most: the
-            # shapes stay static, and the mean over views is nearly theirs.
+        if len(self.train_projections) > 1:
+            # Fewer projections are repeated up to the largest number of them:
+            # shapes stay static, and the mean loss stays nearly the same.
             choice = tf.random.stateless_uniform(
-                [], seeds[1], 0, len(self.train_views), tf.int32
+                [], seeds[1], 0, len(self.train_projections), tf.int32
             )
-            views = tf.gather(tf.constant(self.train_views), choice)
-            angles = tf.gather(angles, tf.range(most) % views)
+            count = tf.gather(tf.constant(self.train_projections), choice)
+            angles = tf.gather(angles, tf.range(most) % count)
         task = self.task(values, angles)
         if not self.points_per_step:
             return task
@@ -227,13 +174,13 @@ class CT(SourcedSignal):
         )
 
     def conditions(self):
-        return by_views(self)
+        return conditions_of(self, "eval_projections", "projection")
 
     def classical(self, task):
         """Filtered back-projection, where scikit-image is installed."""
         angles, sinogram = (leaf[0].numpy() for leaf in task.support)
         try:
-            image = tomography.filtered_back_projection(sinogram, angles)
+            image = parallel_beam.filtered_back_projection(sinogram, angles)
         except ModuleNotFoundError:
             _LOGGER.warning(
                 "No filtered back-projection without scikit-image: "
@@ -244,15 +191,15 @@ class CT(SourcedSignal):
 
 
 def read_pickle(path: str) -> Source:
-    """Reads the data set of the paper's authors, `ct_256.pkl`.
+    """Reads the dataset of the paper's authors, `ct_256.pkl`.
 
     A mapping with "data_train" and "data_test", arrays `[n, height, width]` in
-    [0, 1]. The last tenth of the former, at most 100, is for validation.
+    [0, 1]. The last tenth of "data_train", at most 100, is for validation.
 
     Raises:
-        InputError: if the file is not one, or names anything but arrays.
+        InputError: if the file holds anything else.
     """
-    content = restricted_pickle.load(path, _MAX_PICKLE_BYTES)
+    content = pickles.load(path, _MAX_PICKLE_BYTES)
     splits = {}
     for name in ("data_train", "data_test"):
         try:
@@ -268,9 +215,9 @@ def read_pickle(path: str) -> Source:
             valid = False
         if not valid:
             raise InputError(
-                "A data set of slices must map data_train and data_test to "
+                "A dataset of slices must map data_train and data_test to "
                 "arrays [n, side, side] of floats in [0, 1]. Received: "
-                f"{path}, whose {name} is not one"
+                f"{path} with another {name}"
             )
         splits[name] = np.float32(images)[..., None]
     train = splits["data_train"]
@@ -292,15 +239,15 @@ def make_signal_class(
     Args:
         resolution: side of the slices in pixels.
         file: path of the authors' `ct_256.pkl`, or None.
-        folder: path of a folder of slices (`tomography.read_slice`), or None.
+        folder: path of a folder of slices (`modalities.ct`), or None.
         **options: further arguments of `CT` and, for phantoms, of
-            `generated_images.generated_source`.
+            `generated.generated_source`.
     """
     of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
     if file and folder:
         raise InputError(
-            "At most one of config.signal.file and config.signal.folder may be "
-            f"set. Received: {file!r} and {folder!r}"
+            "At most one of `file` and `folder` may be set. Received: "
+            f"{file!r} and {folder!r}"
         )
     if file:
         open_source = functools.partial(read_pickle, file)
@@ -309,8 +256,8 @@ def make_signal_class(
             read_folder,
             folder,
             resolution=resolution,
-            suffixes=tomography.SLICE_SUFFIXES,
-            read=tomography.read_slice,
+            suffixes=ct.SLICE_SUFFIXES,
+            read=ct.read_slice,
             channels=1,
         )
     else:

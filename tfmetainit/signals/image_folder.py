@@ -1,11 +1,11 @@
 """A folder of the user's own images, of any sizes and kinds.
 
-`tfmetainit.folder_images` says how it is read and divided.
+`signals.base.folder` says how it is read and split.
 """
 
-from tfmetainit import image_files
-from tfmetainit.folder_images import read_folder
-from tfmetainit.image_signals import ImageSignal
+from tfmetainit.io import images
+from tfmetainit.signals.base.folder import read_folder
+from tfmetainit.signals.base.image_signal import ImageSignal
 
 
 def make_signal_class(
@@ -23,8 +23,8 @@ def make_signal_class(
         return read_folder(
             folder,
             resolution=resolution,
-            suffixes=image_files.IMAGE_SUFFIXES,
-            read=image_files.read_image,
+            suffixes=images.IMAGE_SUFFIXES,
+            read=images.read_image,
             channels=3,
         )
 

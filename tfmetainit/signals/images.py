@@ -8,8 +8,8 @@ downloaded archives.
 
 import tensorflow_datasets as tfds
 
-from tfmetainit.errors import InputError, reason
-from tfmetainit.image_signals import ImageSignal, tfds_images
+from tfmetainit.io.errors import InputError, reason
+from tfmetainit.signals.base.image_signal import ImageSignal, tfds_images
 
 # Imagenette has no test split: its validation images are divided in two.
 _SPLITS = {
@@ -75,9 +75,9 @@ def _prepare(dataset, data_dir, manual_dir):
     # The downloader's errors are of many kinds: HTTP, DNS, checksums, disk.
     except Exception as error:
         raise InputError(
-            f"The data set {dataset} is not prepared and cannot be downloaded "
+            f"The dataset {dataset} is not prepared and cannot be downloaded "
             f"({reason(error)}). Prepare it with TFDS on another machine and "
-            "set config.signal.data_dir to its folder, or put the downloaded "
-            "archives into a folder and set config.signal.manual_dir to it."
+            "set `data_dir` to its folder, or put the downloaded "
+            "archives into a folder and set `manual_dir` to it."
         ) from error
     return builder

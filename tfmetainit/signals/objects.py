@@ -1,14 +1,13 @@
-"""Objects seen from a few views: the paper's view synthesis, and ours.
+"""Objects observed through a few views: the paper's view synthesis.
 
-A signal is one object; what is observed of it are the colours of rays through
-its views, and what is scored are the rays of views held out (Tancik et al.
-2021, section 4.3: of 50 views, 0 to 24 are inputs and 25 to 49 are held out).
-Inputs are rays as `forward_models.VolumeRendering` takes them, origin,
-direction and depths; pictures are composited on white.
+A signal is one object. The colours of rays through its views are observed; rays
+of held-out views are scored (Tancik et al. 2021, section 4.3: of 50 views, 0 to
+24 are inputs and 25 to 49 are held out). Inputs are rays as
+`forward_models.VolumeRendering` takes them. Pictures are composited on white.
 
 The embedded classes, chairs, lamps and cars, are drawn from a seed by
-`object_models`, so that all of this runs without a download. The paper's own
-ShapeNet renderings, and others in the same layout, are read from a folder.
+`synthetic.object_models`, without a download. The paper's ShapeNet renderings,
+and others in the same layout, are read from a folder.
 """
 
 import functools
@@ -21,20 +20,23 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from tfmetainit import files, object_models
-from tfmetainit.errors import InputError, check_range
-from tfmetainit.generated_images import (
+from tfmetainit.geometry import cameras
+from tfmetainit.geometry.cameras import Camera
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.modalities.rays import ObjectModality
+from tfmetainit.modalities.transforms import read_transforms
+from tfmetainit.signals.base.generated import (
     SOURCE_OPTIONS,
     GeneratedSignals,
     open_splits,
 )
-from tfmetainit.kinds import ViewsKind
-from tfmetainit.pipelines import SPLITS, Source, by_views
-from tfmetainit.view_signals import Region, Views, ViewSignal
-from tfmetainit.views import focal_length, orbit, read_transforms
+from tfmetainit.signals.base.pipeline import SPLITS, Source, conditions_of
+from tfmetainit.signals.base.ray_signal import RaySignal, Region, Views
+from tfmetainit.synthetic import object_models
 
 NUM_VIEWS = 50
-# Views before this one are inputs, the others are held out (paper).
+# Earlier views are inputs; this one and later ones are held out (paper).
 FIRST_HELD_OUT = 25
 _TRANSFORMS = "transforms.json"
 _FRAMES = 24  # of a turntable
@@ -65,7 +67,8 @@ class _Objects(GeneratedSignals):
             object_models.render_view(solids, pose, resolution)
             for pose in poses
         ]
-        return {"views": views, "poses": poses}
+        # The stored poses have OpenGL axes, as those of ShapeNet.
+        return {"views": views, "poses": cameras.swap_opengl(poses)}
 
 
 class Chairs(_Objects):
@@ -92,7 +95,7 @@ EMBEDDED = {builder.KIND: builder for builder in (Chairs, Lamps, Cars)}
 def embedded_source(
     kind, resolution, of_source, near: float, far: float
 ) -> Source:
-    """The objects of one of `EMBEDDED`, generated unless they are there."""
+    """The objects of one of `EMBEDDED`, generated unless they exist."""
     open_split = open_splits(EMBEDDED[kind], resolution, **of_source)
 
     def load(split):
@@ -110,12 +113,15 @@ def embedded_source(
             decode_view, example["views"], fn_output_signature=tf.uint8
         )
         views = tf.ensure_shape(views, [NUM_VIEWS, resolution, resolution, 4])
-        focal = focal_length(resolution, object_models.CAMERA_ANGLE)
+        camera = cameras.centred(
+            cameras.swap_opengl(example["poses"]),
+            resolution,
+            resolution,
+            object_models.CAMERA_ANGLE,
+        )
         return Views(
             on_white(views),
-            example["poses"],
-            tf.fill([2], focal),
-            tf.fill([2], 0.5 * resolution),
+            _as_tensors(camera),
             tf.constant([near, far], tf.float32),
         )
 
@@ -132,21 +138,49 @@ def folder_source(
 ) -> Source:
     """Objects in the layout of the paper's authors.
 
-    `{class}_splits.json` maps "train", "val" and "test" to names; each names a
-    folder, with the transforms.json of 50 views (`views.read_transforms`).
+    `{class}_splits.json` maps "train", "val" and "test" to names. Each name is
+    that of a folder with the transforms.json of 50 views
+    (`transforms.read_transforms`).
 
     Args:
         folder: where the objects' folders are.
         splits: path of the splits' file, from there.
         resolution: of the views, which are cropped and resized to it.
-        angle: in radians, that a square view spans.
-        near: depth of the first sample's interval,
-        far: end of the last one's.
+        angle: in radians, spanned by a square view.
+        near: depth of the first sample's interval.
+        far: end of the last sample's interval.
 
     Raises:
         InputError: naming the file that is missing or not valid.
     """
-    root = pathlib.Path(folder)
+    paths, ranges = _read_splits(pathlib.Path(folder), splits)
+
+    def read(index):
+        views, camera = _read_object(paths[index], resolution, angle)
+        return tuple(map(np.float32, (views, *camera)))
+
+    def load(split):
+        return tf.data.Dataset.range(*ranges[split])
+
+    def decode(index):
+        views, poses, focal, principal_point = tf.numpy_function(
+            read, [index], (tf.float32,) * 4, stateful=False
+        )
+        return Views(
+            tf.ensure_shape(views, [NUM_VIEWS, resolution, resolution, 3]),
+            Camera(
+                tf.ensure_shape(poses, [NUM_VIEWS, 4, 4]),
+                tf.ensure_shape(focal, [2]),
+                tf.ensure_shape(principal_point, [2]),
+            ),
+            tf.constant([near, far], tf.float32),
+        )
+
+    return Source(load, decode)
+
+
+def _read_splits(root, splits):
+    """Paths of all transforms.json, and the range of them in each split."""
     content = files.read_json(root / splits)
     paths, ranges = [], {}
     for split, key in zip(SPLITS, ("train", "val", "test")):
@@ -158,7 +192,7 @@ def folder_source(
         ):
             raise InputError(
                 "A file of splits must map train, val and test to lists of "
-                f"names. Received: {root / splits}, whose {key} is not one"
+                f"names. Received: {root / splits} with another {key}"
             )
         first = len(paths)
         for name in of_split:
@@ -169,45 +203,29 @@ def folder_source(
                     f"file {paths[-1]}."
                 )
         ranges[split] = (first, len(paths))
+    return paths, ranges
 
-    def read(index):
-        path = paths[index]
-        pictures, poses, camera = read_transforms(path, resolution, NUM_VIEWS)
-        spanned = 2.0 * math.atan(0.5 * resolution / camera.focal)
-        if abs(spanned - angle) > 0.01 * angle:
-            raise InputError(
-                "The square views of a class must span one angle, "
-                f"config.signal.angle (now {angle:g}), at which pictures with "
-                f"a pose are fitted later. Received: {path} with {spanned:.4f}"
-            )
-        if len(pictures) < NUM_VIEWS:
-            raise InputError(
-                f"An object must have {NUM_VIEWS} views. Received: {path} with "
-                f"{len(pictures)}"
-            )
-        return (
-            np.float32(pictures),
-            np.float32(poses),
-            np.float32([camera.focal, camera.focal]),
-            np.float32(camera.principal_point),
+
+def _read_object(path, resolution, angle):
+    """The 50 views of an object, and their cameras."""
+    views, camera = read_transforms(path, resolution, NUM_VIEWS)
+    spanned = 2.0 * math.atan(0.5 * resolution / camera.focal[0])
+    if abs(spanned - angle) > 0.01 * angle:
+        raise InputError(
+            "The square views of a class must span one angle, `angle` (now "
+            f"{angle:g}), at which pictures with a pose are fitted later. "
+            f"Received: {path} with {spanned:.4f}"
         )
-
-    def load(split):
-        return tf.data.Dataset.range(*ranges[split])
-
-    def decode(index):
-        pictures, poses, focal, principal_point = tf.numpy_function(
-            read, [index], (tf.float32,) * 4, stateful=False
+    if len(views) < NUM_VIEWS:
+        raise InputError(
+            f"An object must have {NUM_VIEWS} views. Received: {path} with "
+            f"{len(views)}"
         )
-        return Views(
-            tf.ensure_shape(pictures, [NUM_VIEWS, resolution, resolution, 3]),
-            tf.ensure_shape(poses, [NUM_VIEWS, 4, 4]),
-            tf.ensure_shape(focal, [2]),
-            tf.ensure_shape(principal_point, [2]),
-            tf.constant([near, far], tf.float32),
-        )
+    return views, camera
 
-    return Source(load, decode)
+
+def _as_tensors(camera: Camera) -> Camera:
+    return Camera(*(tf.cast(leaf, tf.float32) for leaf in camera))
 
 
 def on_white(rgba: tf.Tensor) -> tf.Tensor:
@@ -217,20 +235,19 @@ def on_white(rgba: tf.Tensor) -> tf.Tensor:
     return rgba[..., :3] * opacity + (1.0 - opacity)
 
 
-class Objects(ViewSignal):
+class Objects(RaySignal):
     """Objects observed through the rays of some of their views.
 
     Args:
         open_source: maps `near` and `far` to the `Source` of `Views`.
-        train_views: number of views that a training task is observed through.
-        eval_views: numbers of views that validation and test objects are
-            observed through. The first is validated; `conditions` gives each
-            alone.
+        train_views: number of observed views of a training task.
+        eval_views: numbers of observed views of validation and test objects.
+            The first is validated; `conditions` gives each alone.
         scored_views: number of held-out views that are scored.
-        near: depth of the first sample's interval,
-        far: end of the last one's.
-        angle: in radians, that a square view spans.
-        **options: further arguments of `ViewSignal`.
+        near: depth of the first sample's interval.
+        far: end of the last sample's interval.
+        angle: in radians, spanned by a square view.
+        **options: further arguments of `RaySignal`.
     """
 
     def __init__(
@@ -246,23 +263,22 @@ class Objects(ViewSignal):
         **options,
     ):
         held_out = NUM_VIEWS - FIRST_HELD_OUT
-        check_range("config.signal.train_views", train_views, 1, FIRST_HELD_OUT)
-        check_range("config.signal.scored_views", scored_views, 1, held_out)
+        check_range("train_views", train_views, 1, FIRST_HELD_OUT)
+        check_range("scored_views", scored_views, 1, held_out)
         if not eval_views:
-            raise ValueError("`eval_views` must name at least one number")
+            raise ValueError("`eval_views` must have at least one number")
         for views in eval_views:
-            check_range("config.signal.eval_views", views, 1, FIRST_HELD_OUT)
+            check_range("eval_views", views, 1, FIRST_HELD_OUT)
         super().__init__(
             functools.partial(open_source, near, far),
             white_background=True,
             last_interval=1e-3,
-            convention="opengl",
             **options,
         )
         self.train_views = train_views
         self.eval_views = tuple(eval_views)
         self.scored_views = scored_views
-        self.kind = ViewsKind(
+        self.modality = ObjectModality(
             self.resolution,
             angle,
             near,
@@ -280,7 +296,7 @@ class Objects(ViewSignal):
         )
 
     def conditions(self):
-        return by_views(self)
+        return conditions_of(self, "eval_views", "view")
 
     def films(self, loss, adapted):
         """Turntables: the object on the left, its depths on the right."""
@@ -292,7 +308,7 @@ class Objects(ViewSignal):
             leave=False,
             disable=None,
         ):
-            pose = orbit(azimuth, _TURNTABLE_ELEVATION)
+            pose = cameras.orbit(azimuth, _TURNTABLE_ELEVATION)
             parts = [
                 self.draw_view(loss, params, self.view_rays(pose, views))
                 for params, views in zip(adapted, of_signals)
@@ -311,13 +327,13 @@ def make_signal_class(
     """The class of an embedded kind of objects, or of those in a folder.
 
     Args:
-        kind: "chairs", "lamps" or "cars"; of a folder, the class whose
+        kind: "chairs", "lamps" or "cars"; for a folder, the class whose
             `{kind}_splits.json` is read.
         folder: path of a folder in the authors' layout, or None.
         resolution: side of the views in pixels.
-        **options: further arguments of `Objects` (`angle` is a folder's; the
-            embedded objects have their own), and `num_train`,
-            `num_eval`, `data_seed` and `data_dir` of the generated objects.
+        **options: further arguments of `Objects` (only a folder takes another
+            `angle`), and `num_train`, `num_eval`, `data_seed` and `data_dir` of
+            the generated objects.
 
     Raises:
         InputError: if an option is not valid.
@@ -330,7 +346,7 @@ def make_signal_class(
         )
     elif angle != object_models.CAMERA_ANGLE:
         raise InputError(
-            "config.signal.angle of the embedded objects is "
+            "`angle` of the embedded objects is "
             f"{object_models.CAMERA_ANGLE}. Received: {angle}"
         )
     elif kind in EMBEDDED:
@@ -339,7 +355,6 @@ def make_signal_class(
         )
     else:
         raise InputError(
-            f"config.signal.kind must be one of {sorted(EMBEDDED)}. Received: "
-            f"{kind!r}"
+            f"`kind` must be one of {sorted(EMBEDDED)}. Received: {kind!r}"
         )
     return Objects(open_source, resolution=resolution, **options)

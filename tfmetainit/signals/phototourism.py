@@ -1,14 +1,15 @@
 """One landmark, photographed in many lights.
 
-A signal is one photograph: the initial weights hold the place, and the inner
-loop its appearance in that photograph, the light, the weather, the camera's
-colours. Photographs are fitted by the rays of their left half and scored on
-their right one (Tancik et al. 2021, section 4.3).
+A signal is one photograph. The initial weights hold the place; the inner loop
+adapts to the appearance in that photograph: the light, the weather, the
+camera's colours. A photograph is fitted by the rays of its left half and scored
+on its right half (Tancik et al. 2021, section 4.3).
 
-Of a collection in a folder (`photo_collections`) the first 20 photographs in
-alphabetic order are for testing, the next 5 for validation (paper). They are
-cropped to their central squares and resized to one resolution, where the paper
-takes them as they are. The embedded landmark is drawn by `landmark_model`.
+A collection in a folder (`modalities.photo_collections`) is split by the
+alphabetic order of its names: 20 photographs for testing, 5 for validation, the
+rest for training (paper). Photographs are cropped to their central squares and
+resized to one resolution; the paper takes them as they are. The embedded
+landmark is drawn by `synthetic.landmark_model`.
 """
 
 import numpy as np
@@ -16,21 +17,22 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from tfmetainit import landmark_model
-from tfmetainit.errors import InputError, check_range
-from tfmetainit.generated_images import (
+from tfmetainit.geometry.cameras import Camera
+from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.modalities.photo_collections import read_collection
+from tfmetainit.modalities.rays import LandmarkModality
+from tfmetainit.signals.base.generated import (
     SOURCE_OPTIONS,
     GeneratedSignals,
     open_splits,
 )
-from tfmetainit.kinds import LandmarkKind
-from tfmetainit.photo_collections import read_collection
-from tfmetainit.pipelines import Source
-from tfmetainit.view_signals import Region, Views, ViewSignal
+from tfmetainit.signals.base.pipeline import Source
+from tfmetainit.signals.base.ray_signal import RaySignal, Region, Views
+from tfmetainit.synthetic import landmark_model
 
 _NUM_TEST = 20
 _NUM_VALIDATION = 5
-# What no sample bounds is opaque: there is no background (paper).
+# The last interval is opaque: there is no background (paper).
 _LAST_INTERVAL = 1e10
 _FRAMES = 24  # of a film
 TRAIN_ON = ("photographs", "halves")
@@ -51,16 +53,16 @@ class Landmark(GeneratedSignals):
         }
 
     def example(self, rng, resolution):
-        photograph = landmark_model.draw_photograph(rng, resolution)
+        image, camera = landmark_model.draw_photograph(rng, resolution)
         return {
-            "image": photograph.image,
-            "pose": photograph.pose,
-            "focal": np.float32(photograph.focal),
+            "image": image,
+            "pose": camera.pose,
+            "focal": np.float32(camera.focal[0]),
         }
 
 
 def embedded_source(resolution, of_source) -> Source:
-    """Photographs of `Landmark`, generated unless they are there."""
+    """Photographs of `Landmark`, generated unless they exist."""
     open_split = open_splits(Landmark, resolution, **of_source)
 
     def load(split):
@@ -69,22 +71,24 @@ def embedded_source(resolution, of_source) -> Source:
     def decode(example):
         return Views(
             tf.cast(example["image"], tf.float32)[None] / 255.0,
-            example["pose"][None],
-            tf.fill([2], example["focal"]),
-            tf.constant([0.5 * resolution] * 2, tf.float32),
+            Camera(
+                example["pose"][None],
+                tf.fill([2], example["focal"]),
+                tf.constant([0.5 * resolution] * 2, tf.float32),
+            ),
             tf.constant([landmark_model.NEAR, landmark_model.FAR], tf.float32),
         )
 
     return Source(load, decode)
 
 
-def folder_source(folder: str, kind: LandmarkKind) -> Source:
+def folder_source(folder: str, modality: LandmarkModality) -> Source:
     """The photographs of a collection in a folder.
 
     Raises:
         InputError: if they cannot be read, or are too few.
     """
-    collection = read_collection(folder, kind.scale)
+    collection = read_collection(folder, modality.scale)
     if len(collection) <= _NUM_TEST + _NUM_VALIDATION:
         raise InputError(
             f"A collection must have more than {_NUM_TEST + _NUM_VALIDATION} "
@@ -105,44 +109,41 @@ def folder_source(folder: str, kind: LandmarkKind) -> Source:
 
     def read(index):
         path = paths[index]
-        image, camera = kind.square(path, collection[path])
-        return (
-            np.float32(image),
-            np.float32(camera.pose),
-            np.float32(camera.focal),
-            np.float32(camera.principal_point),
-            np.float32(camera.bounds),
-        )
+        image, photograph = modality.square(path, collection[path])
+        leaves = (image, *photograph.camera, photograph.bounds)
+        return tuple(map(np.float32, leaves))
 
     def decode(index):
         image, pose, focal, principal_point, bounds = tf.numpy_function(
             read, [index], (tf.float32,) * 5, stateful=False
         )
-        side = kind.resolution
+        side = modality.resolution
         return Views(
             tf.ensure_shape(image, [side, side, 3])[None],
-            tf.ensure_shape(pose, [4, 4])[None],
-            tf.ensure_shape(focal, [2]),
-            tf.ensure_shape(principal_point, [2]),
+            Camera(
+                tf.ensure_shape(pose, [4, 4])[None],
+                tf.ensure_shape(focal, [2]),
+                tf.ensure_shape(principal_point, [2]),
+            ),
             tf.ensure_shape(bounds, [2]),
         )
 
     return Source(load, decode)
 
 
-class Photographs(ViewSignal):
+class Photographs(RaySignal):
     """Photographs of one landmark.
 
     Args:
         folder: of a collection, or None for the embedded landmark.
         of_source: `num_train`, `num_eval`, `data_seed` and `data_dir` of the
             embedded landmark.
-        scale: what the lengths of a collection's cameras are multiplied by;
-            the embedded landmark's are as they are.
-        train_on: "photographs" to observe and score the whole of them (paper,
-            Reptile), or "halves" to observe the left half and to score the
-            whole, which is what MAML can learn from.
-        **options: further arguments of `ViewSignal`.
+        scale: factor of the lengths of a collection's cameras; the embedded
+            landmark has none.
+        train_on: "photographs" to observe and score whole photographs (paper,
+            Reptile), or "halves" to observe the left half and score the whole,
+            which MAML can learn from.
+        **options: further arguments of `RaySignal`.
     """
 
     def __init__(
@@ -154,27 +155,25 @@ class Photographs(ViewSignal):
         train_on: str = "photographs",
         **options,
     ):
-        check_range("config.signal.scale", scale, 1e-6, 1e6)
+        check_range("scale", scale, 1e-6, 1e6)
         if train_on not in TRAIN_ON:
             raise InputError(
-                f"config.signal.train_on must be one of {TRAIN_ON}. Received: "
-                f"{train_on!r}"
+                f"`train_on` must be one of {TRAIN_ON}. Received: {train_on!r}"
             )
 
         def open_source():
             if folder:
-                return folder_source(folder, self.kind)
+                return folder_source(folder, self.modality)
             return embedded_source(self.resolution, of_source)
 
         super().__init__(
             open_source,
             white_background=False,
             last_interval=_LAST_INTERVAL,
-            convention="opencv",
             **options,
         )
         self.train_on = train_on
-        self.kind = LandmarkKind(
+        self.modality = LandmarkModality(
             self.resolution, scale, self.num_samples, self.rays_per_step
         )
 
@@ -192,7 +191,7 @@ class Photographs(ViewSignal):
         The weights between two adapted fields are linear in both (paper).
         """
         of_signals = self.first_views("test", len(adapted))
-        rays = self.view_rays(of_signals[0].poses[0], of_signals[0])
+        rays = self.view_rays(of_signals[0].camera.pose[0], of_signals[0])
         stops = [*adapted, adapted[0]]
         each = _FRAMES // len(adapted)
         frames = []

@@ -15,7 +15,10 @@ mean image scores 16.1 dB and each signal's own mean 16.1 dB
 
 import numpy as np
 
-from tfmetainit.generated_images import GeneratedImages, make_generated_class
+from tfmetainit.signals.base.generated import (
+    GeneratedImages,
+    make_generated_class,
+)
 
 
 def circle(points, center, radius):
@@ -100,5 +103,5 @@ class SdfShapes(GeneratedImages):
 
 
 def make_signal_class(**options):
-    """The SDF class; options as of `generated_images.make_generated_class`."""
+    """The SDF class; options as of `generated.make_generated_class`."""
     return make_generated_class(SdfShapes, **options)

@@ -12,7 +12,10 @@ import string
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfmetainit.generated_images import GeneratedImages, make_generated_class
+from tfmetainit.signals.base.generated import (
+    GeneratedImages,
+    make_generated_class,
+)
 
 _ALPHABET = string.ascii_letters + string.digits + "!?&@#$%+="
 # Text that is hardly different from what lies under it would be invisible.
@@ -88,5 +91,5 @@ class RenderedText(GeneratedImages):
 
 
 def make_signal_class(**options):
-    """The text class; options as of `generated_images.make_generated_class`."""
+    """The text class; options as of `generated.make_generated_class`."""
     return make_generated_class(RenderedText, **options)

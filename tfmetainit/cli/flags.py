@@ -1,0 +1,216 @@
+"""What the commands share: flags, and errors as one message without traceback.
+
+The library's errors name arguments in backticks; here they become flags.
+"""
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+
+from tfmetainit.cli import config_files
+from tfmetainit.io import quiet
+from tfmetainit.io.errors import InputError, UserError, reason
+
+try:
+    from absl import app, flags
+    from absl import logging as absl_logging
+# A device that only runs an exported artifact may lack it.
+except ModuleNotFoundError:
+    app = flags = absl_logging = None
+
+_ARGUMENT = re.compile(r"`([a-z][\w.]*)`")
+# Arguments of functions whose flags have another name.
+_FLAGS = {
+    "input_path": "input",
+    "output_path": "output",
+    "license_name": "license",
+}
+
+
+def quiet_tensorflow():
+    """Imports TensorFlow without its start-up notices on the terminal.
+
+    The notices are written before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Users
+    who set that variable see them, as do users whose import fails. Keras's
+    backend becomes TensorFlow, whatever it otherwise is.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    with quiet.notices():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for a GPU, and says so
+
+
+def run_plain(main, doc, options):
+    """Runs `main(values)` for a command whose flags are plain values.
+
+    With absl if it is installed, as `run` does; else with argparse.
+
+    Args:
+        main: called with an object that has one attribute for each flag.
+        doc: the text that `--help` prints above the flags.
+        options: maps the name of a flag to its type, `str` or `int`, and its
+            help.
+    """
+    if flags is not None:
+        for name, (kind, text) in options.items():
+            define = (
+                flags.DEFINE_integer if kind is int else flags.DEFINE_string
+            )
+            define(name, None, text, module_name=main.__module__)
+        run(lambda argv: main(flags.FLAGS), doc, main.__module__)
+        return
+    parser = argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.error = lambda message: _exit(InputError(message))
+    for name, (kind, text) in options.items():
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    _guarded(main, parser.parse_args(), set(options))
+
+
+def run(main, doc, module=None):
+    """Runs `main(argv)` under absl, with this package's rules for errors.
+
+    The message of a `UserError` is printed, and the process ends with its exit
+    code. Any other exception is a defect and keeps its traceback.
+
+    Args:
+        main: called with the arguments that are not flags.
+        doc: the text that `--help` prints above the flags of the caller.
+        module: name of the module that defined them; `main`'s by default.
+    """
+    # absl shows the docstring and the flags of the module that was started;
+    # of an installed console script that is an empty stub.
+    sys.modules["__main__"].__doc__ = doc
+    defined_by = flags.FLAGS.flags_by_module_dict()
+    for defined in defined_by.get(module or main.__module__, []):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], defined)
+
+    def guarded(argv):
+        if len(argv) > 1:
+            _exit(InputError(f"Flags start with --. Received: {argv[1]!r}"))
+        _guarded(main, argv, set(flags.FLAGS))
+
+    # Progress of this package is shown; messages of TFDS and others through
+    # absl are limited to errors, unless --verbosity asks for more.
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    logger = logging.getLogger("tfmetainit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _guarded(main, values, known):
+    """Runs `main(values)`; the user's errors are a message and an exit code."""
+    # The progress of a long run must not wait in the buffer of a file or pipe.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    # An exception instead of the default: half-written files are removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        main(values)
+    except UserError as error:
+        _exit(error, known)
+    except BrokenPipeError:  # by `| head`, which reads no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        name = os.fsdecode(error.filename)
+        _exit(InputError(f"There is no permission for {name}."))
+    except Exception as error:
+        problem = _from_pipeline(error)
+        if problem is None:
+            raise
+        _exit(problem, known)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _from_pipeline(error):
+    """The InputError that a reader raised within a tf.data pipeline, if any.
+
+    TensorFlow raises an error of its own, with the reader's in its text.
+    """
+    _, found, text = str(error).partition(f"{InputError.__name__}: ")
+    return InputError(text.splitlines()[0]) if found else None
+
+
+def _exit(error, known=()):
+    print(f"error: {as_flags(str(error), known)}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def as_flags(message: str, known) -> str:
+    """A message whose arguments are the flags of the command.
+
+    `steps` becomes --steps where there is such a flag, and `signal.folder` or
+    `folder` becomes --config.signal.folder where a config has that field.
+
+    Args:
+        message: of a `UserError`.
+        known: names of the command's flags.
+    """
+    configs = {}
+    for name in config_files.CONFIG_FLAGS:
+        if flags is not None and name in known:
+            value = flags.FLAGS[name].value
+            if hasattr(value, "items"):
+                configs[name] = value
+
+    def flag(match):
+        name = _FLAGS.get(match[1], match[1])
+        if name in known:
+            return f"--{name}"
+        return config_files.flag_of(name, configs) or match[0]
+
+    return _ARGUMENT.sub(flag, message)
+
+
+def _parse_flags(argv):
+    """Absl's parser; a wrong config field is an error naming the nearest."""
+    argv = config_files.find_configs(argv)
+    try:
+        arguments = flags.FLAGS(argv)
+        for name in config_files.CONFIG_FLAGS:
+            if name in flags.FLAGS:
+                # A config file that failed to load says so when it is used.
+                getattr(flags.FLAGS[name].value, "to_dict", dict)()
+        return arguments
+    except flags.Error as error:
+        _exit(InputError(_in_one_line(str(error))))
+    except UserError as error:
+        _exit(error)
+    except OSError as error:
+        _exit(InputError(_in_one_line(str(error))))
+    except SyntaxError as error:
+        _exit(InputError(f"A config must be a Python file: {reason(error)}."))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if getattr(error, "name", None) == "get_config":
+            _exit(InputError("A config file must have a function get_config."))
+        problem = config_files.wrong_field(argv)
+        if problem is None:
+            raise
+        _exit(problem)
+
+
+def _in_one_line(message):
+    """A message without line breaks; of a traceback, only its last line."""
+    before, traceback, after = message.partition("Traceback (most recent")
+    lines = [line.strip() for line in before.splitlines() if line.strip()]
+    if traceback:
+        lines.append(after.strip().splitlines()[-1])
+    return " ".join(lines)

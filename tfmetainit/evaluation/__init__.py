@@ -1,0 +1,36 @@
+"""Comparing a learned initialization with the paper's baselines.
+
+May import: TensorFlow, matplotlib, `meta`, `io`, `geometry`, `signals.base`.
+Baselines, their tuning, tables, curves and pictures; `evaluate.py` puts them
+together.
+"""
+
+from tfmetainit.evaluation.baselines import (
+    AdamFit,
+    Baselines,
+    constant_floor,
+    make_baselines,
+)
+from tfmetainit.evaluation.comparison import (
+    LEARNED,
+    Comparison,
+    Method,
+    Scores,
+)
+from tfmetainit.evaluation.plots import save_curves, save_labelled_grid
+from tfmetainit.evaluation.tables import markdown_table, to_markdown
+
+__all__ = [
+    "LEARNED",
+    "AdamFit",
+    "Baselines",
+    "Comparison",
+    "Method",
+    "Scores",
+    "constant_floor",
+    "make_baselines",
+    "markdown_table",
+    "save_curves",
+    "save_labelled_grid",
+    "to_markdown",
+]

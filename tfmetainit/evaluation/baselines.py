@@ -1,0 +1,177 @@
+"""The paper's baselines: initial weights, and Adam to continue from them.
+
+Tancik et al. 2021, section 4: Standard draws the network's own random weights;
+Mean is fitted to the mean signal of the class; Matched is fitted to the learned
+initialization's own output; Shuffled permutes the learned weights within each
+layer.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit.geometry.metrics import psnr_from_mse
+from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta.functional import Params
+from tfmetainit.meta.inner_loop import at_step
+from tfmetainit.meta.learner import MetaLearner
+from tfmetainit.meta.tasks import FieldLoss, Observations
+from tfmetainit.signals.base.signal_class import first_tasks
+
+# If each signal is scored at inputs of its own, Matched is fitted at those of so
+# many signals.
+_MATCHING_TASKS = 250
+
+
+def standard(field: keras.Model, seed: int) -> Params:
+    """Fresh random weights of the field's own initializers."""
+    fresh = type(field).from_config({**field.get_config(), "seed": seed})
+    return functional.get_params(fresh)
+
+
+class AdamFit:
+    """Fits a field to one signal with Adam, from any initial weights.
+
+    The paper's baselines are fitted so, as would be a field without a learned
+    initialization.
+
+    Args:
+        loss: of the observations; its field is not changed.
+        learning_rate: Adam's rate.
+    """
+
+    def __init__(self, loss: FieldLoss, learning_rate: float):
+        self._loss = loss
+        # Copies: a Keras variable would adopt a tf.Variable as its storage.
+        self._weights = [
+            keras.Variable(v.numpy()) for v in loss.field.trainable_variables
+        ]
+        self._optimizer = keras.optimizers.Adam(learning_rate)
+        self._optimizer.build(self._weights)
+        self._fresh = [v.numpy() for v in self._optimizer.variables]
+        self._step = tf.function(self._update)
+
+    def _update(self, observed):
+        _, gradients = self._loss.value_and_grad(self._params(), observed)
+        self._optimizer.apply(gradients, self._weights)
+
+    def _params(self):
+        return [tf.convert_to_tensor(w) for w in self._weights]
+
+    def trajectory(
+        self, params: Params, support: Observations, num_steps: int
+    ) -> Iterator[Params]:
+        """Yields the weights after 0, 1, ..., `num_steps` steps."""
+        for variable, value in zip(self._optimizer.variables, self._fresh):
+            variable.assign(value)
+        for weight, value in zip(self._weights, params):
+            weight.assign(value)
+        yield self._params()
+        for step in range(num_steps):
+            self._step(at_step(support, step))
+            yield self._params()
+
+
+def fitted(
+    loss: FieldLoss,
+    params: Params,
+    support: Observations,
+    *,
+    num_steps: int,
+    learning_rate: float = 1e-4,
+) -> Params:
+    """Weights fitted to one signal by many steps of Adam: Mean and Matched.
+
+    Args:
+        loss: of the observations.
+        params: where to start.
+        support: the class's mean signal, or the learned init's own output,
+            with a leading axis over batches.
+        num_steps: number of Adam steps.
+        learning_rate: Adam's rate; the paper's is 1e-4.
+    """
+    fit = AdamFit(loss, learning_rate)
+    return inner_loop.last(fit.trajectory(params, support, num_steps))
+
+
+def shuffled(params: Params, seed: int) -> Params:
+    """The same numbers, permuted within each tensor."""
+    rng = np.random.default_rng(seed)
+    return [
+        tf.constant(rng.permutation(np.ravel(p)).reshape(p.shape))
+        for p in map(np.asarray, params)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baselines:
+    """The baselines of a learned initialization.
+
+    Attributes:
+        starts: initial weights, by their names in the paper.
+        mean: the class's mean signal, query values `[m, c]`.
+    """
+
+    starts: dict[str, Params]
+    mean: tf.Tensor
+
+    def mean_floor(self, tasks) -> float:
+        """Mean PSNR in dB of the class's mean signal on some tasks."""
+        errors = [
+            np.mean((self.mean - task.query.values) ** 2) for task in tasks
+        ]
+        return float(np.mean(psnr_from_mse(np.array(errors))))
+
+
+def make_baselines(learner: MetaLearner, signal, options, seed) -> Baselines:
+    """The baselines of a learner. Fitting Mean and Matched can take minutes.
+
+    Args:
+        learner: with trained weights.
+        signal: the class of the signals; its mean is taken over the validation
+            split.
+        options: `config.evaluation` of configs/default.py.
+        seed: integer seed of the random weights.
+    """
+    field, query_loss = learner.field, learner.query_loss
+    random = standard(field, seed + 1)
+    learned = functional.get_params(field)
+    if signal.shares_inputs:
+        inputs = first_tasks(signal, "test", 1)[0].query.inputs[None]
+    else:
+        tasks = first_tasks(signal, "train", _MATCHING_TASKS)
+        inputs = tf.stack([task.query.inputs for task in tasks])
+
+    def fit_to(values):
+        return fitted(
+            query_loss,
+            random,
+            Observations(inputs, values),
+            num_steps=options.num_fit_steps,
+        )
+
+    mean = _mean_signal(signal)
+    starts = {"Standard": random}
+    if signal.shares_inputs:
+        starts["Mean"] = fit_to(mean[None])
+    outputs = [query_loss.predict(learned, batch) for batch in inputs]
+    starts["Matched"] = fit_to(tf.stack(outputs))
+    starts["Shuffled"] = shuffled(learned, seed)
+    return Baselines(starts, mean)
+
+
+def _mean_signal(signal):
+    total, count = 0.0, 0
+    for batch in signal.make_dataset("validation", 1):
+        total += batch.query.values[0]
+        count += 1
+    return total / count
+
+
+def constant_floor(tasks) -> float:
+    """Mean PSNR in dB of each signal's own mean value, the best constant."""
+    errors = [np.mean(np.var(task.query.values, axis=0)) for task in tasks]
+    return float(np.mean(psnr_from_mse(np.array(errors))))

@@ -1,0 +1,342 @@
+"""A learned initialization and the paper's baselines, on the same signals.
+
+The baselines are those of `evaluation.baselines`. Their learning rates are
+tuned on validation signals alone.
+"""
+
+import dataclasses
+import logging
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfmetainit.evaluation.baselines import AdamFit, Baselines, constant_floor
+from tfmetainit.evaluation.tables import in_numbers
+from tfmetainit.geometry.metrics import psnr_from_mse
+from tfmetainit.meta import inner_loop
+from tfmetainit.meta.functional import Params, get_params
+from tfmetainit.meta.inner_loop import SgdFit
+from tfmetainit.meta.learner import MetaLearner
+from tfmetainit.meta.tasks import FieldLoss
+from tfmetainit.signals.base.signal_class import first_tasks
+
+_LOGGER = logging.getLogger("tfmetainit")
+
+LEARNED = "Learned"
+
+_SHOWN_STEPS = (0, 1, 2, 3)
+_SSIM_WINDOW = 11  # pixels (Wang et al. 2004)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """Initial weights and an optimizer that adapts them.
+
+    Attributes:
+        label: the row's name.
+        params: the initial weights.
+        fit: an `SgdFit` or an `AdamFit`.
+        query_loss: scores the weights, with their own field: two fields of the
+            same shapes may differ in their frozen weights.
+        optimizer: the optimizer in words.
+        rate: the learning rate; None for the learner's own step sizes.
+    """
+
+    label: str
+    params: Params
+    fit: SgdFit | AdamFit
+    query_loss: FieldLoss
+    optimizer: str
+    rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The scores of a method on some signals.
+
+    Attributes:
+        psnr: in dB after 0, 1, ... steps, `[signals, steps + 1]`.
+        ssim: structural similarity of the pictures after the last step,
+            `[signals]` (Wang et al. 2004, as `tf.image.ssim` has it).
+    """
+
+    psnr: np.ndarray
+    ssim: np.ndarray
+
+
+class Comparison:
+    """A learned initialization, its baselines, and the signals they meet.
+
+    Args:
+        learner: with trained weights.
+        signal: the class of the validation and test signals.
+        options: `config.evaluation` of configs/default.py.
+        baselines: what the learned init is compared with; None if only `score`
+            and single methods are used.
+        others: learners of the same network, by the names of their rows.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        signal,
+        options,
+        baselines: Baselines | None = None,
+        others: dict[str, MetaLearner] | None = None,
+    ):
+        self.learner = learner
+        self.signal = signal
+        self.options = options
+        self.baselines = baselines
+        self.others = others or {}
+        self.tuning = first_tasks(
+            signal, "validation", options.num_tuning_signals
+        )
+        self.test = first_tasks(signal, "test", options.num_signals)
+        # Traced once for each loss, which is a Python object.
+        self._psnr = tf.function(
+            lambda loss, params, query: loss.psnr(params, query)
+        )
+
+    def score(self, method: Method, tasks, num_steps: int) -> Scores:
+        """Fits every task, `num_steps` steps each."""
+        psnr, ssim = [], []
+        for task in tqdm(tasks, desc=method.label, leave=False, disable=None):
+            curve = []
+            for params in method.fit.trajectory(
+                method.params, task.support, num_steps
+            ):
+                score = self._psnr(method.query_loss, params, task.query)
+                curve.append(score.numpy())
+            psnr.append(curve)
+            values = method.query_loss.predict(params, task.query.inputs)
+            ssim.append(self.ssim(task, values))
+        return Scores(np.array(psnr), np.array(ssim))
+
+    def adapted(self, method: Method, task, num_steps: int) -> Params:
+        """The weights after `num_steps` steps."""
+        return inner_loop.last(
+            method.fit.trajectory(method.params, task.support, num_steps)
+        )
+
+    def ssim(self, task, values) -> float:
+        """Structural similarity of some query values to a task's own.
+
+        NaN for a class without pictures.
+        """
+        if not self.signal.has_pictures:
+            return float("nan")
+        pictures = [
+            np.float32(np.clip(self.signal.picture(np.asarray(v)), 0.0, 1.0))
+            for v in (values, task.query.values)
+        ]
+        window = min(_SSIM_WINDOW, *pictures[0].shape[:2])
+        return float(tf.image.ssim(*pictures, 1.0, filter_size=window))
+
+    def learned(self, label=LEARNED) -> Method:
+        """The learned weights with their learned step sizes, by their label."""
+        learner = self.others.get(label, self.learner)
+        sizes = learner.step_sizes
+        kind = "learned" if sizes.learned else f"{sizes.initial:g}"
+        return Method(
+            label,
+            get_params(learner.field),
+            learner.sgd_fit(),
+            learner.query_loss,
+            f"SGD, {kind} step sizes",
+        )
+
+    def with_sgd(self, label, params, rate) -> Method:
+        """Weights adapted by plain gradient descent."""
+        sizes = [tf.constant(rate, p.dtype) for p in params]
+        fit = SgdFit(self.learner.support_loss, sizes)
+        loss = self.learner.query_loss
+        return Method(label, params, fit, loss, f"SGD {rate:g}", rate)
+
+    def with_adam(self, label, params, rate) -> Method:
+        """Weights adapted by Adam."""
+        fit = AdamFit(self.learner.support_loss, rate)
+        loss = self.learner.query_loss
+        return Method(label, params, fit, loss, f"Adam {rate:g}", rate)
+
+    def tune(self, make, label, params, rates) -> Method:
+        """The method whose rate gives the best validation PSNR at the end."""
+        candidates = [make(label, params, rate) for rate in rates]
+        steps, scores = self.options.num_steps, []
+        for candidate in candidates:
+            psnr = [
+                self._psnr(
+                    candidate.query_loss,
+                    self.adapted(candidate, task, steps),
+                    task.query,
+                )
+                for task in self.tuning
+            ]
+            scores.append(np.mean(psnr))
+        best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
+        if len(rates) > 2 and best in (0, len(rates) - 1):
+            _LOGGER.info(
+                "%s: the best rate, %g, is at an end of those tried: %s",
+                *(label, rates[best], ", ".join(f"{r:g}" for r in rates)),
+            )
+        return candidates[best]
+
+    def steps_to_match(self, target: float) -> dict:
+        """How many Adam steps a random init needs for a PSNR of `target` dB.
+
+        The rate that reaches the target first on the validation signals is run
+        on the first `options.num_match_signals` test signals.
+
+        Args:
+            target: mean PSNR in dB over those signals.
+
+        Returns:
+            `{"target", "num_signals", "rate", "steps", "max_steps",
+            "best_psnr"}`; steps is None if `options.max_match_steps` did not
+            suffice.
+        """
+        params = self.baselines.starts["Standard"]
+        limit = self.options.max_match_steps
+        best_rate, best = None, (np.inf, np.inf)
+        for rate in self.options.adam_rates:
+            method = self.with_adam("Matching", params, rate)
+            curve = self.score(method, self.tuning, limit).psnr.mean(axis=0)
+            first = _first_reaching(curve, target)
+            # If none reaches the target, the one that comes closest.
+            key = (np.inf if first is None else first, -_best(curve))
+            if best_rate is None or key < best:
+                best_rate, best = rate, key
+        method = self.with_adam("Matching", params, best_rate)
+        tasks = self.test[: self.options.num_match_signals]
+        curve = self.score(method, tasks, limit).psnr.mean(axis=0)
+        return {
+            "target": target,
+            "num_signals": len(tasks),
+            "rate": best_rate,
+            "steps": _first_reaching(curve, target),
+            "max_steps": limit,
+            "best_psnr": _best(curve),
+        }
+
+    def methods(self) -> list[Method]:
+        """The learned init and the paper's baselines, their rates tuned."""
+        options, learned = self.options, self.learned()
+        starts = self.baselines.starts
+        sgd = ("Standard (SGD)", starts["Standard"], options.sgd_rates)
+        adam = {**starts, f"{LEARNED} (Adam)": learned.params}
+        return [
+            learned,
+            *map(self.learned, self.others),
+            self.tune(self.with_sgd, *sgd),
+            *(
+                self.tune(self.with_adam, label, params, options.adam_rates)
+                for label, params in adam.items()
+            ),
+        ]
+
+    def classical(self) -> list[dict]:
+        """Mean scores of the classical methods, if there are any."""
+        scores = {}
+        for task in self.test:
+            for label, values in self.signal.classical(task).items():
+                error = np.mean((values - task.query.values) ** 2)
+                scores.setdefault(label, []).append(
+                    (psnr_from_mse(error), self.ssim(task, values))
+                )
+        rows = []
+        for label, of_label in scores.items():
+            psnr, ssim = np.mean(of_label, axis=0).tolist()
+            rows.append({"method": label, "psnr": psnr, "ssim": ssim})
+        return rows
+
+    def run(self) -> tuple[dict, list[Method]]:
+        """Scores every method.
+
+        Returns:
+            A JSON-serializable dict of results, and the methods.
+        """
+        options = self.options
+        inner_steps = min(self.learner.inner_steps, options.num_steps)
+        methods, rows = self.methods(), []
+        for method in methods:
+            scores = self.score(method, self.test, options.num_steps)
+            if method.label == LEARNED:
+                shared = scores.psnr[: options.num_match_signals]
+                target = float(shared[:, inner_steps].mean())
+                learned_psnr = float(shared[:, -1].mean())
+            rows.append(
+                {
+                    "method": method.label,
+                    "optimizer": method.optimizer,
+                    "rate": method.rate,
+                    "psnr": scores.psnr.mean(axis=0).tolist(),
+                    "psnr_std": scores.psnr.std(axis=0).tolist(),
+                    "ssim": float(scores.ssim.mean()),
+                }
+            )
+            _LOGGER.info("%-15s %s", method.label, in_numbers(rows[-1]["psnr"]))
+        results = {
+            "num_signals": len(self.test),
+            "num_tuning_signals": len(self.tuning),
+            "inner_steps": inner_steps,
+            "constant_psnr": constant_floor(self.test),
+            "mean_psnr": self.baselines.mean_floor(self.test),
+            "classical": self.classical(),
+            "rows": rows,
+            "standard_to_match": {
+                **self.steps_to_match(target),
+                "learned_psnr": learned_psnr,
+            },
+        }
+        return results, methods
+
+    def reconstructions(self, methods, count):
+        """Pictures: rows for test signals, and the titles of the columns.
+
+        A row has the observations, if these are a picture of their own; the
+        target; the classical methods; the random weights with their tuned
+        optimizer; and the learned weights step by step.
+        """
+        last = self.options.num_steps
+        steps = [s for s in _SHOWN_STEPS if s < last] + [last]
+        standard, learned = (
+            next(m for m in methods if m.label == label)
+            for label in ("Standard", LEARNED)
+        )
+
+        def fit(method, task, shown):
+            return self.learner.reconstructions(
+                task, method.params, method.fit, last, shown
+            )
+
+        if not self.signal.has_pictures:
+            return [], []
+        observed = self.signal.observed_pictures(count)
+        rows, names = [], []
+        for index, task in enumerate(self.test[:count]):
+            classical = self.signal.classical(task)
+            names = [label.replace(" ", "\n", 1) for label in classical]
+            shown = [
+                task.query.values,
+                *classical.values(),
+                *fit(standard, task, [last]),
+                *fit(learned, task, steps),
+            ]
+            rows.append(
+                observed[index : index + 1]
+                + [self.signal.picture(np.asarray(v)) for v in shown]
+            )
+        titles = ["observed"] if observed else []
+        titles += ["target", *names, f"Standard\nstep {last}"]
+        return rows, titles + [f"Learned\nstep {step}" for step in steps]
+
+
+def _best(curve):
+    """The largest PSNR of a curve; -inf if all are NaN."""
+    return float(np.max(np.nan_to_num(curve, nan=-np.inf)))
+
+
+def _first_reaching(curve, target):
+    reached = np.flatnonzero(np.asarray(curve) >= target)
+    return int(reached[0]) if len(reached) else None

@@ -1,0 +1,82 @@
+"""Figures: labelled grids of pictures, curves of PSNR."""
+
+import numpy as np
+
+# pyplot would choose a backend, and change that of a notebook.
+from matplotlib.figure import Figure
+
+from tfmetainit.io import files
+
+
+def save_labelled_grid(path, rows, column_titles, row_titles=()):
+    """Saves a grid of pictures with titles of columns and rows.
+
+    Args:
+        path: the picture file, replaced atomically.
+        rows: lists of images `[height, width, 3]` in [0, 1].
+        column_titles: one string a column.
+        row_titles: one string a row, or empty.
+    """
+    num_rows, num_columns = len(rows), len(column_titles)
+    figure = Figure(
+        figsize=(1.35 * num_columns, 1.4 * num_rows + 0.4),
+        layout="constrained",
+    )
+    axes = figure.subplots(num_rows, num_columns, squeeze=False)
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            axis = axes[i, j]
+            axis.imshow(np.clip(image, 0.0, 1.0), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            if i == 0:
+                axis.set_title(column_titles[j], fontsize=9)
+    for axis, title in zip(axes[:, 0], row_titles):
+        axis.set_ylabel(title, fontsize=9)
+    _save(figure, path)
+
+
+def save_curves(path, panels, *, title=""):
+    """Saves PSNR over gradient steps: a panel a condition, a line a method.
+
+    Args:
+        path: the picture file, replaced atomically.
+        panels: tuples of a title, a dict from a method's name to its PSNRs in
+            dB after 0, 1, ... steps, and a dict from the name of a method
+            without steps to its PSNR, which is drawn as a dotted line.
+        title: of the figure.
+    """
+    figure = Figure(
+        figsize=(max(7.0, 4.6 * len(panels)), 4.6), layout="constrained"
+    )
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (panel_title, curves, levels) in zip(axes, panels):
+        draw_curves(axis, curves, levels)
+        axis.set_title(panel_title, fontsize=10)
+    axes[0].set_ylabel("PSNR (dB)")
+    axes[0].legend(fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def draw_curves(axis, curves, levels):
+    """Draws one panel of `save_curves` on a matplotlib axis."""
+    for label, curve in curves.items():
+        learned = label.startswith("Learned")
+        marker = "o" if learned else "."
+        axis.plot(
+            range(len(curve)),
+            curve,
+            marker=marker if len(curve) <= 30 else None,
+            linewidth=2.5 if learned else 1.3,
+            label=label,
+        )
+    for label, level in levels.items():
+        color = "grey" if label.startswith("Constant") else "black"
+        axis.axhline(level, color=color, linestyle=":", label=label)
+    axis.set_xlabel("gradient steps")
+    axis.grid(alpha=0.3)
+
+
+def _save(figure, path):
+    with files.atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)

@@ -1,0 +1,23 @@
+"""The types of a forward model, and the simplest: the field at points."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Maps coordinates `[..., coord_dims]` to values `[..., value_dims]`.
+Field = Callable[[tf.Tensor], tf.Tensor]
+# Maps a field and the inputs of some observations to predicted values.
+ForwardModel = Callable[[Field, tf.Tensor], tf.Tensor]
+
+
+def identity(field: Field, inputs: tf.Tensor) -> tf.Tensor:
+    """The field itself is observed, at points: images, signed distances.
+
+    Args:
+        field: maps coordinates to values.
+        inputs: coordinates `[points, coord_dims]`.
+
+    Returns:
+        Values `[points, value_dims]`.
+    """
+    return field(inputs)

@@ -1,0 +1,47 @@
+"""Mathematics that training and a device share: pixels, projections, cameras.
+
+May import: NumPy, Pillow, `tfmetainit.io`. Runs without TensorFlow and Keras;
+functions that say so take tensors as well as arrays.
+"""
+
+from tfmetainit.geometry.cameras import (
+    Camera,
+    focal_length,
+    look_at,
+    orbit,
+    pixel_grid,
+    pixel_rays,
+    stratified_depths,
+)
+from tfmetainit.geometry.metrics import psnr_from_mse
+from tfmetainit.geometry.parallel_beam import (
+    even_angles,
+    filtered_back_projection,
+    project,
+    slice_coords,
+)
+from tfmetainit.geometry.pixels import (
+    central_square,
+    crop_and_resize,
+    pixel_coords,
+    render,
+)
+
+__all__ = [
+    "Camera",
+    "central_square",
+    "crop_and_resize",
+    "even_angles",
+    "filtered_back_projection",
+    "focal_length",
+    "look_at",
+    "orbit",
+    "pixel_coords",
+    "pixel_grid",
+    "pixel_rays",
+    "project",
+    "psnr_from_mse",
+    "render",
+    "slice_coords",
+    "stratified_depths",
+]

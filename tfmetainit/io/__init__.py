@@ -1,0 +1,41 @@
+"""Files in and out: what is read is checked, and nothing is left half-written.
+
+May import: NumPy and Pillow. Runs without TensorFlow and Keras.
+"""
+
+from tfmetainit.io.errors import (
+    InputError,
+    TrainingDivergedError,
+    UserError,
+    check_range,
+    reason,
+)
+from tfmetainit.io.files import (
+    atomic_folder,
+    atomic_path,
+    lock,
+    read_array,
+    read_json,
+    write_json,
+)
+from tfmetainit.io.images import read_image, write_image
+from tfmetainit.io.weights import load_haiku, load_npz, write_npz
+
+__all__ = [
+    "InputError",
+    "TrainingDivergedError",
+    "UserError",
+    "atomic_folder",
+    "atomic_path",
+    "check_range",
+    "load_haiku",
+    "load_npz",
+    "lock",
+    "read_array",
+    "read_image",
+    "read_json",
+    "reason",
+    "write_image",
+    "write_json",
+    "write_npz",
+]

@@ -1,0 +1,317 @@
+"""Reading what comes from outside, and writing so that nothing is half there.
+
+Imports neither TensorFlow nor Keras. Nothing in here, or that uses it, runs
+code found in a file; every size is checked before memory is taken for it.
+"""
+
+import contextlib
+import errno
+import glob
+import json
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+
+from tfmetainit.io.errors import InputError, reason
+
+try:
+    import fcntl
+except ModuleNotFoundError:
+    fcntl = None
+
+MAX_JSON_BYTES = 16 * 2**20
+# A float32 for each pixel of the largest image, and a header.
+MAX_ARRAY_BYTES = 400_004_096
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yields a temporary path that becomes `path` when the block succeeds.
+
+    The temporary file lies beside the target and keeps its suffix. If the
+    block raises, the target is left as it was and the temporary is removed.
+
+    Raises:
+        InputError: if the folder is missing, or cannot be written to.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError(f"An output must be a file, but {path} is a folder.")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"The folder of an output must exist. Received: {path}, but there "
+            f"is no folder {path.parent}"
+        )
+    suffix = "".join(path.suffixes[-2:])
+    try:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=suffix, dir=path.parent
+        )
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+    os.close(handle)
+    try:
+        yield pathlib.Path(temporary)
+        # mkstemp makes files private; an output follows the user's umask.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:  # a decoder's or encoder's, not the system's
+            raise
+        if error.filename not in (None, temporary, str(path)):
+            raise InputError(  # of another file, that the block works on
+                f"Cannot use {error.filename}: {os.strerror(error.errno)}."
+            ) from error
+        raise InputError(
+            f"Cannot write {path}: {os.strerror(error.errno)}."
+        ) from error
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(path):
+    """Removes what killed processes left of `atomic_path(path)`.
+
+    Only where no other process can be writing `path` at the moment.
+    """
+    path = pathlib.Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a temporary folder that becomes `path` when the block succeeds.
+
+    A folder that is there already is replaced, and kept until then: the caller
+    has made sure that it may be. If the block raises, nothing changes.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+
+    def make_temporary():
+        return pathlib.Path(
+            tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        )
+
+    staging = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = make_temporary()
+        yield staging
+        os.chmod(staging, 0o777 & ~_umask())
+        if not path.exists():
+            os.rename(staging, path)
+            return
+        old = make_temporary()
+        try:
+            os.rename(path, old)  # onto the empty folder
+        except OSError:
+            os.rmdir(old)
+            raise
+        try:
+            os.rename(staging, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if error.errno is None:  # a decoder's or encoder's, not the system's
+            raise
+        raise InputError(
+            f"Cannot write {path}: {os.strerror(error.errno)}."
+        ) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def files_below(folder) -> list[pathlib.Path]:
+    """All files of a folder and the folders below it, sorted.
+
+    Links are followed, and no folder is read twice.
+
+    Raises:
+        InputError: if a folder cannot be read.
+    """
+
+    def refuse(error):
+        raise InputError(
+            f"Cannot read {error.filename}: {error.strerror}."
+        ) from error
+
+    found, read = [], set()
+    for parent, folders, names in os.walk(
+        folder, onerror=refuse, followlinks=True
+    ):
+        folders.sort()
+        real = os.path.realpath(parent)
+        if real in read:
+            folders.clear()
+            continue
+        read.add(real)
+        paths = (pathlib.Path(parent, name) for name in names)
+        found += [path for path in paths if path.is_file()]
+    return sorted(found)
+
+
+def make_folder(path) -> pathlib.Path:
+    """Makes a folder for outputs, unless it is there.
+
+    Raises:
+        InputError: if it cannot be made, or nothing can be written to it.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the folder {path}: {error.strerror}."
+        ) from error
+    return path
+
+
+def check_space(folder, size: int) -> None:
+    """Raises InputError unless the disk of a folder has `size` bytes left.
+
+    For what libraries write whose errors for a full disk are pages long.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise InputError(
+            f"The disk of {folder} must have {size} bytes left for what is "
+            f"written next. Received: a disk with {free}"
+        )
+
+
+@contextlib.contextmanager
+def lock(path, wait: bool = True):
+    """Holds the lock `path`, which no other process of this machine then does.
+
+    The lock ends with the process, however that ends. The file stays. Where
+    the system (Windows) or the file system has no such locks, there is none.
+
+    Args:
+        path: of a file, which is made.
+        wait: whether to wait for another process that holds it.
+
+    Raises:
+        BlockingIOError: if another process holds it, and `wait` is False.
+        OSError: if the file cannot be made.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
+
+
+def check_size(path, max_bytes):
+    """Raises InputError unless `path` is a file of at most `max_bytes`."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise InputError(f"A file is needed, but {path} is a folder.")
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise InputError(
+            f"A file of this kind may hold at most {max_bytes} bytes. "
+            f"Received: {path} of {size} bytes"
+        )
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON, atomically.
+
+    A float that is no number, or infinite, which JSON has not, becomes null.
+    """
+    content = json.dumps(_with_null(value), indent=2, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(content + "\n")
+
+
+def _with_null(value):
+    if isinstance(value, dict):
+        return {key: _with_null(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_null(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_json(path):
+    """Reads a JSON file of at most 16 MiB.
+
+    Raises:
+        InputError: if it is missing, too large, or not JSON.
+    """
+    path = pathlib.Path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(
+                f"A JSON file may hold at most {MAX_JSON_BYTES} bytes. "
+                f"Received: {path} of {path.stat().st_size} bytes"
+            )
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    # RecursionError: brackets within brackets within brackets.
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not a JSON file: {error}.") from error
+
+
+def read_array(path) -> np.ndarray:
+    """Reads a `.npy` file of at most 400 MB; its numbers must be finite.
+
+    Returns:
+        An array of the file's own shape and dtype, an integer or a float one.
+
+    Raises:
+        InputError: with one sentence saying what is wrong with the file.
+    """
+    path = pathlib.Path(path)
+    check_size(path, MAX_ARRAY_BYTES)
+    try:
+        # Mapped: a header that lies about the shape allocates nothing.
+        array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    # Damaged files make NumPy raise errors of many kinds.
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a .npy file of numbers: {reason(error)}."
+        ) from error
+    if array.dtype.kind not in "iuf":
+        raise InputError(
+            "An array must hold integers or floating-point numbers. Received: "
+            f"{path} of dtype {array.dtype}"
+        )
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{path} holds {np.count_nonzero(~np.isfinite(array))} numbers "
+            "that are NaN or infinite."
+        )
+    return array

@@ -1,0 +1,130 @@
+"""Files of a field's weights: `.npz`, and the pickles of the paper's authors.
+
+An `.npz` file has the keys `layer0/kernel`, `layer0/bias`, `layer1/kernel`, ...
+"""
+
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfmetainit.io import files, pickles
+from tfmetainit.io.errors import InputError
+
+_MAX_FILE_BYTES = 2**30
+
+
+def weight_names(count: int) -> list[str]:
+    """Names of `count` parameters: kernel and bias, layer by layer."""
+    return [
+        f"layer{index // 2}/{'bias' if index % 2 else 'kernel'}"
+        for index in range(count)
+    ]
+
+
+def write_npz(path, params: Sequence) -> None:
+    """Writes weights as `.npz`, atomically.
+
+    Args:
+        path: the file.
+        params: arrays: kernel and bias, layer by layer (`weight_names`).
+    """
+    arrays = {
+        n: np.asarray(p) for n, p in zip(weight_names(len(params)), params)
+    }
+    with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_npz(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Reads a field's weights from an `.npz` file.
+
+    Args:
+        path: the file.
+        shapes: shapes of the field's parameters, in their order.
+
+    Returns:
+        An array for each shape, of the file's own dtype.
+
+    Raises:
+        InputError: if the file is damaged, or its arrays do not fit.
+    """
+    path = pathlib.Path(path)
+    files.check_size(path, _MAX_FILE_BYTES)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MAX_FILE_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes")
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    # A damaged archive makes NumPy raise errors of many kinds.
+    except Exception as error:
+        raise InputError(f"{path} is not an .npz file: {error}") from error
+    names = weight_names(len(shapes))
+    if sorted(arrays) != sorted(names):
+        raise InputError(
+            f"The weights of this network are named {', '.join(names)}. "
+            f"Received: {path} with {', '.join(sorted(arrays)) or 'no arrays'}"
+        )
+    return _checked(path, [arrays[name] for name in names], shapes)
+
+
+def load_haiku(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Reads a field's weights from a pickle of the paper's authors.
+
+    Their files hold haiku parameters: a mapping from module names to
+    `{"w": kernel, "b": bias}`, one module a layer. `pickles.load` reads them:
+    no code of the file is run.
+
+    Args:
+        path: the file.
+        shapes: shapes of the field's parameters, in their order.
+
+    Returns:
+        A float32 array for each shape.
+
+    Raises:
+        InputError: if the pickle holds anything else, or does not fit.
+    """
+    path = pathlib.Path(path)
+    modules = pickles.load(path)
+    params = []
+    try:
+        for module in sorted(modules, key=_natural_order):
+            params += [modules[module]["w"], modules[module]["b"]]
+        params = [np.asarray(p, np.float32) for p in params]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            "A haiku checkpoint must map module names to a kernel 'w' and a "
+            f"bias 'b'. Received: {path} ({error!r})"
+        ) from error
+    return _checked(path, params, shapes)
+
+
+# Readers by suffix.
+READERS = {".npz": load_npz, ".pkl": load_haiku, ".pickle": load_haiku}
+
+
+def _natural_order(name):
+    """Sorts linear, linear_1, ..., linear_10 in the order of their layers."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (name, 0)
+
+
+def _checked(path, arrays, shapes):
+    expected = [tuple(shape) for shape in shapes]
+    received = [array.shape for array in arrays]
+    if received != expected:
+        raise InputError(
+            f"The weights of this network have the shapes {expected}. "
+            f"Received: {path} with the shapes {received}"
+        )
+    for array in arrays:
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise InputError(
+                "Weights must be finite floating-point numbers. Received: "
+                f"{path} of dtype {array.dtype}, or with others"
+            )
+    return arrays

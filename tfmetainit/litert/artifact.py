@@ -1,0 +1,299 @@
+"""An exported .tflite file, run by LiteRT.
+
+The file holds the learned initial weights and the gradient steps;
+`tfmetainit.export` writes it.
+
+    artifact = LiteArtifact("exported/text/model.tflite")
+    theta, losses = artifact.adapt(artifact.init(), coords, values, steps=2)
+    picture = artifact.predict(theta, coords)
+"""
+
+import json
+import math
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from tfmetainit.io import quiet
+from tfmetainit.io.errors import InputError, reason
+
+METADATA_NAME = "tfmetainit"
+SIGNATURES = {
+    "init": (set(), {"theta"}),
+    "adapt": (
+        {"theta", "inputs", "values", "n_points", "steps"},
+        {"theta", "losses", "steps_taken"},
+    ),
+    "predict": ({"theta", "coords"}, {"values"}),
+}
+_IDENTIFIER = b"TFL3"
+_MAX_FILE_BYTES = 2**30
+# Of one tensor: LiteRT allocates whatever a file asks for.
+_MAX_TENSOR_ENTRIES = 2**28
+
+
+class Recorded(NamedTuple):
+    """The part of the metadata that fitting needs.
+
+    Attributes:
+        inner_steps: number of gradient steps in training.
+        shapes: shapes of the weights, in their order in theta.
+        signal: what `SignalClass.describe` returned at the export.
+    """
+
+    inner_steps: int
+    shapes: list[tuple[int, ...]]
+    signal: dict
+
+
+class LiteArtifact:
+    """A learned initialization with its adapter, from a .tflite file.
+
+    Args:
+        path: the file.
+        num_threads: threads that LiteRT may use.
+
+    Attributes:
+        metadata: what the exporter recorded (docs/on_device.md lists it).
+        num_points: largest number of rows of one call of `adapt`.
+        max_steps: largest number of steps of one call of the file's `adapt`.
+
+    Raises:
+        InputError: if the file is missing, damaged, or no such export.
+    """
+
+    def __init__(self, path, num_threads: int = 1):
+        try:
+            from ai_edge_litert import interpreter
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"An exported file needs {error.name.partition('.')[0]}: pip "
+                "install ai-edge-litert."
+            ) from error
+        path = pathlib.Path(path)
+        content = _read(path)
+        self._path = path
+        self.metadata = read_metadata(content, path)
+        _check_sizes(content, path)
+        try:
+            with quiet.notices():
+                self._interpreter = interpreter.Interpreter(
+                    model_content=content, num_threads=num_threads
+                )
+                signatures = self._interpreter.get_signature_list()
+                self._run = {
+                    name: self._interpreter.get_signature_runner(name)
+                    for name in signatures
+                }
+                if "init" in self._run:
+                    # LiteRT allocates, and reports, at the first call.
+                    self._theta = self._run["init"]().get("theta")
+        # LiteRT raises ValueError or RuntimeError with several lines.
+        except Exception as error:
+            raise InputError(
+                f"LiteRT cannot load {path}: {reason(error)}"
+            ) from error
+        received = {
+            name: (set(of["inputs"]), set(of["outputs"]))
+            for name, of in signatures.items()
+        }
+        if any(received.get(n) != SIGNATURES[n] for n in SIGNATURES):
+            raise InputError(
+                f"An artifact has the signatures {', '.join(SIGNATURES)}. "
+                f"Received: {path} with {', '.join(received) or 'none'}"
+            )
+        details = self._run["adapt"].get_input_details()
+        self.num_points = int(details["inputs"]["shape"][0])
+        self._shapes = {
+            name: tuple(map(int, details[name]["shape"][1:]))
+            for name in ("inputs", "values")
+        }
+        outputs = self._run["adapt"].get_output_details()
+        self.max_steps = int(math.prod(outputs["losses"]["shape"]))
+        details = self._run["predict"].get_input_details()
+        self._at_once, *shape = map(int, details["coords"]["shape"])
+        self._shapes["coords"] = tuple(shape)
+        outputs = self._run["predict"].get_output_details()
+        self._predicted = tuple(map(int, outputs["values"]["shape"][1:]))
+        if min(self.num_points, self.max_steps, self._at_once) < 1:
+            raise InputError(f"The .tflite file {path} takes no rows or steps.")
+
+    def recorded(self) -> Recorded:
+        """The part of the metadata that describes training and signals.
+
+        Raises:
+            InputError: if it is missing or malformed.
+        """
+        try:
+            shapes = [tuple(p["shape"]) for p in self.metadata["params"]]
+            if any(type(n) is not int or n < 1 for s in shapes for n in s):
+                raise ValueError("a size of a weight is no positive number")
+            if sum(map(math.prod, shapes)) != len(self._theta):
+                raise ValueError("the shapes of the weights do not add up")
+            return Recorded(
+                int(self.metadata["inner_steps"]),
+                shapes,
+                dict(self.metadata["signal"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"The metadata of {self._path} are not valid: {error!r}"
+            ) from error
+
+    def init(self) -> np.ndarray:
+        """The learned initial weights, float32 `[P]`."""
+        return self._theta.copy()
+
+    def adapt(self, theta, inputs, values, steps: int):
+        """Adapts theta to some observations by gradient descent.
+
+        Args:
+            theta: float32 `[P]`.
+            inputs: float32 `[n, ...]`, n in [1, `num_points`].
+            values: float32 `[n, ...]`.
+            steps: number of gradient steps; more than `max_steps` are taken in
+                several calls.
+
+        Returns:
+            The adapted theta `[P]`, and the mean squared error before each step
+            taken. A step whose loss or weights are not finite is not taken, nor
+            any after it.
+
+        Raises:
+            InputError: if the number of rows is out of range, or their shape is
+                not the artifact's.
+        """
+        count = len(inputs)
+        if not 1 <= count <= self.num_points or len(values) != count:
+            raise InputError(
+                f"This artifact adapts to 1 to {self.num_points} observations. "
+                f"Received: {count} inputs and {len(values)} values"
+            )
+        inputs = self._pad("inputs", inputs, self.num_points)
+        values = self._pad("values", values, self.num_points)
+        losses = []
+        while len(losses) < steps:
+            asked = min(steps - len(losses), self.max_steps)
+            result = self._run["adapt"](
+                theta=theta,
+                inputs=inputs,
+                values=values,
+                n_points=np.int32(count),
+                steps=np.int32(asked),
+            )
+            taken = int(result["steps_taken"])
+            losses += result["losses"][:taken].tolist()
+            theta = result["theta"]
+            if taken < asked:
+                break
+        return theta, losses
+
+    def predict(self, theta, coords) -> np.ndarray:
+        """Predictions of the field of weights theta at any number of coords.
+
+        Args:
+            theta: float32 `[P]`.
+            coords: float32 `[n, ...]`.
+
+        Returns:
+            float32 `[n, ...]`.
+
+        Raises:
+            InputError: if the shape of a row is not the artifact's.
+        """
+        predicted = np.empty((len(coords), *self._predicted), np.float32)
+        for start in range(0, len(coords), self._at_once):
+            part = coords[start : start + self._at_once]
+            values = self._run["predict"](
+                theta=theta, coords=self._pad("coords", part, self._at_once)
+            )["values"]
+            predicted[start : start + len(part)] = values[: len(part)]
+        return predicted
+
+    def _pad(self, name, rows, count):
+        """The rows as float32, followed by zeros up to `count` of them."""
+        rows = np.asarray(rows, np.float32)
+        if rows.shape[1:] != self._shapes[name]:
+            raise InputError(
+                f"Each of the artifact's {name} must have the shape "
+                f"{self._shapes[name]}. Received: {rows.shape[1:]}"
+            )
+        padded = np.zeros((count, *rows.shape[1:]), np.float32)
+        padded[: len(rows)] = rows
+        return padded
+
+
+def read_metadata(content: bytes, path="the file") -> dict:
+    """The exporter's metadata from the bytes of a .tflite file.
+
+    Raises:
+        InputError: if the file is damaged or was not made by this package.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if len(content) < 8 or content[4:8] != _IDENTIFIER:
+        raise InputError(f"{path} is not a .tflite file.")
+    try:
+        model = schema.Model.GetRootAs(content, 0)
+        entries = {}
+        for i in range(model.MetadataLength()):
+            entry = model.Metadata(i)
+            entries[entry.Name()] = entry.Buffer()
+        if METADATA_NAME.encode() not in entries:
+            raise InputError(
+                f"{path} was not written by tfmetainit.export: it has no "
+                f"metadata entry {METADATA_NAME!r}."
+            )
+        buffer = model.Buffers(entries[METADATA_NAME.encode()])
+        metadata = json.loads(buffer.DataAsNumpy().tobytes())
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are no JSON object")
+        return metadata
+    except InputError:
+        raise
+    # Offsets that point nowhere raise struct.error, TypeError and others.
+    except Exception as error:
+        raise InputError(
+            f"The .tflite file {path} is damaged: {reason(error)}"
+        ) from error
+
+
+def _read(path):
+    try:
+        size = path.stat().st_size
+        if path.is_dir() or size > _MAX_FILE_BYTES:
+            raise InputError(
+                f"An artifact is a .tflite file of at most {_MAX_FILE_BYTES} "
+                f"bytes. Received: {path}"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _check_sizes(content, path):
+    """Refuses a model that declares larger tensors than any export does.
+
+    LiteRT's operations may allocate more (docs/scale.md).
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.Model.GetRootAs(content, 0)
+        largest = max(
+            math.prod(map(int, subgraph.Tensors(j).ShapeAsNumpy()))
+            if subgraph.Tensors(j).ShapeLength()
+            else 1
+            for subgraph in map(model.Subgraphs, range(model.SubgraphsLength()))
+            for j in range(subgraph.TensorsLength())
+        )
+    except Exception as error:
+        raise InputError(
+            f"The .tflite file {path} is damaged: {reason(error)}"
+        ) from error
+    if largest > _MAX_TENSOR_ENTRIES:
+        raise InputError(
+            f"A tensor of an artifact may have {_MAX_TENSOR_ENTRIES} entries. "
+            f"Received: {path}, one of whose has {largest}"
+        )

@@ -1,0 +1,121 @@
+"""Fits with an exported .tflite file (`modalities.Fitter`)."""
+
+import functools
+import hashlib
+import math
+import os
+import pathlib
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from tfmetainit import modalities
+from tfmetainit.geometry.metrics import psnr_from_mse
+from tfmetainit.io.errors import InputError
+from tfmetainit.litert.artifact import LiteArtifact
+from tfmetainit.modalities import Fitted, Modality, Sample
+
+
+class ArtifactFitter:
+    """Fits with an exported .tflite file, in LiteRT; see `modalities.Fitter`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: if the file is missing, damaged, or no such export.
+    """
+
+    def __init__(self, path):
+        self._path = pathlib.Path(path)
+        self._artifact = LiteArtifact(path, num_threads=os.cpu_count())
+        recorded = self._artifact.recorded()
+        self.default_steps, self.shapes = recorded.inner_steps, recorded.shapes
+        self._description = recorded.signal
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+
+    @functools.cached_property
+    def modality(self) -> Modality | None:
+        return modalities.from_description(self._description)
+
+    @property
+    def resolution(self) -> int:
+        return self.modality.resolution
+
+    def prepare(self, signal) -> None:
+        described, modality = signal.describe(), signal.modality
+        for name in ("kind", *(modality.fixed if modality else ())):
+            wanted, received = self._description.get(name), described[name]
+            if received != wanted:
+                raise InputError(
+                    f"`signal` must be of the {name} {wanted!r} that "
+                    f"{self._path} fits. Received: the {name} {received!r}"
+                )
+        self.modality = modality
+
+    def read(self, path, **details) -> Sample:
+        return self.modality.read(path, **details)
+
+    def fit(
+        self, samples: Sequence[Sample], steps: int, scored: Collection[int]
+    ) -> list[Fitted]:
+        return [self._fit(sample, steps, scored) for sample in samples]
+
+    def _fit(self, sample, steps, scored):
+        inputs, values, known = *sample[:2], sample.target is not None
+        if self.modality is not None:
+            inputs, values = self.modality.thinned(
+                inputs, values, self._artifact.num_points
+            )
+        theta, psnr, step = self._artifact.init(), {}, 0
+        while True:
+            batch = step % len(inputs)
+            observed = inputs[batch], values[batch]
+            if known and step in scored:
+                predicted = self.predict(theta, sample.coords)
+                error = np.mean((predicted - sample.target) ** 2)
+                psnr[step] = psnr_from_mse(float(error))
+            if step == steps:
+                break
+            # One call takes all steps up to the next that is scored, unless
+            # each sees other observations.
+            count = 1
+            if len(inputs) == 1:
+                stops = [s for s in scored if known and s > step]
+                count = min([*stops, steps]) - step
+            theta, losses = self._artifact.adapt(theta, *observed, count)
+            if not known:  # a loss is that of the weights before the step
+                psnr |= _psnr_of(losses, step, scored)
+            step += count
+            if len(losses) < count:
+                diverged = {s: math.nan for s in scored if s >= step}
+                return Fitted(theta, diverged | psnr)
+        if not known:
+            _, losses = self._artifact.adapt(theta, *observed, 1)
+            psnr |= _psnr_of(losses or [math.nan], steps, scored)
+        return Fitted(theta, psnr)
+
+    def predict(self, theta, coords) -> np.ndarray:
+        """Predictions `[n, ...]` of the field of weights theta at `coords`."""
+        return self._artifact.predict(theta, coords)
+
+    def render(self, theta, height, width, camera=None) -> np.ndarray:
+        return self.modality.render(
+            lambda coords: self.predict(theta, coords), height, width, camera
+        )
+
+    def init(self) -> np.ndarray:
+        """The learned initial weights, float32 `[P]`."""
+        return self._artifact.init()
+
+
+def _psnr_of(losses, first, scored):
+    """The PSNRs of mean squared errors, by step, of the scored steps."""
+    return {
+        step: psnr_from_mse(loss)
+        for step, loss in enumerate(losses, first)
+        if step in scored
+    }

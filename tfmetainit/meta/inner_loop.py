@@ -1,0 +1,175 @@
+"""The inner loop: a few gradient steps from shared initial weights.
+
+There is one adaptation routine in this package, `adapt`. Training
+differentiates through it, evaluation measures it, and the exporter bakes it
+into an artifact.
+
+Notation (Tancik et al. 2021, section 3): theta_0 are the initial weights;
+theta_{i+1} = theta_i - alpha * grad L(theta_i). The step size alpha is a
+scalar, one number a tensor, or one number a weight (Meta-SGD, Li et al. 2017,
+arXiv 1707.09835), fixed or learned together with theta_0. It may also be
+matrices on both sides of a kernel's gradient (Meta-Curvature, Park & Oliva
+2019, arXiv 1902.03356).
+"""
+
+import collections
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from tfmetainit.meta import functional
+from tfmetainit.meta.functional import Params
+
+
+class Loss(Protocol):
+    """What `adapt` needs of a loss; `tasks.FieldLoss` is one."""
+
+    def value_and_grad(self, params, observed):
+        """Returns the scalar loss and its gradient, a list like `params`."""
+
+
+def at_step(support, step: int):
+    """The observations of inner step `step`: the batches are taken in turn.
+
+    Args:
+        support: `Observations` `[b, n, ...]` (see `tasks`).
+        step: number of the step, from 0.
+
+    Returns:
+        `Observations` `[n, ...]`.
+    """
+    length = support.inputs.shape[0]
+    index = step if length is None else step % length
+    return tf.nest.map_structure(lambda leaf: leaf[index], support)
+
+
+def adapt(
+    loss: Loss,
+    params: Params,
+    support,
+    *,
+    num_steps: int,
+    step_sizes: functional.StepParams,
+    steps_before: int = 0,
+) -> tuple[Params, tf.Tensor]:
+    """Adapts `params` to one signal by gradient descent.
+
+    Nothing is assigned: the result is a differentiable function of `params`
+    and `step_sizes`.
+
+    Args:
+        loss: gives value and gradient on some observations.
+        params: the initial weights, a list of tensors.
+        support: `Observations` `[b, n, ...]` (see `tasks`).
+        num_steps: number of gradient steps, at least 0.
+        step_sizes: one for each parameter, as `functional.descend` takes them.
+        steps_before: number of steps already taken: the first batches of the
+            support are skipped.
+
+    Returns:
+        The adapted weights, and the losses `[num_steps]` before each step.
+
+    Raises:
+        ValueError: if `num_steps` is negative, or if the number of step sizes
+            differs from the number of parameters.
+    """
+    if num_steps < 0:
+        raise ValueError(
+            f"`num_steps` must not be negative. Received: {num_steps}"
+        )
+    if len(step_sizes) != len(params):
+        raise ValueError(
+            "There must be one step size for each parameter. Received: "
+            f"{len(step_sizes)} step sizes for {len(params)} parameters"
+        )
+    losses = []
+    for step in range(steps_before, steps_before + num_steps):
+        value, gradients = loss.value_and_grad(params, at_step(support, step))
+        params = functional.descend(params, gradients, step_sizes)
+        losses.append(value)
+    if not losses:
+        return params, tf.zeros([0], params[0].dtype)
+    return params, tf.stack(losses)
+
+
+class _Known(NamedTuple):
+    """A loss whose value and gradient were computed before."""
+
+    value: tf.Tensor
+    gradients: Params
+
+    def value_and_grad(self, params, observed):
+        del params, observed
+        return self.value, self.gradients
+
+
+def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
+    """Losses for the first step of several signals observed alike.
+
+    The forward pass, and its backward pass in the outer gradient, are computed
+    once and shared.
+
+    Args:
+        loss: a `tasks.FieldLoss`, or `checkpointing.Recomputed` of one.
+        params: the initial weights, from which the steps are taken.
+        supports: `Observations` of each signal, as in `adapt`. Their first
+            inputs are equal.
+
+    Returns:
+        A loss for each signal, for one step of `adapt` from `params`.
+
+    Raises:
+        InvalidArgumentError: by TensorFlow, if the inputs differ (XLA does not
+            check).
+    """
+    observed = [at_step(support, 0) for support in supports]
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(one.inputs == observed[0].inputs),
+            [
+                "`shares_support` must be False where the first support inputs "
+                "of a batch's signals differ."
+            ],
+        )
+        for one in observed[1:]
+    ]
+    with tf.control_dependencies(checks):
+        inputs = tf.identity(observed[0].inputs)
+    values = [one.values for one in observed]
+    return [
+        _Known(*known)
+        for known in loss.values_and_grads(params, inputs, values)
+    ]
+
+
+def last(trajectory: Iterator[Params]) -> Params:
+    """The last weights of a trajectory; earlier ones are not kept."""
+    return collections.deque(trajectory, maxlen=1).pop()
+
+
+class SgdFit:
+    """`adapt`, one compiled step at a time: for curves, and for many steps.
+
+    Args:
+        loss: as in `adapt`.
+        step_sizes: as in `adapt`.
+    """
+
+    def __init__(self, loss: Loss, step_sizes: functional.StepParams):
+        self._step = tf.function(
+            lambda params, support: adapt(
+                loss, params, support, num_steps=1, step_sizes=step_sizes
+            )[0]
+        )
+
+    def trajectory(
+        self, params: Params, support, num_steps: int
+    ) -> Iterator[Params]:
+        """Yields the weights after 0, 1, ..., `num_steps` steps."""
+        yield params
+        for step in range(num_steps):
+            observed = at_step(support, step)
+            observed = tf.nest.map_structure(lambda leaf: leaf[None], observed)
+            params = self._step(params, observed)
+            yield params

@@ -1,0 +1,347 @@
+"""The base of the learners: adaptation, scoring, and the outer update.
+
+A learner is a Keras model. It holds a field, whose weights are the learned
+initialization, and the inner loop's step sizes. `compile`, `fit`, `evaluate`,
+`predict`, callbacks and `save_weights` are Keras's own; an element of a dataset
+is a batch of `Task`.
+"""
+
+import abc
+import math
+
+import keras
+import tensorflow as tf
+
+from tfmetainit.forward_models.identity import ForwardModel, identity
+from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta.functional import Params
+from tfmetainit.meta.step_sizes import DEFAULT_GAIN, GRANULARITIES, StepSizes
+from tfmetainit.meta.tasks import (
+    FieldLoss,
+    Observations,
+    Task,
+    mean_squared_error,
+    psnr_from_mse,
+)
+
+
+class MetaLearner(keras.Model, abc.ABC):
+    """Base of the learners: adaptation, scoring, and the outer update.
+
+    Args:
+        field: a built Keras model, coordinates to values.
+        inner_steps: number of inner gradient steps in training.
+        inner_lr: positive float, the initial inner step size.
+        step_sizes: "scalar", "tensor", "weight" or "curvature"
+            (`step_sizes.StepSizes`).
+        learn_step_sizes: whether the outer loop updates the step sizes.
+        step_size_gain: how fast the outer loop moves the step sizes
+            (`step_sizes.StepSizes`).
+        eval_steps: number of inner steps in `evaluate`; defaults to
+            `inner_steps`.
+        support_model: forward model of the observations adapted to.
+        query_model: forward model of the observations scored.
+        shares_support: whether all tasks of a batch have the same support
+            inputs at the first inner step. `MAML` of second order then predicts
+            them once.
+
+    `fit` reports the mean query `loss` after the inner loop, `loss_before` the
+    inner loop (on the support, if support and query have one forward model and
+    measure), the outer `gradient_norm` and, of a squared error, the `psnr`.
+    `evaluate` reports `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each
+    inner step, averaged over signals.
+    """
+
+    def __init__(
+        self,
+        field: keras.Model,
+        *,
+        inner_steps: int = 2,
+        inner_lr: float = 1e-2,
+        step_sizes: str = "scalar",
+        learn_step_sizes: bool = False,
+        step_size_gain: float = DEFAULT_GAIN,
+        eval_steps: int | None = None,
+        support_model: ForwardModel = identity,
+        query_model: ForwardModel = identity,
+        shares_support: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if inner_steps < 1:
+            raise ValueError(
+                f"`inner_steps` must be at least 1. Received: {inner_steps}"
+            )
+        if not 0 < inner_lr < math.inf:
+            raise ValueError(
+                f"`inner_lr` must be positive and finite. Received: {inner_lr}"
+            )
+        if not field.built:
+            raise ValueError(
+                "`field` must be built: call it once, or give it an Input. "
+                f"Received: {field.name}, without weights yet"
+            )
+        if step_sizes not in GRANULARITIES:
+            raise ValueError(
+                f"`step_sizes` must be one of {GRANULARITIES}. Received: "
+                f"{step_sizes!r}"
+            )
+        if eval_steps is not None and eval_steps < 0:
+            raise ValueError(
+                f"`eval_steps` must not be negative. Received: {eval_steps}"
+            )
+        self.field = field
+        # Whether the tasks of a batch take turns, which bounds the memory.
+        self.in_turn = False
+        self.shares_support = shares_support
+        self.inner_steps = inner_steps
+        self.eval_steps = inner_steps if eval_steps is None else eval_steps
+        self.step_sizes = StepSizes(
+            [v.shape for v in field.trainable_variables],
+            initial=inner_lr,
+            granularity=step_sizes,
+            learned=learn_step_sizes,
+            gain=step_size_gain,
+            dtype=field.dtype_policy,
+            name="step_sizes",
+        )
+        self.support_loss = FieldLoss(field, support_model)
+        self.query_loss = FieldLoss(field, query_model)
+        self._loss = keras.metrics.Mean(name="loss")
+        self._loss_before = keras.metrics.Mean(name="loss_before")
+        self._psnr = keras.metrics.Mean(name="psnr")
+        self._gradient_norm = keras.metrics.Mean(name="gradient_norm")
+        self._psnr_at = [
+            keras.metrics.Mean(name=f"psnr_{step}")
+            for step in range(self.eval_steps + 1)
+        ]
+        self.built = True
+
+    def compile(self, optimizer="adam", jit_compile=False, **kwargs):
+        """As `keras.Model.compile`, but without XLA unless asked for.
+
+        With XLA's sine, a SIREN's step takes about twice as long on a CPU.
+        """
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        if self.optimizer is not None:
+            # Under a strategy, its state cannot be made within a step.
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, *args, **kwargs):
+        self._trace_anew("train_function", x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._trace_anew("test_function", x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x=None, *args, **kwargs):
+        self._trace_anew("predict_function", x)
+        return super().predict(x, *args, **kwargs)
+
+    def _trace_anew(self, function, batches):
+        """Drops a compiled step that was made for batches of another size.
+
+        Keras would retrace it with a dynamic batch size, and such a batch
+        cannot be unstacked into tasks.
+        """
+        spec = repr(getattr(batches, "element_spec", None))
+        made_for = f"_{function}_made_for"
+        if spec != getattr(self, made_for, spec):
+            setattr(self, function, None)
+        setattr(self, made_for, spec)
+
+    def call(self, coords):
+        """Values of the learned initialization itself, before any step."""
+        return self.field(coords)
+
+    @property
+    def metrics(self):
+        # Keras resets what is listed here between epochs.
+        return [
+            self._loss,
+            self._loss_before,
+            self._psnr,
+            self._gradient_norm,
+            *self._psnr_at,
+        ]
+
+    def adapt(
+        self, support: Observations, num_steps: int | None = None
+    ) -> tuple[Params, tf.Tensor]:
+        """Adapts the learned initial weights to one signal.
+
+        Args:
+            support: observations with a leading axis over inner steps.
+            num_steps: defaults to `inner_steps`.
+
+        Returns:
+            The adapted weights, and the losses `[num_steps]` before each step.
+        """
+        return inner_loop.adapt(
+            self.support_loss,
+            functional.get_params(self.field),
+            support,
+            num_steps=self.inner_steps if num_steps is None else num_steps,
+            step_sizes=self.step_sizes.as_params(),
+        )
+
+    def sgd_fit(self) -> inner_loop.SgdFit:
+        """The inner loop, step by step, with the current step sizes."""
+        return inner_loop.SgdFit(self.support_loss, self.step_sizes.as_params())
+
+    def reconstructions(
+        self, task: Task, params: Params, fit, num_steps: int, shown=None
+    ) -> list[tf.Tensor]:
+        """Query predictions `[m, c]` after 0, 1, ..., `num_steps` steps.
+
+        Args:
+            task: without a batch axis.
+            params: where to start.
+            fit: an `inner_loop.SgdFit` or `baselines.AdamFit`.
+            num_steps: number of steps.
+            shown: after which of them; by default all.
+        """
+        trajectory = fit.trajectory(params, task.support, num_steps)
+        return [
+            self.query_loss.predict(adapted, task.query.inputs)
+            for step, adapted in enumerate(trajectory)
+            if shown is None or step in shown
+        ]
+
+    @abc.abstractmethod
+    def outer_gradients(self, task: Task):
+        """The outer gradient of one task.
+
+        Returns:
+            `(gradients, loss, loss_before)`: a list like
+            `trainable_variables`, and the scalar losses after the inner loop
+            and before it.
+        """
+
+    def initial_loss(self, task: Task, support_loss, query_loss) -> tf.Tensor:
+        """The loss before the inner loop, to compare with the one after it.
+
+        Args:
+            task: without a batch axis.
+            support_loss: the scalar loss on the support before the first step.
+            query_loss: what computes the loss on the query.
+        """
+        support, query = self.support_loss, self.query_loss
+        if (
+            support.forward_model is query.forward_model
+            and support.measure is query.measure
+        ):
+            return support_loss
+        # The loss of projections does not compare with that of an image.
+        return query_loss(functional.get_params(self.field), task.query)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Does nothing: the learner is built.
+
+        Under a strategy, Keras would take a batch of the dataset to build the
+        model, which changes the order of a shuffled one.
+        """
+
+    def meta_gradient(self, tasks: Task):
+        """The mean outer gradient of a batch of tasks.
+
+        Returns:
+            `(gradients, losses, losses_before)`: a list like
+            `trainable_variables`, and lists of the scalar losses of each task
+            after the inner loop and before it.
+        """
+        gradients, losses, losses_before = [], [], []
+        for task in unstack(tasks):
+            before = gradients[-1] if self.in_turn and gradients else []
+            with tf.control_dependencies(before):
+                results = self.outer_gradients(task)
+            for of_all, of_task in zip(
+                (gradients, losses, losses_before), results
+            ):
+                of_all.append(of_task)
+        return functional.mean(gradients), losses, losses_before
+
+    def train_step(self, tasks: Task):
+        gradients, losses, losses_before = self.meta_gradient(tasks)
+        # Under a tf.distribute strategy every replica has a share of the
+        # tasks. From here on all have the mean, and compute the same.
+        replica = tf.distribute.get_replica_context()
+        replicas = replica.num_replicas_in_sync
+        total = tf.add_n(losses)
+        if replicas > 1:
+            total, *gradients = replica.all_reduce(
+                tf.distribute.ReduceOp.MEAN, [total, *gradients]
+            )
+        # A gradient that is not finite must not reach the weights. It is
+        # reported as a loss of NaN, so that a callback can end the run.
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm + total)
+        self._gradient_norm.update_state(norm)
+        # Keras's optimizers sum gradients over the replicas.
+        self.optimizer.apply(
+            [
+                tf.where(finite, g / replicas, tf.zeros_like(g))
+                for g in gradients
+            ],
+            self.trainable_variables,
+        )
+        for loss, loss_before in zip(losses, losses_before):
+            loss = tf.where(finite, loss, math.nan)
+            self._loss.update_state(loss)
+            self._loss_before.update_state(loss_before)
+            self._psnr.update_state(psnr_from_mse(loss))
+        reported = [self._loss, self._loss_before, self._gradient_norm]
+        if self.query_loss.measure is mean_squared_error:
+            reported.append(self._psnr)
+        return self._results(*reported)
+
+    def test_step(self, tasks: Task):
+        params = functional.get_params(self.field)
+        fit = self.sgd_fit()
+        for task in unstack(tasks):
+            trajectory = fit.trajectory(params, task.support, self.eval_steps)
+            for psnr, adapted in zip(self._psnr_at, trajectory):
+                psnr.update_state(self.query_loss.psnr(adapted, task.query))
+        return self._results(*self._psnr_at)
+
+    def _results(self, *metrics):
+        """The values of some metrics by their names, as a step reports them."""
+        results = {metric.name: metric.result() for metric in metrics}
+        strategy = self.distribute_strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            here = len(strategy.extended.worker_devices)
+            if here < strategy.num_replicas_in_sync:
+                # Keras also reduces the first axis of several workers' results.
+                results = {name: r[None] for name, r in results.items()}
+        return results
+
+    def predict_step(self, tasks: Task):
+        """Query predictions `[batch, m, c]` after the inner loop."""
+        return tf.stack(
+            [
+                self.query_loss.predict(
+                    self.adapt(task.support)[0], task.query.inputs
+                )
+                for task in unstack(tasks)
+            ]
+        )
+
+
+def unstack(tasks: Task) -> list[Task]:
+    """The tasks of a batch, one by one; the batch size must be static."""
+    if not isinstance(tasks, Task):
+        raise ValueError(
+            "A batch must be a `tfmetainit.Task` with a batch axis, as the "
+            "datasets of signal classes have it (and `fit`, not "
+            f"`train_on_batch`, takes it). Received: a {type(tasks).__name__}"
+        )
+    batch_size = tasks.query.values.shape[0]
+    if batch_size is None:
+        raise ValueError(
+            "The number of tasks in a batch must be static: batch the dataset "
+            "with drop_remainder=True. Received: query values of shape "
+            f"{tasks.query.values.shape}"
+        )
+    leaves = map(tf.unstack, tf.nest.flatten(tasks))
+    return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]

@@ -1,0 +1,203 @@
+"""MAML: Finn et al. 2017, arXiv 1703.03400.
+
+The outer gradient flows through every inner step (or, in first order, treats
+their gradients as constants).
+"""
+
+import math
+
+import tensorflow as tf
+
+from tfmetainit.meta import checkpointing, functional, inner_loop
+from tfmetainit.meta.learner import MetaLearner, unstack
+
+
+class MAML(MetaLearner):
+    """Model-agnostic meta-learning, through every inner step.
+
+    Args:
+        field: as of `MetaLearner`, with all further arguments.
+        early_loss_weight: weight in the outer loss of the loss after each
+            inner step but the last; the query loss after the last step has
+            weight 1 (Antoniou et al. 2019, arXiv 1810.09502, section 4, without
+            annealing). They weight query losses; these are support losses,
+            which the inner loop computes and differentiates anyway.
+        first_order: treat the inner gradients as constants. Cheaper, and
+            another gradient wherever the loss is curved.
+        recompute: take the memory of one inner step instead of all, for more
+            time (`checkpointing.Recomputed`, docs/scale.md).
+        chunk: with `recompute`, take the memory of this many observations
+            (pixels, rays) of one step of one task; 0 for all observations.
+
+    Attributes:
+        shares_first_step: whether tasks with the same first support inputs
+            share that step's predictions (`shares_support` of `MetaLearner`).
+            A subclass with another `outer_gradients` sets it to False.
+    """
+
+    shares_first_step = True
+
+    def __init__(
+        self,
+        field,
+        *,
+        early_loss_weight: float = 0.0,
+        first_order: bool = False,
+        recompute: bool = False,
+        chunk: int = 0,
+        **kwargs,
+    ):
+        super().__init__(field, **kwargs)
+        if chunk < 0 or (chunk and not recompute):
+            raise ValueError(
+                "`chunk` must be 0, or a number of observations together with "
+                f"`recompute`. Received: {chunk=}, {recompute=}"
+            )
+        if not 0 <= early_loss_weight < math.inf:
+            raise ValueError(
+                "`early_loss_weight` must be a number and not negative. "
+                f"Received: {early_loss_weight}"
+            )
+        self.early_loss_weight = early_loss_weight
+        self.first_order = first_order
+        self.recompute = recompute
+        self.chunk = chunk
+        self.in_turn = chunk > 0
+
+    def outer_gradients(self, task):
+        inner_loss, query_loss = self._wrapped_losses()
+        with tf.GradientTape() as tape:
+            outer_loss, loss, losses = self._unroll(
+                inner_loss,
+                query_loss,
+                functional.get_params(self.field),
+                task,
+                self.step_sizes.as_params(),
+            )
+        gradients = self._or_zeros(
+            tape.gradient(outer_loss, self.trainable_variables)
+        )
+        before = self.initial_loss(task, losses[0], query_loss)
+        return gradients, loss, before
+
+    def meta_gradient(self, tasks):
+        shared = (
+            self.shares_first_step
+            and self.shares_support
+            and not self.first_order
+            and tasks.query.values.shape[0] != 1
+        )
+        if not shared:
+            return super().meta_gradient(tasks)
+        return self._shared_meta_gradient(unstack(tasks))
+
+    def _wrapped_losses(self):
+        """The losses of inner steps and query, as outer tapes see them."""
+        inner_loss, query_loss = self.support_loss, self.query_loss
+        if self.first_order:
+            inner_loss = checkpointing.FirstOrder(inner_loss)
+        if self.recompute:
+            inner_loss = checkpointing.Recomputed(inner_loss, self.chunk)
+        if self.chunk:
+            query_loss = checkpointing.Recomputed(query_loss, self.chunk)
+        return inner_loss, query_loss
+
+    def _unroll(
+        self, inner_loss, query_loss, params, task, step_sizes, steps_before=0
+    ):
+        """The outer loss, the query loss, and the losses before each step."""
+        adapted, losses = inner_loop.adapt(
+            inner_loss,
+            params,
+            task.support,
+            num_steps=self.inner_steps - steps_before,
+            step_sizes=step_sizes,
+            steps_before=steps_before,
+        )
+        loss = outer_loss = query_loss(adapted, task.query)
+        if self.early_loss_weight:
+            early = losses if steps_before else losses[1:]
+            outer_loss += self.early_loss_weight * tf.reduce_sum(early)
+        return outer_loss, loss, losses
+
+    def _shared_meta_gradient(self, tasks):
+        """The outer gradient where all tasks share the first step.
+
+        The chain rule in two parts: each task's outer loss is differentiated
+        with respect to the weights after the first step, then these weights of
+        all tasks with respect to the initial weights.
+        """
+        inner_loss, query_loss = self._wrapped_losses()
+        with tf.GradientTape() as tape:
+            params = functional.get_params(self.field)
+            # A tensor that occurs twice in a list would be counted twice.
+            sizes = tf.nest.map_structure(
+                tf.identity, self.step_sizes.as_params()
+            )
+            supports = [task.support for task in tasks]
+            first = [
+                inner_loop.adapt(
+                    loss, params, support, num_steps=1, step_sizes=sizes
+                )
+                for loss, support in zip(
+                    inner_loop.share_predictions(inner_loss, params, supports),
+                    supports,
+                )
+            ]
+        adapted = [params for params, _ in first]
+        losses, by_adapted, by_sizes = self._gradients_after_first_step(
+            inner_loss, query_loss, adapted, tasks, sizes
+        )
+        gradients = tape.gradient(
+            tf.nest.flatten([adapted, sizes]),
+            self.trainable_variables,
+            output_gradients=tf.nest.flatten(
+                [by_adapted, [tf.add_n(same) for same in zip(*by_sizes)]]
+            ),
+        )
+        gradients = self._or_zeros(gradients)
+        losses_before = [
+            self.initial_loss(task, before[0], query_loss)
+            for task, (_, before) in zip(tasks, first)
+        ]
+        return [g / len(tasks) for g in gradients], losses, losses_before
+
+    def _gradients_after_first_step(
+        self, inner_loss, query_loss, adapted, tasks, sizes
+    ):
+        """Of each task: its loss, and the gradients of its outer loss.
+
+        The gradients are those by the weights after the first step, and by the
+        step sizes. The tasks take turns, which bounds the memory.
+        """
+        flat_sizes = tf.nest.flatten(sizes)
+        losses, by_adapted, by_sizes = [], [], []
+        for task, start in zip(tasks, adapted):
+            with tf.control_dependencies(by_adapted[-1] if by_adapted else []):
+                start = [tf.identity(p) for p in start]
+            with tf.GradientTape() as tape:
+                tape.watch([*start, *flat_sizes])
+                outer_loss, loss, _ = self._unroll(
+                    inner_loss,
+                    query_loss,
+                    start,
+                    task,
+                    sizes,
+                    steps_before=1,
+                )
+            gradients = tape.gradient(
+                outer_loss,
+                [*start, *flat_sizes],
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            losses.append(loss)
+            by_adapted.append(gradients[: len(start)])
+            by_sizes.append(gradients[len(start) :])
+        return losses, by_adapted, by_sizes
+
+    def _or_zeros(self, gradients):
+        """With zeros for weights that the outer loss does not depend on."""
+        return [
+            tf.zeros(variable.shape, variable.dtype) if g is None else g
+            for g, variable in zip(gradients, self.trainable_variables)
+        ]

@@ -1,0 +1,44 @@
+"""Reptile: Nichol et al. 2018, arXiv 1803.02999.
+
+The outer gradient is the mean over tasks of theta_0 - theta_K. It is handed to
+the outer optimizer, so that MAML and Reptile share one outer update (Tancik et
+al. 2021, section 3).
+"""
+
+from tfmetainit.meta import functional
+from tfmetainit.meta.learner import MetaLearner
+
+
+class Reptile(MetaLearner):
+    """Reptile: moves the initial weights towards the adapted ones.
+
+    Args:
+        field: as of `MetaLearner`, with all further arguments.
+        early_loss_weight: 0; Reptile has no outer loss.
+
+    Raises:
+        ValueError: if `learn_step_sizes` or `early_loss_weight` is set:
+            Reptile's outer gradient has no component along the step sizes, and
+            is the gradient of no outer loss.
+    """
+
+    def __init__(self, field, *, early_loss_weight: float = 0.0, **kwargs):
+        if kwargs.get("learn_step_sizes"):
+            raise ValueError(
+                "Reptile cannot learn step sizes; use MAML for that. "
+                "Received: learn_step_sizes=True"
+            )
+        if early_loss_weight:
+            raise ValueError(
+                "Reptile has no outer loss; use MAML for early losses. "
+                f"Received: {early_loss_weight=}"
+            )
+        super().__init__(field, **kwargs)
+
+    def outer_gradients(self, task):
+        params = functional.get_params(self.field)
+        adapted, losses = self.adapt(task.support)
+        gradients = [p - a for p, a in zip(params, adapted)]
+        loss = self.query_loss(adapted, task.query)
+        before = self.initial_loss(task, losses[0], self.query_loss)
+        return gradients, loss, before

@@ -1,0 +1,141 @@
+"""A task: what is observed of one signal, and how its fit is scored.
+
+`support` is what the inner loop adapts to; `query` is what the adapted field is
+scored on. The support has a leading axis over batches of observations: the
+inner steps take them in turn. One batch means the same observations at every
+step. The query has no such axis:
+
+    support.inputs [b, n, ...]    support.values [b, n, c]
+    query.inputs   [m, ...]       query.values   [m, c]
+
+Datasets add a batch axis over tasks in front. The query's values are None for a
+file of observations only, whose target is not known.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfmetainit.forward_models.identity import ForwardModel, identity
+from tfmetainit.geometry import metrics
+from tfmetainit.meta import functional
+from tfmetainit.meta.functional import Params
+
+
+class Observations(NamedTuple):
+    """Some observations: where (or how) they were made, and their values."""
+
+    inputs: tf.Tensor
+    values: tf.Tensor
+
+
+class Task(NamedTuple):
+    """One signal: observations to adapt to, and observations to score."""
+
+    support: Observations
+    query: Observations
+
+
+def mean_squared_error(
+    predictions: tf.Tensor, values: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean of the squared error over all entries, and its derivative.
+
+    Args:
+        predictions: tensor of any shape.
+        values: tensor of the same shape; another precision is cast.
+
+    Returns:
+        `(loss, d loss / d predictions)`: a scalar, and a tensor like
+        `predictions`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if not predictions.shape.is_compatible_with(values.shape):
+        raise ValueError(
+            "Observed values must have the shape of the predictions, "
+            f"{predictions.shape}. Received: values of shape {values.shape}"
+        )
+    residual = predictions - tf.cast(values, predictions.dtype)
+    scale = 2.0 / tf.cast(tf.size(residual), residual.dtype)
+    return tf.reduce_mean(tf.square(residual)), scale * residual
+
+
+def psnr_from_mse(mse: tf.Tensor) -> tf.Tensor:
+    """`geometry.psnr_from_mse` of a tensor: PSNR in dB."""
+    mse = tf.maximum(mse, tf.cast(metrics.MIN_MSE, mse.dtype))
+    return -10.0 / math.log(10.0) * tf.math.log(mse)
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldLoss:
+    """The loss of a field's parameters on some observations.
+
+    Attributes:
+        field: the network; its own weights are neither read nor written.
+        forward_model: maps the field and inputs to predictions.
+        measure: `(predictions, values) -> (loss, d loss / d predictions)`, a
+            mean over observations. (An export adapts by the squared error
+            alone.)
+    """
+
+    field: keras.Model
+    forward_model: ForwardModel = identity
+    measure: Callable = mean_squared_error
+
+    def predict(self, params: Params, inputs: tf.Tensor) -> tf.Tensor:
+        """Predicted values of the observations made at `inputs`.
+
+        Inputs of another precision than the field's are cast.
+        """
+        inputs = tf.cast(inputs, self.field.compute_dtype)
+        return self.forward_model(functional.bind(self.field, params), inputs)
+
+    def __call__(self, params: Params, observed: Observations) -> tf.Tensor:
+        """The scalar loss."""
+        predictions = self.predict(params, observed.inputs)
+        return self.measure(predictions, observed.values)[0]
+
+    def psnr(self, params: Params, observed: Observations) -> tf.Tensor:
+        """The PSNR of the predictions in dB, whatever the measure: a scalar."""
+        predictions = self.predict(params, observed.inputs)
+        mse, _ = mean_squared_error(predictions, observed.values)
+        return psnr_from_mse(mse)
+
+    def value_and_grad(
+        self, params: Params, observed: Observations
+    ) -> tuple[tf.Tensor, Params]:
+        """The scalar loss and its gradient, a list like `params`."""
+        values = [observed.values]
+        return self.values_and_grads(params, observed.inputs, values)[0]
+
+    def values_and_grads(
+        self, params: Params, inputs: tf.Tensor, values: Sequence[tf.Tensor]
+    ) -> list[tuple[tf.Tensor, Params]]:
+        """As `value_and_grad`, for several signals observed at the same inputs.
+
+        The predictions are computed once.
+
+        Args:
+            params: the weights.
+            inputs: `[n, ...]`.
+            values: `[n, c]` of each signal.
+
+        Returns:
+            What `value_and_grad` returns, for each signal.
+        """
+        return functional.values_and_grads(
+            lambda params: self.predict(params, inputs),
+            params,
+            [
+                lambda predictions, of_one=of_one: self.measure(
+                    predictions, of_one
+                )
+                for of_one in values
+            ],
+        )

@@ -1,0 +1,80 @@
+"""What a file becomes, and how a field is drawn: image, CT slice, rays.
+
+May import: NumPy, `io`, `geometry`. Runs without TensorFlow and Keras: training
+and a device share these classes, and an exported artifact names one of them.
+"""
+
+from tfmetainit.io.errors import InputError
+from tfmetainit.modalities.ct import CTModality
+from tfmetainit.modalities.fitting import Fitted, Fitter
+from tfmetainit.modalities.image import ImageModality
+from tfmetainit.modalities.modality import (
+    DETAILS,
+    MAX_RESOLUTION,
+    Modality,
+    Sample,
+    check_details,
+)
+from tfmetainit.modalities.rays import LandmarkModality, ObjectModality
+
+__all__ = [
+    "DETAILS",
+    "MAX_RESOLUTION",
+    "NAMES",
+    "CTModality",
+    "Fitted",
+    "Fitter",
+    "ImageModality",
+    "LandmarkModality",
+    "Modality",
+    "ObjectModality",
+    "Sample",
+    "check_details",
+    "from_description",
+]
+
+_MODALITIES = {
+    modality.name: modality
+    for modality in (
+        ImageModality,
+        CTModality,
+        ObjectModality,
+        LandmarkModality,
+    )
+}
+NAMES = tuple(_MODALITIES)
+_COUNTS = {"resolution", "projections", "num_samples", "rays_per_step"}
+
+
+def from_description(description: dict) -> Modality:
+    """The modality that an artifact's metadata describe.
+
+    Args:
+        description: what `Modality.describe` returned at the export.
+
+    Raises:
+        InputError: if the modality is unknown, or its description incomplete.
+    """
+    name = description.get("kind")
+    if not isinstance(name, str) or name not in _MODALITIES:
+        raise InputError(
+            f"`artifact` must be of one of the kinds {', '.join(NAMES)}; call "
+            f"the signatures of any other. Received: the kind {name!r}"
+        )
+    options = {
+        key: value
+        for key, value in description.items()
+        if key not in ("kind", "conventions")
+    }
+    for key in _COUNTS & set(options):
+        if type(options[key]) is not int:
+            raise InputError(
+                f"The artifact's {key!r} must be an integer. Received: "
+                f"{options[key]!r}"
+            )
+    try:
+        return _MODALITIES[name](**options)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The artifact's description of its signals is not valid: {error}"
+        ) from error

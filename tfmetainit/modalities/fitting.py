@@ -1,0 +1,73 @@
+"""Adapting to files or datasets: one protocol, two implementations.
+
+`runs.RunFitter` fits with the weights of a training run, in TensorFlow;
+`litert.ArtifactFitter` with an exported .tflite file, in LiteRT. The commands
+`fit` and `fit_dataset` work with either.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tfmetainit.modalities.modality import Modality, Sample
+
+
+class Fitted(NamedTuple):
+    """One signal after its gradient steps.
+
+    Attributes:
+        theta: float32 `[P]`, the adapted weights in their order, each row by
+            row.
+        psnr: PSNR in dB, by the number of steps taken: of the target, or of
+            the observations where the target is not known. NaN from the step
+            on at which the fit diverged.
+    """
+
+    theta: np.ndarray
+    psnr: dict[int, float]
+
+
+class Fitter(Protocol):
+    """Fits signals by gradient steps from a learned initialization.
+
+    Attributes:
+        default_steps: number of inner steps in training.
+        shapes: shapes of the weights, in their order in theta.
+        modality: of the signals; None for a class of the user's without one.
+        resolution: side of a rendering by default, in pixels, or None.
+        digest: SHA-256 of the file that the weights come from.
+    """
+
+    default_steps: int
+    shapes: list[tuple[int, ...]]
+    modality: Modality | None
+    resolution: int | None
+    digest: str
+
+    def prepare(self, signal) -> None:
+        """Takes signals of another class than the trained one.
+
+        Raises:
+            InputError: if they cannot be fitted from these weights.
+        """
+
+    def read(self, path, **details) -> Sample:
+        """Reads a file as a signal of the trained class."""
+
+    def fit(
+        self, samples: Sequence[Sample], steps: int, scored: Collection[int]
+    ) -> list[Fitted]:
+        """Fits some signals.
+
+        Args:
+            samples: the signals.
+            steps: number of gradient steps.
+            scored: numbers of steps, in [0, `steps`], after which the PSNR is
+                computed.
+        """
+
+    def render(
+        self, theta: np.ndarray, height: int, width: int, camera=None
+    ) -> np.ndarray:
+        """The field of weights theta as an image `[height, width, 3]`."""

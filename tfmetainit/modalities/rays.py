@@ -1,0 +1,308 @@
+"""Objects and landmarks: observed through the rays of pictures."""
+
+import math
+import pathlib
+
+import numpy as np
+
+from tfmetainit.geometry import cameras, pixels
+from tfmetainit.geometry.cameras import Camera
+from tfmetainit.io import images
+from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.modalities import photo_collections, transforms
+from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
+
+# Batches of random rays that a fit takes in turn.
+_RAY_BATCHES = 64
+_RAYS_AT_ONCE = 2**14
+# A fit keeps `_RAY_BATCHES` times the samples of a step in memory.
+_MAX_RAYS = 2**18
+_MAX_SAMPLES = 2**20
+# At most so many rays are scored after every step.
+_MAX_SCORED_RAYS = 2**14
+
+
+class _RayModality(Modality):
+    """Base of the modalities that are observed through rays."""
+
+    may_drop = True
+
+    def __init__(self, resolution: int, num_samples: int, rays_per_step: int):
+        check_range("resolution", resolution, 1, MAX_RESOLUTION)
+        check_range("num_samples", num_samples, 2, 4096)
+        check_range("rays_per_step", rays_per_step, 1, _MAX_RAYS)
+        samples = num_samples * rays_per_step
+        check_range("num_samples * rays_per_step", samples, 2, _MAX_SAMPLES)
+        self.resolution = resolution
+        self.num_samples = num_samples
+        self.rays_per_step = self.num_observations = rays_per_step
+
+    def describe(self):
+        return {
+            "kind": self.name,
+            "resolution": self.resolution,
+            "num_samples": self.num_samples,
+            "rays_per_step": self.rays_per_step,
+            "conventions": (
+                "inputs and coords: rays, each its origin, its direction (of "
+                "length 1 along the camera's axis) and the rising depths of "
+                "its samples, between the near and the far end of the scene; "
+                "fresh random ones for each step; values: red, green, blue in "
+                "[0, 1]"
+            ),
+        }
+
+    def _sample(self, rays, colors, bounds) -> Sample:
+        """Batches of random rays, and all (or many) rays to be scored."""
+        # Seeded: the same file gives the same fit.
+        rng = np.random.default_rng(0)
+        shape = (_RAY_BATCHES, self.rays_per_step)
+        chosen = rng.integers(0, len(rays), shape)
+        within = rng.random((*shape, self.num_samples), np.float32)
+        depths = self._depths(bounds, within)
+        scored = slice(None)
+        if len(rays) > _MAX_SCORED_RAYS:
+            scored = rng.choice(len(rays), _MAX_SCORED_RAYS, replace=False)
+        return Sample(
+            np.concatenate([rays[chosen], depths], axis=-1),
+            colors[chosen],
+            self._with_depths(rays[scored], bounds),
+            colors[scored],
+        )
+
+    def _draw(self, predict, camera, bounds, height, width):
+        """The picture of a camera, some rows at a time."""
+        rays = _rays(camera, cameras.pixel_grid(height, width))
+        return self._draw_rays(predict, rays, bounds, height, width)
+
+    def _draw_rays(self, predict, rays, bounds, height, width):
+        rows = max(1, _RAYS_AT_ONCE // width)
+        parts = [
+            predict(
+                self._with_depths(rays[start : start + rows * width], bounds)
+            )
+            for start in _progress(range(0, len(rays), rows * width))
+        ]
+        return np.concatenate(parts).reshape(height, width, 3)
+
+    def _with_depths(self, rays, bounds):
+        depths = np.tile(self._depths(bounds, 0.0), [len(rays), 1])
+        return np.concatenate([rays, depths], axis=-1)
+
+    def _depths(self, bounds, within):
+        return np.float32(
+            cameras.stratified_depths(*bounds, self.num_samples, within)
+        )
+
+
+class ObjectModality(_RayModality):
+    """Objects, observed through the rays of their views, on white.
+
+    Args:
+        resolution: side of the views in pixels.
+        angle: in radians, spanned by a square view; a transforms.json states
+            its own.
+        near: depth of the first sample of a ray.
+        far: end of the interval of the last sample.
+        num_samples: number of samples of a ray.
+        rays_per_step: number of rays of a gradient step.
+    """
+
+    name = "views"
+    details = ("pose",)
+    example = "--input=chair.png --pose=30,20"
+
+    def __init__(
+        self,
+        resolution: int,
+        angle: float,
+        near: float,
+        far: float,
+        num_samples: int,
+        rays_per_step: int,
+    ):
+        super().__init__(resolution, num_samples, rays_per_step)
+        check_range("angle", angle, 1e-3, 3.14)
+        if not 0.0 < near < far:
+            raise InputError(
+                "`near` and `far` must be 0 < near < far. Received: "
+                f"near={near}, far={far}"
+            )
+        self.angle = angle
+        self.bounds = (near, far)
+
+    def describe(self):
+        near, far = self.bounds
+        return {
+            **super().describe(),
+            "angle": self.angle,
+            "near": near,
+            "far": far,
+        }
+
+    def read(self, path, pose: str | None = None):
+        """Reads a picture and its pose, or a transforms.json of several."""
+        side = self.resolution
+        if str(path).endswith(".json"):
+            if pose is not None:
+                raise InputError(
+                    "`pose` is for one picture; a transforms.json holds its "
+                    f"own poses. Received: pose={pose} with {path}"
+                )
+            pictures, camera = transforms.read_transforms(path, side)
+        else:
+            if pose is None:
+                raise InputError(
+                    "A picture of an object needs `pose`, the azimuth and "
+                    "elevation of its camera in degrees. Received: "
+                    f"{path} without it"
+                )
+            poses = transforms.parse_pose(pose)[None]
+            pictures, camera = transforms.read_picture(
+                path, poses, self.angle, side
+            )
+        grid = cameras.pixel_grid(side, side)
+        rays = [
+            _rays(camera._replace(pose=of_view), grid)
+            for of_view in camera.pose
+        ]
+        return self._sample(
+            np.concatenate(rays), pictures.reshape(-1, 3), self.bounds
+        )
+
+    def render(self, predict, height, width, camera=None):
+        """Four novel views side by side: quarter turns, seen from above."""
+        parts = []
+        for azimuth in range(0, 360, 90):
+            pose = cameras.orbit(math.radians(azimuth), math.radians(25.0))
+            # The angle is spanned by the shorter side.
+            focal = cameras.focal_length(min(height, width), self.angle)
+            camera = Camera(
+                pose, np.array([focal] * 2), np.array([width, height]) / 2
+            )
+            parts.append(
+                self._draw(predict, camera, self.bounds, height, width)
+            )
+        return np.concatenate(parts, axis=1)
+
+
+class LandmarkModality(_RayModality):
+    """One place, observed through the rays of a photograph of it.
+
+    Args:
+        resolution: side of the squares that photographs are cropped and
+            resized to.
+        scale: what the lengths of a collection's cameras are multiplied by.
+        num_samples: number of samples of a ray.
+        rays_per_step: number of rays of a gradient step.
+    """
+
+    name = "landmark"
+    details = ("cameras",)
+    example = "--input=photo.jpg --cameras=collection"
+
+    def __init__(
+        self,
+        resolution: int,
+        scale: float,
+        num_samples: int,
+        rays_per_step: int,
+    ):
+        super().__init__(resolution, num_samples, rays_per_step)
+        check_range("scale", scale, 1e-6, 1e6)
+        self.scale = scale
+
+    def describe(self):
+        return {**super().describe(), "scale": self.scale}
+
+    def read(self, path, cameras: str | None = None):
+        """Reads a photograph; its camera is looked up by the file's name."""
+        if cameras is None:
+            raise InputError(
+                "A photograph of a landmark needs `cameras`, the folder of its "
+                "collection (a COLMAP model, or the authors' matrices). "
+                f"Received: {path} without it"
+            )
+        collection = photo_collections.read_collection(cameras, self.scale)
+        # The file itself, or one of the same name anywhere else.
+        path = pathlib.Path(path)
+        same = [p for p in collection if p.resolve() == path.resolve()]
+        named = same or [p for p in collection if p.name == path.name]
+        if not named:
+            raise InputError(
+                f"`cameras` must have a camera for {path.name}. Received: "
+                f"{cameras} with those of {len(collection)} other pictures"
+            )
+        if len(named) > 1:
+            raise InputError(
+                f"`cameras` must have one camera for {path.name}, or the file "
+                "must be one of its own pictures. Received: "
+                f"{len(named)} of that name, among them {named[0]} and "
+                f"{named[1]}"
+            )
+        image, photograph = self.square(path, collection[named[0]])
+        side = self.resolution
+        rays = self._rays_at(photograph.camera, side, side)
+        sample = self._sample(rays, image.reshape(-1, 3), photograph.bounds)
+        return sample._replace(camera=photograph)
+
+    def square(self, path, photograph):
+        """A photograph's central square, resized, and the camera of that.
+
+        Args:
+            path: of the picture.
+            photograph: its `photo_collections.Photograph`.
+
+        Returns:
+            float32 `[resolution, resolution, 3]`, and the `Photograph` of it.
+        """
+        # A camera is that of the pixels as they are stored.
+        image = images.read_image(path, upright=False)
+        height, width = image.shape[:2]
+        if photograph.size not in (None, (height, width)):
+            raise InputError(
+                "A photograph must have the size that its camera states. "
+                f"Received: {path} of {width} x {height} pixels, with a camera "
+                f"of {photograph.size[1]} x {photograph.size[0]}"
+            )
+        side = self.resolution
+        photograph = photograph._replace(
+            camera=photograph.camera.of_square(height, width, side),
+            size=(side, side),
+        )
+        return pixels.crop_and_resize(image, side), photograph
+
+    def picture(self, values):
+        """A photograph, or a part of its columns."""
+        image = np.reshape(values, [self.resolution, -1, np.shape(values)[-1]])
+        return np.broadcast_to(image, [*image.shape[:2], 3])
+
+    def render(self, predict, height, width, camera=None):
+        """The place in the photograph's light, from the photograph's camera."""
+        rays = self._rays_at(camera.camera, height, width)
+        return self._draw_rays(predict, rays, camera.bounds, height, width)
+
+    def _rays_at(self, camera, height, width):
+        """Rays of the camera's square at another size, `[height * width, 6]`.
+
+        The pixels are those whose areas divide the square evenly.
+        """
+        shrink = self.resolution / np.array([height, width])
+        grid = (cameras.pixel_grid(height, width) + 0.5) * shrink - 0.5
+        return _rays(camera, grid)
+
+
+def _rays(camera, grid):
+    """Origins and directions of pixels `[n, 2]`: float32 `[n, 6]`."""
+    return np.concatenate(cameras.pixel_rays(grid, camera), axis=-1).astype(
+        np.float32
+    )
+
+
+def _progress(steps):
+    """A progress bar, where tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:  # a device has NumPy, Pillow and LiteRT only
+        return steps
+    return tqdm(steps, desc="Rendering", leave=False, disable=None)

@@ -1,0 +1,207 @@
+"""From a config to objects, and from a run back to a trained learner."""
+
+import importlib.util
+import pathlib
+
+import keras
+import ml_collections
+
+from tfmetainit.fields import networks
+from tfmetainit.io.errors import InputError, check_range, reason
+from tfmetainit.meta.learner import MetaLearner
+from tfmetainit.meta.maml import MAML
+from tfmetainit.meta.reptile import Reptile
+from tfmetainit.meta.tasks import FieldLoss
+from tfmetainit.runs.workdir import Workdir, find_run
+from tfmetainit.signals.base import SignalClass
+
+FIELDS = {
+    "siren": networks.SIREN,
+    "fourier_mlp": networks.FourierMLP,
+    "simplified_nerf": networks.SimplifiedNeRF,
+}
+LEARNERS = {"maml": MAML, "reptile": Reptile}
+
+
+def choose(table: dict, base: type, options, where: str) -> tuple[type, dict]:
+    """The class that `options.name` names, and the other options.
+
+    Args:
+        table: the package's own classes by their short names.
+        base: of them, and of a class of the user's, given by its dotted name.
+        options: a section of a config. Options that are None are left to the
+            defaults of the class.
+        where: name of the section.
+
+    Raises:
+        InputError: if there is no such class.
+    """
+    options = {k: v for k, v in dict(options).items() if v is not None}
+    name = options.pop("name", None)
+    if name in table:
+        return table[name], options
+    module, _, attribute = str(name).rpartition(".")
+    found, problem = None, ""
+    if module:
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            problem = f" ({error})"
+    # A config file must not be able to call anything else.
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(
+            f"`{where}.name` must be one of {sorted(table)}, or the dotted "
+            f"name of a subclass of {base.__name__}, such as "
+            f"my_package.my_module.MyClass. Received: {name!r}{problem}"
+        )
+    return found, options
+
+
+def _construct(where, make, *args, **options):
+    """Calls `make`, turning complaints about arguments into an InputError."""
+    try:
+        return make(*args, **options)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`config.{where}` is not valid: {error}") from error
+
+
+def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
+    """The signal class of `config.signal`; its data are opened when needed.
+
+    `config.signal.name` is the name of a module in `tfmetainit.signals`, or the
+    dotted name of a module of the user's. Its `make_signal_class` receives the
+    other options.
+
+    Raises:
+        InputError: if there is no such module, or an option is not valid.
+    """
+    options = dict(config.signal)
+    name = options.pop("name")
+    try:
+        own = f"tfmetainit.signals.{name}"
+        known = "." not in name and importlib.util.find_spec(own)
+        module = importlib.import_module(own if known else name)
+        make = module.make_signal_class
+    # Names like "..text" raise TypeError or ValueError.
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            "`signal.name` must name a module of tfmetainit.signals, or an "
+            "importable module of yours, with a function `make_signal_class`. "
+            f"Received: {name!r} ({error})"
+        ) from error
+    return _construct("signal", make, **options)
+
+
+def build_learner(
+    config: ml_collections.ConfigDict, signal: SignalClass
+) -> MetaLearner:
+    """The untrained learner of `config.field` and `config.learner`.
+
+    Raises:
+        InputError: if an option is not valid.
+    """
+    return make_learner(
+        config,
+        make_field(config, signal.coord_dims, signal.value_dims),
+        support_model=signal.support_model,
+        query_model=signal.query_model,
+        shares_support=signal.shares_support,
+    )
+
+
+def make_field(config, coord_dims: int, value_dims: int) -> keras.Model:
+    """The field of `config.field`, with random weights."""
+    make, options = choose(FIELDS, keras.Model, config.field, "field")
+    for name, most in (("hidden_units", 2**14), ("hidden_layers", 256)):
+        size = options.get(name)
+        if isinstance(size, int) and size > most:
+            check_range(f"field.{name}", size, 1, most)
+    return _construct(
+        "field",
+        make,
+        coord_dims=coord_dims,
+        value_dims=value_dims,
+        seed=config.seed,
+        **options,
+    )
+
+
+def make_learner(config, field: keras.Model, **models) -> MetaLearner:
+    """The learner of `config.learner`, with this field."""
+    make, options = choose(LEARNERS, MetaLearner, config.learner, "learner")
+    for name in ("inner_steps", "eval_steps"):
+        # Training unrolls its inner steps.
+        check_range(f"learner.{name}", options[name], 1, 1000)
+    return _construct("learner", make, field, **models, **options)
+
+
+def use_class(learner: MetaLearner, signal: SignalClass) -> None:
+    """Lets a learner fit and score the signals of another class.
+
+    Raises:
+        InputError: if the class has other dimensions than the field.
+    """
+    field = learner.field
+    dims = field.coord_dims, field.value_dims
+    if dims != (signal.coord_dims, signal.value_dims):
+        raise InputError(
+            "A class of signals must have the dimensions of the trained field, "
+            f"{dims[0]} coordinates and {dims[1]} values. Received: "
+            f"{signal.coord_dims} and {signal.value_dims}"
+        )
+    learner.support_loss = FieldLoss(field, signal.support_model)
+    learner.query_loss = FieldLoss(field, signal.query_model)
+
+
+def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
+    """Reads a learner's weights; the optimizer's too if it is compiled.
+
+    Raises:
+        InputError: if the file is missing, damaged, or another network's.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}; train first.")
+    try:
+        learner.load_weights(path)
+    # HDF5 and Keras raise OSError, KeyError, ValueError and more here.
+    except Exception as error:
+        raise InputError(
+            f"The checkpoint {path} is damaged, or belongs to another config: "
+            f"{reason(error)}"
+        ) from error
+
+
+def load(workdir) -> MetaLearner:
+    """The learner of a run, with the weights of its best validation PSNR.
+
+    Args:
+        workdir: path of the folder that `python -m tfmetainit.train` wrote, or
+            one of `pretrained_names()`, for example "text_64".
+
+    Raises:
+        InputError: if there is no run, or no checkpoint of it.
+    """
+    workdir = find_run(workdir)
+    config = workdir.read_config()
+    return load_learner(workdir, config, build_signal(config))
+
+
+def load_signal(workdir) -> SignalClass:
+    """The class of signals of a run: it reads files, and draws fields.
+
+    Args:
+        workdir: as of `load`.
+
+    Raises:
+        InputError: if there is no run.
+    """
+    return build_signal(find_run(workdir).read_config())
+
+
+def load_learner(workdir: Workdir, config, signal: SignalClass) -> MetaLearner:
+    """As `load`, for callers that have the config and the signal class."""
+    learner = build_learner(config, signal)
+    load_weights(learner, workdir.best)
+    return learner

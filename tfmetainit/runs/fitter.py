@@ -1,0 +1,187 @@
+"""Fits with the weights of a training run (`modalities.Fitter`)."""
+
+import hashlib
+import pathlib
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta.tasks import mean_squared_error, psnr_from_mse
+from tfmetainit.modalities import Fitted, Sample
+from tfmetainit.runs import build
+from tfmetainit.runs.workdir import find_run
+from tfmetainit.signals.base import SignalClass, to_task
+
+
+class RunFitter:
+    """Fits with the weights of a run, in TensorFlow; see `modalities.Fitter`.
+
+    Args:
+        workdir: the folder of a training run.
+
+    Raises:
+        InputError: if there is no run.
+    """
+
+    def __init__(self, workdir):
+        self._workdir = find_run(workdir)
+        self.config = self._workdir.read_config()
+        self.default_steps = self.config.learner.inner_steps
+        self._signal = build.build_signal(self.config)
+        self._params = None
+
+    @property
+    def digest(self) -> str:
+        path = pathlib.Path(self._workdir.best)
+        if not path.is_file():
+            raise InputError(f"There is no checkpoint {path}; train first.")
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    @property
+    def modality(self):
+        return self._signal.modality
+
+    @property
+    def resolution(self):
+        own = getattr(self._signal, "resolution", None)
+        return own or getattr(self.modality, "resolution", None)
+
+    @property
+    def shapes(self):
+        self._load()
+        return [tuple(p.shape) for p in self._params]
+
+    def prepare(self, signal: SignalClass) -> None:
+        self._load()
+        build.use_class(self._learner, signal)
+        self._signal = signal
+        self._trace()
+
+    def read(self, path, **details) -> Sample:
+        return self._signal.read_sample(path, **details)
+
+    def render(self, theta, height, width, camera=None) -> np.ndarray:
+        params = functional.unflatten(tf.constant(theta), self.shapes)
+        return self._signal.render(
+            lambda inputs: self._learner.query_loss.predict(params, inputs),
+            height,
+            width,
+            camera,
+        )
+
+    def _load(self):
+        """Loads the learner, when it is first needed."""
+        if self._params is not None:
+            return
+        self._learner = build.load_learner(
+            self._workdir, self.config, self._signal
+        )
+        self._params = functional.get_params(self._learner.field)
+        self._trace()
+
+    def _trace(self):
+        """Makes the graphs: one for all signals of a batch, side by side."""
+        support_loss = self._learner.support_loss
+        query_loss = self._learner.query_loss
+        sizes = self._learner.step_sizes.as_params()
+
+        def take_step(losses, batch, supports):
+            return [
+                inner_loop.adapt(
+                    loss, params, support, num_steps=1, step_sizes=sizes
+                )[0]
+                for loss, params, support in zip(losses, batch, supports)
+            ]
+
+        @tf.function
+        def step(batch, supports):
+            losses = [support_loss] * len(batch)
+            return take_step(losses, batch, supports)
+
+        @tf.function
+        def first_step(supports):
+            losses = inner_loop.share_predictions(
+                support_loss, self._params, supports
+            )
+            return take_step(losses, [self._params] * len(supports), supports)
+
+        @tf.function
+        def score(batch, queries, supports):
+            return [
+                support_loss.psnr(params, inner_loop.at_step(support, 0))
+                if query.values is None
+                else query_loss.psnr(params, query)
+                for params, query, support in zip(batch, queries, supports)
+            ]
+
+        @tf.function
+        def score_first(queries):
+            predictions = query_loss.predict(self._params, queries[0].inputs)
+            return [
+                psnr_from_mse(mean_squared_error(predictions, query.values)[0])
+                for query in queries
+            ]
+
+        self._step, self._first_step = step, first_step
+        self._score, self._score_first = score, score_first
+
+    def fit(
+        self, samples: Sequence[Sample], steps: int, scored: Collection[int]
+    ) -> list[Fitted]:
+        self._load()
+        tasks = [to_task(sample) for sample in samples]
+        queries = [task.query for task in tasks]
+        batch = [self._params] * len(tasks)
+        psnr = [{} for _ in tasks]
+        for step in range(steps + 1):
+            # A support of one batch is that of every step: [1, n, ...].
+            supports = [
+                tf.nest.map_structure(
+                    lambda leaf: leaf[None],
+                    inner_loop.at_step(task.support, step),
+                )
+                for task in tasks
+            ]
+            if step in scored:
+                if step == 0 and _same_inputs(queries):
+                    values = self._score_first(queries)
+                else:
+                    firsts = [_first(task.support) for task in tasks]
+                    values = self._score(batch, queries, firsts)
+                for of_signal, value in zip(psnr, values):
+                    of_signal[step] = float(value)
+            if step == steps:
+                break
+            if step == 0 and _same_inputs(supports):
+                batch = self._first_step(supports)
+            else:
+                batch = self._step(batch, supports)
+        return [
+            Fitted(np.float32(functional.flatten(params)), of_signal)
+            for params, of_signal in zip(batch, psnr)
+        ]
+
+
+def _first(support):
+    """The observations of the first step, with their leading axis."""
+    return tf.nest.map_structure(lambda leaf: leaf[:1], support)
+
+
+def _same_inputs(observed) -> bool:
+    """Whether several signals were observed at the same inputs.
+
+    Their predictions are then computed once.
+    """
+    first = observed[0].inputs
+    return (
+        len(observed) > 1
+        and all(one.values is not None for one in observed)
+        and all(
+            one.inputs.shape == first.shape
+            and bool(tf.reduce_all(one.inputs == first))
+            for one in observed[1:]
+        )
+    )

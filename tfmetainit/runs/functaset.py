@@ -1,0 +1,239 @@
+"""A data set of fitted fields: files that TFDS reads, and what they hold.
+
+A "functaset" (Dupont et al. 2022, arXiv 2201.12204): for each signal of a split
+the flat vector of its adapted weights, and its PSNR before and after.
+
+    <folder>/
+      functaset.json                              the plan: what will be there
+      functaset-<split>.tfrecord-00000-of-00016   each complete, or not there
+      features.json, dataset_info.json            TFDS's, once all files are
+
+Several processes may write one folder, each its share of the files.
+"""
+
+import math
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfmetainit.io import files, weights
+from tfmetainit.io.errors import InputError, check_range
+
+_NAME = "functaset"
+_PLAN = "functaset.json"
+_LOCK = ".lock"
+_MAX_FILES = 99_999
+
+
+class Example(NamedTuple):
+    """One fitted signal.
+
+    Attributes:
+        index: of the signal in its split.
+        theta: float32 `[P]`, all weights in their order, each row by row.
+        psnr_before: in dB, of the weights that the fit started from.
+        psnr: in dB, of theta.
+    """
+
+    index: int
+    theta: np.ndarray
+    psnr_before: float
+    psnr: float
+
+
+class Functaset:
+    """The folder of a data set.
+
+    Args:
+        folder: it is made, or, if it holds the same plan, gone on with.
+        split: name of the split that was fitted.
+        num_signals: number of its signals.
+        signals_per_file: number of signals of each file but the last.
+        shapes: of the parameters that theta is made of, in their order.
+        made_from: what else tells this data set from others, a
+            JSON-serializable dict; it becomes part of the plan.
+
+    Attributes:
+        lengths: number of signals of each file.
+
+    Raises:
+        InputError: if the folder cannot be written, or holds anything else.
+    """
+
+    def __init__(
+        self,
+        folder,
+        *,
+        split: str,
+        num_signals: int,
+        signals_per_file: int,
+        shapes: list[tuple[int, ...]],
+        made_from: dict,
+    ):
+        number = math.ceil(num_signals / signals_per_file)
+        check_range("number of files", number, 1, _MAX_FILES)
+        self.folder = pathlib.Path(folder)
+        self.split = split
+        self.lengths = [
+            min(signals_per_file, num_signals - first)
+            for first in range(0, num_signals, signals_per_file)
+        ]
+        self._features = tfds.features.FeaturesDict(
+            {
+                "index": tfds.features.Scalar(np.int64),
+                "theta": tfds.features.Tensor(
+                    shape=(sum(map(math.prod, shapes)),), dtype=np.float32
+                ),
+                "psnr_before": tfds.features.Scalar(np.float32),
+                "psnr": tfds.features.Scalar(np.float32),
+            }
+        )
+        self._bytes_per_signal = 4 * self._features["theta"].shape[0] + 1024
+        self._template = tfds.core.ShardedFileTemplate(
+            data_dir=self.folder,
+            dataset_name=_NAME,
+            split=split,
+            filetype_suffix="tfrecord",
+        )
+        self._paths = [
+            pathlib.Path(
+                self._template.sharded_filepath(
+                    shard_index=index, num_shards=number
+                )
+            )
+            for index in range(number)
+        ]
+        names = weights.weight_names(len(shapes))
+        self._plan = {
+            **made_from,
+            "split": split,
+            "num_signals": num_signals,
+            "signals_per_file": signals_per_file,
+            "params": [
+                {"name": name, "shape": list(shape)}
+                for name, shape in zip(names, shapes)
+            ],
+        }
+        files.make_folder(self.folder)
+        # All but what another worker is writing, or a killed one left. Listed
+        # before the plan is looked for: it may come in between.
+        others = [
+            path
+            for path in self.folder.iterdir()
+            if not path.name.startswith(f".{_NAME}")
+        ]
+        if not self._is_claimed() and others:
+            raise InputError(
+                "`output_dir` must be a new folder, an empty one, or one of an "
+                f"earlier call. Received: {self.folder}, which holds other "
+                "files"
+            )
+
+    def _is_claimed(self) -> bool:
+        """Whether a plan is there; an error if it is another one."""
+        path = self.folder / _PLAN
+        if not path.exists():
+            return False
+        found = files.read_json(path)
+        for name, wanted in self._plan.items():
+            if not isinstance(found, dict) or found.get(name) != wanted:
+                raise InputError(
+                    f"{self.folder} holds a data set that differs in {name!r}; "
+                    "choose another `output_dir`, or give the same command to "
+                    "go on."
+                )
+        return True
+
+    def missing(self) -> list[int]:
+        """Which files are not there yet."""
+        return [i for i, path in enumerate(self._paths) if not path.exists()]
+
+    def first_signal(self, index: int) -> int:
+        """The index of the first signal of a file."""
+        return index * self.lengths[0]
+
+    def write(self, index: int, examples: Iterable[Example]) -> None:
+        """Writes a file, which appears when it is complete.
+
+        The plan appears with the first file: a call that can fit nothing
+        leaves none.
+        """
+        files.check_space(
+            self.folder, self.lengths[index] * self._bytes_per_signal
+        )
+        with files.atomic_path(self._paths[index]) as temporary:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for example in examples:
+                    writer.write(self._serialized(example))
+            if not self._is_claimed():
+                files.write_json(self.folder / _PLAN, self._plan)
+
+    def _serialized(self, example):
+        serialized = self._features.serialize_example(example._asdict())
+        # Without this the order of the features is another in every process.
+        proto = tf.train.Example.FromString(serialized)
+        return proto.SerializeToString(deterministic=True)
+
+    def finish(self) -> tuple[float, float]:
+        """Writes what TFDS needs to read the files, all of which are there.
+
+        One worker after the other, as TFDS writes in place.
+
+        Returns:
+            Mean PSNR in dB before and after, over all signals, as TFDS reads
+            them.
+        """
+        with files.lock(self.folder / _LOCK):
+            self._write_metadata()
+            return self._mean_psnr()
+
+    def _write_metadata(self):
+        for leftover in self.folder.glob(f".{_NAME}*"):  # of killed workers
+            leftover.unlink(missing_ok=True)
+        size = sum(path.stat().st_size for path in self._paths)
+        tfds.folder_dataset.write_metadata(
+            data_dir=str(self.folder),
+            features=self._features,
+            split_infos=[
+                tfds.core.SplitInfo(
+                    name=self.split,
+                    shard_lengths=self.lengths,
+                    num_bytes=size,
+                    filename_template=self._template,
+                )
+            ],
+            description="Adapted weights of a learned initialization.",
+            check_data=False,
+        )
+
+    def _mean_psnr(self):
+        builder = tfds.builder_from_directory(str(self.folder))
+        examples = builder.as_dataset(split=self.split)
+        try:
+            psnr = [
+                (example["psnr_before"], example["psnr"])
+                for example in tfds.as_numpy(examples)
+            ]
+        except tf.errors.OpError:
+            psnr = []
+        if len(psnr) != sum(self.lengths):
+            for path, length in zip(self._paths, self.lengths):
+                _check_whole(path, length)
+        before, after = np.mean(psnr, axis=0, dtype=np.float64)
+        return float(before), float(after)
+
+
+def _check_whole(path, length):
+    """Raises InputError if a file is damaged, as no killed call leaves one."""
+    try:
+        found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
+    except tf.errors.OpError:
+        found = None
+    if found != length:
+        raise InputError(
+            f"{path} is damaged; delete it, and give the same command again."
+        )

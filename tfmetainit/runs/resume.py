@@ -1,0 +1,116 @@
+"""Whether a run can begin or resume in a folder."""
+
+import contextlib
+import pathlib
+
+import ml_collections
+
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError
+from tfmetainit.runs.check import as_json
+from tfmetainit.runs.sources import digest_of_files
+from tfmetainit.runs.workdir import Workdir
+
+
+def check_workdir(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
+    """Raises InputError unless a run of a config can begin or resume there."""
+    folder = config.signal.get("folder")
+    if folder and workdir.root.resolve().is_relative_to(
+        pathlib.Path(folder).resolve()
+    ):
+        raise InputError(
+            "`workdir` must be outside of `folder`: its pictures would become "
+            f"signals. Received: {workdir.root} in {folder}"
+        )
+    if workdir.last.exists():
+        _check_resumable(config, workdir)
+    elif workdir.best_record.is_file():
+        _check_replaceable(workdir)
+
+
+def claim_workdir(
+    config: ml_collections.ConfigDict,
+    workdir: Workdir,
+    stack: contextlib.ExitStack,
+) -> None:
+    """Makes the folders of a run and writes its config.
+
+    No other training can use the folder until `stack` is closed.
+
+    Raises:
+        InputError: if another training uses it, or it cannot be written.
+    """
+    files.make_folder(workdir.last.parent)
+    try:
+        stack.enter_context(files.lock(workdir.lock, wait=False))
+    except BlockingIOError as error:
+        raise InputError(
+            "`workdir` must not be that of a training that is still running. "
+            f"Received: {workdir.root}"
+        ) from error
+    for path in (
+        workdir.last,
+        workdir.last_record,
+        workdir.best,
+        workdir.best_record,
+    ):
+        files.remove_leftovers(path)
+    files.write_json(workdir.config, as_json(config))
+    files.write_json(workdir.sources, _sources(config))
+
+
+def _check_replaceable(workdir):
+    """A run that was killed in its first epoch may be replaced.
+
+    A folder with a model card, or with a best checkpoint of a later epoch, is a
+    published copy.
+    """
+    every = workdir.read_config().validation.every
+    if workdir.card.is_file() or workdir.read_best()["step"] > every:
+        raise InputError(
+            "`workdir` must be a new folder, or that of a run that can be "
+            f"resumed. Received: {workdir.root}, a copy of a run's best "
+            f"weights; `config.warm_start`={workdir.root} starts another run "
+            "from them."
+        )
+
+
+def _check_resumable(config, workdir):
+    for path in (workdir.best, workdir.best_record, workdir.last_record):
+        if not path.is_file():
+            raise InputError(
+                "A run can be resumed only with all of its checkpoints and "
+                f"records. Received: {workdir.root} without {path.name}"
+            )
+    if files.read_json(workdir.sources) != _sources(config):
+        raise InputError(
+            "A run can be resumed only if its input files have the same names "
+            f"and sizes as when it started. Received: {workdir.root} with "
+            f"others; `config.warm_start`={workdir.root} starts another run "
+            "from its weights."
+        )
+    wanted = _flatten(as_json(config))
+    found = _flatten(as_json(workdir.read_config()))
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise InputError(
+                "A run can be resumed only with its own config; choose another "
+                f"`workdir`, or give the same config. Received: "
+                f"{workdir.root}, a run with `config.{name}`="
+                f"{found.get(name)!r}, and a config with {wanted.get(name)!r}"
+            )
+
+
+def _sources(config):
+    return {"files": digest_of_files(config.signal)}
+
+
+def _flatten(tree, prefix=""):
+    """A nested mapping as a flat one, whose keys are joined by dots."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,139 @@
+"""A run's folder: its files, and how its config is read back.
+
+    config.json                      the config, all fields
+    sources.json                     names and sizes of the input files, hashed
+    checkpoints/last.weights.h5      learner and optimizer: where to resume
+    checkpoints/last.json            the best mean loss of an epoch so far
+    checkpoints/best.weights.h5      the same at the best validation PSNR
+    checkpoints/best.json            the step and the PSNR of the latter
+    tensorboard/                     scalars and reconstruction pictures
+    lock                             held by a training while it runs
+
+Weights are HDF5 files, written under a temporary name and renamed; reading one
+never runs code.
+
+A few runs come with the package, without their optimizers and in half
+precision. Their names are accepted wherever a trained run is.
+"""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError
+from tfmetainit.runs import check
+
+PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The paths of a run's files."""
+
+    root: pathlib.Path
+
+    def __post_init__(self):
+        if self.root == "":  # pathlib takes it for the current folder
+            raise InputError("`workdir` must name a folder. Received: ''")
+        object.__setattr__(self, "root", pathlib.Path(self.root))
+
+    @property
+    def config(self):
+        return self.root / "config.json"
+
+    @property
+    def sources(self):
+        """A hash of the names and sizes of the files with its signals."""
+        return self.root / "sources.json"
+
+    @property
+    def last(self):
+        return self.root / "checkpoints" / "last.weights.h5"
+
+    @property
+    def last_record(self):
+        return self.root / "checkpoints" / "last.json"
+
+    @property
+    def best(self):
+        return self.root / "checkpoints" / "best.weights.h5"
+
+    @property
+    def best_record(self):
+        return self.root / "checkpoints" / "best.json"
+
+    @property
+    def card(self):
+        """The model card of a published copy."""
+        return self.root / "README.md"
+
+    @property
+    def lock(self):
+        return self.root / "lock"
+
+    @property
+    def tensorboard(self):
+        return self.root / "tensorboard"
+
+    def read_best(self) -> dict:
+        """The record of the best checkpoint: at least "step" and "psnr".
+
+        Raises:
+            InputError: if it is missing or malformed.
+        """
+        best = files.read_json(self.best_record)
+        problem = check.difference(best, {"step": 0, "psnr": 0.0}, "the record")
+        if problem:
+            raise InputError(
+                "A run's record of its best checkpoint must have "
+                f"{problem[0]}. Received: {self.best_record} with "
+                f"{problem[1]!r}"
+            )
+        return best
+
+    def read_config(self) -> ml_collections.ConfigDict:
+        """The config of the run.
+
+        Raises:
+            InputError: if there is no run here.
+        """
+        if not self.config.is_file():
+            names = ", ".join(pretrained_names())
+            raise InputError(
+                "`workdir` must hold a training run (python -m "
+                f"tfmetainit.train), or be one of the package's own: {names}. "
+                f"Received: {self.root}, which has no config.json"
+            )
+        config = files.read_json(self.config)
+        problem = check.config_problem(config)
+        if problem:
+            raise InputError(
+                f"A run's config must have {problem[0]}. Received: "
+                f"{self.config} with {problem[1]!r}"
+            )
+        try:
+            return ml_collections.ConfigDict(config)
+        except (TypeError, ValueError) as error:  # names that it reserves
+            raise InputError(
+                f"{self.config} is not a config: {error}."
+            ) from error
+
+
+def pretrained_names() -> list[str]:
+    """Names of the runs that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+
+
+def find_run(path) -> Workdir:
+    """The run in a folder, or one of the package's own by its name.
+
+    A folder of that name with a run takes precedence. Whether there is a run is
+    checked when it is read.
+    """
+    workdir = Workdir(path)
+    name = str(workdir.root)
+    if not workdir.config.is_file() and name in pretrained_names():
+        return Workdir(PRETRAINED / name)
+    return workdir

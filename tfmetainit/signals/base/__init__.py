@@ -1,0 +1,49 @@
+"""The base classes of signal classes, to be subclassed.
+
+May import: TensorFlow, TFDS, `meta`, `forward_models`, `modalities`,
+`geometry`, `io`.
+"""
+
+from tfmetainit.signals.base.folder import array_source, read_folder
+from tfmetainit.signals.base.generated import (
+    GeneratedImages,
+    GeneratedSignals,
+    generated_source,
+    make_generated_class,
+    open_splits,
+)
+from tfmetainit.signals.base.image_signal import ImageSignal, tfds_images
+from tfmetainit.signals.base.pipeline import (
+    SPLITS,
+    Source,
+    SourcedSignal,
+)
+from tfmetainit.signals.base.ray_signal import RaySignal, Region, Views
+from tfmetainit.signals.base.signal_class import (
+    SignalClass,
+    first_tasks,
+    to_sample,
+    to_task,
+)
+
+__all__ = [
+    "SPLITS",
+    "GeneratedImages",
+    "GeneratedSignals",
+    "ImageSignal",
+    "RaySignal",
+    "Region",
+    "SignalClass",
+    "Source",
+    "SourcedSignal",
+    "Views",
+    "array_source",
+    "first_tasks",
+    "generated_source",
+    "make_generated_class",
+    "open_splits",
+    "read_folder",
+    "tfds_images",
+    "to_sample",
+    "to_task",
+]

@@ -1,0 +1,124 @@
+"""From a source of signals to batches of tasks.
+
+The order of the tasks depends on the seeds alone. Each task draws its random
+numbers from its running index, whatever runs in parallel and wherever a run was
+resumed. Several workers share the tasks of one dataset.
+"""
+
+import abc
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfmetainit.io.errors import InputError
+from tfmetainit.meta.tasks import Task
+from tfmetainit.signals.base.signal_class import SignalClass
+
+SPLITS = ("train", "validation", "test")
+
+
+class Source(NamedTuple):
+    """Where signals come from.
+
+    Attributes:
+        load: maps a split to a finite `tf.data.Dataset` of elements for
+            `decode`, in a fixed order. Encoded signals make shuffling and
+            skipping cheap.
+        decode: maps an element to a signal: floats `[height, width, channels]`
+            in [0, 1] for image classes, `ray_signal.Views` for classes that are
+            observed through rays.
+    """
+
+    load: Callable[[str], tf.data.Dataset]
+    decode: Callable[[Any], Any]
+
+
+class SourcedSignal(SignalClass):
+    """A class with one task for each signal of a source.
+
+    Args:
+        open_source: returns the `Source`. It is called when a dataset is first
+            made: fitting one file needs no data of the class.
+        shuffle_buffer: number of encoded signals shuffled at a time.
+    """
+
+    def __init__(self, open_source: Callable[[], Source], shuffle_buffer: int):
+        self._open_source = open_source
+        self.shuffle_buffer = shuffle_buffer
+
+    @functools.cached_property
+    def source(self) -> Source:
+        return self._open_source()
+
+    @abc.abstractmethod
+    def make_task(self, signal, index, seed, *, training: bool) -> Task:
+        """The task of one signal, without a batch axis; runs in a pipeline.
+
+        Args:
+            signal: what the source's `decode` returned.
+            index: int64 scalar, the running index of the task.
+            seed: int64 `[2]`, of the task's random numbers.
+            training: whether the task is for training, or for evaluation.
+        """
+
+    def make_dataset(self, split, batch_size, seed=0, start=0, shard=(0, 1)):
+        dataset = self._load(split)
+        training = split == "train"
+        if training:
+            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
+        index, number = shard
+        first = start * batch_size * number
+        tasks = self._tasks(
+            tf.data.Dataset.zip(
+                tf.data.Dataset.counter(first), dataset.skip(first)
+            ).shard(number, index),
+            seed,
+            training,
+        )
+        return tasks.batch(batch_size, drop_remainder=True).prefetch(2)
+
+    def all_tasks(self, split, start=0):
+        numbered = self._load(split).skip(start).enumerate(start)
+        return self._tasks(numbered, 0, False)
+
+    def _load(self, split):
+        if split not in SPLITS:
+            raise InputError(
+                f"`split` must be one of {SPLITS}. Received: split={split!r}"
+            )
+        return self.source.load(split)
+
+    def _tasks(self, numbered, seed, training):
+        def element(index, raw):
+            return self.make_task(
+                self.source.decode(raw),
+                index,
+                tf.stack([seed, index]),
+                training=training,
+            )
+
+        return numbered.map(element, num_parallel_calls=2)
+
+
+def conditions_of(
+    signal: SourcedSignal, option: str, unit: str
+) -> dict[str, SourcedSignal]:
+    """A class under each of the numbers in one of its options alone.
+
+    Args:
+        signal: the class.
+        option: name of an attribute, a tuple of numbers.
+        unit: what is counted, for the labels: "view" gives "1 view".
+
+    Returns:
+        The classes by their labels, for `SignalClass.conditions`.
+    """
+    classes = {}
+    for number in getattr(signal, option):
+        alone = copy.copy(signal)
+        setattr(alone, option, (number,))
+        classes[f"{number} {unit}{'s' if number > 1 else ''}"] = alone
+    return classes

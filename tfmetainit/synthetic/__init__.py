@@ -1,0 +1,31 @@
+"""Drawing the embedded classes: phantoms, objects, a landmark, a ray caster.
+
+May import: NumPy, `geometry`. Everything is drawn from a random generator.
+"""
+
+from tfmetainit.synthetic.landmark_model import draw_photograph
+from tfmetainit.synthetic.object_models import (
+    draw_object,
+    draw_poses,
+    render_view,
+)
+from tfmetainit.synthetic.phantoms import (
+    SHEPP_LOGAN,
+    random_ellipses,
+    render_ellipses,
+)
+from tfmetainit.synthetic.ray_casting import Light, Solid, cast, solid
+
+__all__ = [
+    "SHEPP_LOGAN",
+    "Light",
+    "Solid",
+    "cast",
+    "draw_object",
+    "draw_photograph",
+    "draw_poses",
+    "random_ellipses",
+    "render_ellipses",
+    "render_view",
+    "solid",
+]

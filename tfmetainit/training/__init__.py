@@ -1,0 +1,22 @@
+"""The outer loop: learning-rate schedule, callbacks, several devices.
+
+May import: TensorFlow, Keras, `meta`, `io`, `signals.base`. `train.py` puts
+them together.
+"""
+
+from tfmetainit.training.callbacks import (
+    Checkpoints,
+    Reconstructions,
+    StopOnDivergence,
+)
+from tfmetainit.training.distribution import STRATEGIES, make_strategy
+from tfmetainit.training.optimizer import build_optimizer
+
+__all__ = [
+    "STRATEGIES",
+    "Checkpoints",
+    "Reconstructions",
+    "StopOnDivergence",
+    "build_optimizer",
+    "make_strategy",
+]

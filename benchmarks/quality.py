@@ -115,40 +115,8 @@ def _only_pixels(config):
         config.signal.query_between = 0.0
 
 
-def _three_tasks(config):
-    config.batch_size = 3
-
-
-def _fixed_step_sizes(config):
-    config.learner.learn_step_sizes = False
-
-
-def _step_size_a_weight(config):
-    config.learner.step_sizes = "weight"
-
-
-def _curvature(config):
-    config.learner.step_sizes = "curvature"
-
-
-def _one_outer_rate(config):
-    config.optimizer.output_gain = 1.0
-
-
-def _slow_step_sizes(config):
-    config.learner.step_size_gain = 128.0
-
-
-def _last_loss(config):
-    config.learner.early_loss_weight = 0.0
-
-
-def _first_order(config):
-    config.learner.first_order = True
-
-
 def _warm_start(config):
-    """A fifth of the rate, and step sizes that move as fast as ever."""
+    """A fifth of the rate; the step sizes move as fast as ever."""
     config.warm_start = _FLAGS.warm_start
     config.optimizer.learning_rate /= 5.0
     config.optimizer.warmup_steps = 20
@@ -156,27 +124,28 @@ def _warm_start(config):
 
 
 def _warm_start_curvature(config):
-    """The matrices start from nothing: at two fifths of their rate."""
+    """The matrices start as the identity: at two fifths of their rate."""
     _warm_start(config)
-    _curvature(config)
+    config.learner.step_sizes = "curvature"
     config.optimizer.curvature_gain *= 2.0
 
 
-# What each changes of a class's config, which is the default recipe.
+# Changes of a class's config, which is the default recipe: a function, or the
+# values of some fields.
 RECIPES = {
-    "default": lambda config: None,
+    "default": {},
     "paper_maml": _paper_maml,
     "paper_reptile": _paper_reptile,
     "random_pixels": _random_pixels,
     "only_pixels": _only_pixels,
-    "three_tasks": _three_tasks,
-    "fixed_step_sizes": _fixed_step_sizes,
-    "step_size_a_weight": _step_size_a_weight,
-    "curvature": _curvature,
-    "one_outer_rate": _one_outer_rate,
-    "slow_step_sizes": _slow_step_sizes,
-    "last_loss": _last_loss,
-    "first_order": _first_order,
+    "three_tasks": {"batch_size": 3},
+    "fixed_step_sizes": {"learner.learn_step_sizes": False},
+    "step_size_a_weight": {"learner.step_sizes": "weight"},
+    "curvature": {"learner.step_sizes": "curvature"},
+    "one_outer_rate": {"optimizer.output_gain": 1.0},
+    "slow_step_sizes": {"learner.step_size_gain": 128.0},
+    "last_loss": {"learner.early_loss_weight": 0.0},
+    "first_order": {"learner.first_order": True},
     "warm_start": _warm_start,
     "warm_start_curvature": _warm_start_curvature,
 }
@@ -192,7 +161,11 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
         config.signal.folder = _FLAGS.folder or ""
     if _FLAGS.resolution > 64:
         config.validation.num_signals = 8  # minutes else
-    RECIPES[recipe](config)
+    changes = RECIPES[recipe]
+    if callable(changes):
+        changes(config)
+    else:
+        config.update_from_flattened_dict(changes)
     config.signal.inner_steps = config.learner.inner_steps
     return config
 

@@ -48,8 +48,8 @@ def get_config():
     config.learner.name = "maml"
     config.learner.inner_steps = 2  # paper
     config.learner.inner_lr = 1e-2  # paper; here the initial value
-    # "curvature" is better after a few steps for the same time, but its exported
-    # files are more than three times as large (docs/recipe.md).
+    # "curvature" is better after a few steps, but its exported files are more
+    # than three times as large (docs/recipe.md).
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
     config.learner.step_size_gain = 512.0  # about 2% an iteration

@@ -53,8 +53,8 @@ def evaluate(
             learned weights and step sizes of each get a row.
 
     Returns:
-        The content of results.json: under "conditions", a dict for each of the
-        class's conditions (one for most classes, one for each number of
+        The content of results.json. Its "conditions" have a dict for each of
+        the class's conditions (one for most classes, one for each number of
         projections for CT).
 
     Raises:

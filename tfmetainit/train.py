@@ -52,7 +52,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
             with the same arguments, and share one workdir.
 
     Returns:
-        A summary: "step", "seconds" and "cpu_seconds" (of this call),
+        A dict of "step", "seconds" and "cpu_seconds" (of this call),
         "best_psnr" in dB after `inner_steps` steps on the validation signals,
         and "best_step".
 

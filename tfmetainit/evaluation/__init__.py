@@ -19,18 +19,3 @@ from tfmetainit.evaluation.comparison import (
 )
 from tfmetainit.evaluation.plots import save_curves, save_labelled_grid
 from tfmetainit.evaluation.tables import markdown_table, to_markdown
-
-__all__ = [
-    "LEARNED",
-    "AdamFit",
-    "Baselines",
-    "Comparison",
-    "Method",
-    "Scores",
-    "constant_floor",
-    "make_baselines",
-    "markdown_table",
-    "save_curves",
-    "save_labelled_grid",
-    "to_markdown",
-]

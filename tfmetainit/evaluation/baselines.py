@@ -21,8 +21,8 @@ from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.tasks import FieldLoss, Observations
 from tfmetainit.signals.base.signal_class import first_tasks
 
-# If each signal is scored at inputs of its own, Matched is fitted at those of so
-# many signals.
+# If each signal is scored at inputs of its own, Matched is fitted at those of
+# so many signals.
 _MATCHING_TASKS = 250
 
 

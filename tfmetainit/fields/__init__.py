@@ -12,14 +12,3 @@ from tfmetainit.fields.layers import (
     softplus,
 )
 from tfmetainit.fields.networks import SIREN, FourierMLP, SimplifiedNeRF
-
-__all__ = [
-    "SIREN",
-    "FourierFeatures",
-    "FourierMLP",
-    "PositionalEncoding",
-    "SimplifiedNeRF",
-    "SineDense",
-    "relu",
-    "softplus",
-]

@@ -4,6 +4,8 @@ All consist of operations that LiteRT has, in the backward pass too, and are
 registered under the package name `tfmetainit`.
 """
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,6 +17,23 @@ if keras.config.backend() != "tensorflow":
     )
 
 PACKAGE = "tfmetainit"
+
+
+class Configured:
+    """Mixin of Keras layers whose attributes have the names of the arguments.
+
+    `get_config` collects all arguments of the constructors, so that Keras saves
+    and copies the layer.
+    """
+
+    def get_config(self):
+        config = super().get_config()
+        for base in type(self).__mro__:
+            if issubclass(base, Configured) and "__init__" in vars(base):
+                for name in inspect.signature(base.__init__).parameters:
+                    if name not in ("self", "kwargs"):
+                        config[name] = getattr(self, name)
+        return config
 
 
 def check_positive(**arguments):
@@ -90,7 +109,7 @@ def cosine(x):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class SineDense(keras.layers.Layer):
+class SineDense(Configured, keras.layers.Layer):
     """Dense layer with a sine activation: `sin(w0 * (x @ kernel + bias))`.
 
     Args:
@@ -137,19 +156,9 @@ class SineDense(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "w0": self.w0,
-            "kernel_initializer": keras.initializers.serialize(
-                self.kernel_initializer
-            ),
-        }
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class FourierFeatures(keras.layers.Layer):
+class FourierFeatures(Configured, keras.layers.Layer):
     """Random Fourier features: `concat(sin(x @ B), cos(x @ B))`.
 
     B is drawn once from N(0, scale^2) and frozen: a non-trainable weight that
@@ -189,17 +198,9 @@ class FourierFeatures(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], 2 * self.num_frequencies)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_frequencies": self.num_frequencies,
-            "scale": self.scale,
-            "seed": self.seed,
-        }
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class PositionalEncoding(keras.layers.Layer):
+class PositionalEncoding(Configured, keras.layers.Layer):
     """`concat(sin(x * f), cos(x * f))` for some frequencies f, without x.
 
     The frequencies are 2^i for i evenly spaced in [0, max_exponent] (Tancik et
@@ -236,10 +237,3 @@ class PositionalEncoding(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         width = 2 * self.num_frequencies * input_shape[-1]
         return (*input_shape[:-1], width)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_frequencies": self.num_frequencies,
-            "max_exponent": self.max_exponent,
-        }

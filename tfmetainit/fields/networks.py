@@ -21,6 +21,7 @@ from keras import ops
 
 from tfmetainit.fields.layers import (
     PACKAGE,
+    Configured,
     FourierFeatures,
     PositionalEncoding,
     SineDense,
@@ -42,7 +43,7 @@ def _layer_seeds(seed, count):
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
-class _CoordinateNetwork(keras.Model):
+class _CoordinateNetwork(Configured, keras.Model):
     """Base of the networks: sizes, precision, building, configuration.
 
     `hidden_dtype` is the dtype policy of the square layers, which take nearly
@@ -103,17 +104,6 @@ class _CoordinateNetwork(keras.Model):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.value_dims)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "coord_dims": self.coord_dims,
-            "value_dims": self.value_dims,
-            "hidden_layers": self.hidden_layers,
-            "hidden_units": self.hidden_units,
-            "hidden_dtype": self.hidden_dtype,
-            "seed": self.seed,
-        }
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -197,13 +187,6 @@ class SIREN(_CoordinateNetwork):
     def call(self, coords):
         return super().call(coords) + self.output_offset
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "w0": self.w0,
-            "output_offset": self.output_offset,
-        }
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class FourierMLP(_CoordinateNetwork):
@@ -253,13 +236,6 @@ class FourierMLP(_CoordinateNetwork):
         ]
         self.stack += _relu_layers(self, others, output_activation="sigmoid")
         self.build()
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_frequencies": self.num_frequencies,
-            "scale": self.scale,
-        }
 
 
 DENSITIES = ("softplus", "relu")
@@ -344,15 +320,6 @@ class SimplifiedNeRF(_CoordinateNetwork):
         return ops.concatenate(
             [ops.sigmoid(colors), activate(density)], axis=-1
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_frequencies": self.num_frequencies,
-            "max_exponent": self.max_exponent,
-            "density": self.density,
-            "density_shift": self.density_shift,
-        }
 
 
 def _relu_layers(model, seeds, output_activation=None):

@@ -10,12 +10,3 @@ from tfmetainit.forward_models.volume_rendering import (
     VolumeRendering,
     ray_inputs,
 )
-
-__all__ = [
-    "Field",
-    "ForwardModel",
-    "ParallelBeam",
-    "VolumeRendering",
-    "identity",
-    "ray_inputs",
-]

@@ -26,22 +26,3 @@ from tfmetainit.geometry.pixels import (
     pixel_coords,
     render,
 )
-
-__all__ = [
-    "Camera",
-    "central_square",
-    "crop_and_resize",
-    "even_angles",
-    "filtered_back_projection",
-    "focal_length",
-    "look_at",
-    "orbit",
-    "pixel_coords",
-    "pixel_grid",
-    "pixel_rays",
-    "project",
-    "psnr_from_mse",
-    "render",
-    "slice_coords",
-    "stratified_depths",
-]

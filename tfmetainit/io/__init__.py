@@ -20,22 +20,3 @@ from tfmetainit.io.files import (
 )
 from tfmetainit.io.images import read_image, write_image
 from tfmetainit.io.weights import load_haiku, load_npz, write_npz
-
-__all__ = [
-    "InputError",
-    "TrainingDivergedError",
-    "UserError",
-    "atomic_folder",
-    "atomic_path",
-    "check_range",
-    "load_haiku",
-    "load_npz",
-    "lock",
-    "read_array",
-    "read_image",
-    "read_json",
-    "reason",
-    "write_image",
-    "write_json",
-    "write_npz",
-]

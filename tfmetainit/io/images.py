@@ -22,18 +22,8 @@ IMAGE_SUFFIXES = frozenset(
 # Far above any photograph; a decompression bomb is refused by its header.
 MAX_IMAGE_PIXELS = 100_000_000
 
-_MODES_8BIT = (
-    "1",
-    "L",
-    "LA",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-)
+_MODES_8BIT = ("1", "L", "LA", "P", "PA", "CMYK", "YCbCr")
+_MODES_8BIT += ("RGB", "RGBA", "RGBX")
 # By the orientation tag; 1 is upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

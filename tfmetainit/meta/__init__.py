@@ -27,27 +27,3 @@ from tfmetainit.meta.tasks import (
     mean_squared_error,
     psnr_from_mse,
 )
-
-__all__ = [
-    "MAML",
-    "FieldLoss",
-    "FirstOrder",
-    "MetaLearner",
-    "Observations",
-    "Params",
-    "Recomputed",
-    "Reptile",
-    "SgdFit",
-    "Sides",
-    "StepParams",
-    "StepSizes",
-    "Task",
-    "adapt",
-    "bind",
-    "flatten",
-    "get_params",
-    "mean_squared_error",
-    "psnr_from_mse",
-    "set_params",
-    "unflatten",
-]

@@ -120,7 +120,7 @@ def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
         A loss for each signal, for one step of `adapt` from `params`.
 
     Raises:
-        InvalidArgumentError: by TensorFlow, if the inputs differ (XLA does not
+        tf.errors.InvalidArgumentError: if the inputs differ (XLA does not
             check).
     """
     observed = [at_step(support, 0) for support in supports]

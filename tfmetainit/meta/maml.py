@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfmetainit.meta import checkpointing, functional, inner_loop
 from tfmetainit.meta.learner import MetaLearner, unstack
+from tfmetainit.meta.tasks import FieldLoss
 
 
 class MAML(MetaLearner):
@@ -85,6 +86,7 @@ class MAML(MetaLearner):
             self.shares_first_step
             and self.shares_support
             and not self.first_order
+            and type(self.support_loss) is FieldLoss
             and tasks.query.values.shape[0] != 1
         )
         if not shared:

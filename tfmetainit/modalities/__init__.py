@@ -17,22 +17,6 @@ from tfmetainit.modalities.modality import (
 )
 from tfmetainit.modalities.rays import LandmarkModality, ObjectModality
 
-__all__ = [
-    "DETAILS",
-    "MAX_RESOLUTION",
-    "NAMES",
-    "CTModality",
-    "Fitted",
-    "Fitter",
-    "ImageModality",
-    "LandmarkModality",
-    "Modality",
-    "ObjectModality",
-    "Sample",
-    "check_details",
-    "from_description",
-]
-
 _MODALITIES = {
     modality.name: modality
     for modality in (

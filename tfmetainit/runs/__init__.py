@@ -16,19 +16,3 @@ from tfmetainit.runs.fitter import RunFitter
 from tfmetainit.runs.functaset import Example, Functaset
 from tfmetainit.runs.warm_start import warm_start
 from tfmetainit.runs.workdir import Workdir, find_run, pretrained_names
-
-__all__ = [
-    "Example",
-    "Functaset",
-    "RunFitter",
-    "Workdir",
-    "build_learner",
-    "build_signal",
-    "check_config",
-    "find_run",
-    "load",
-    "load_learner",
-    "load_signal",
-    "pretrained_names",
-    "warm_start",
-]

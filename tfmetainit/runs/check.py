@@ -24,10 +24,11 @@ def check_config(config) -> None:
     if problem:
         wanted, received = problem
         raise InputError(f"A config must have {wanted}. Received: {received}")
-    if config.get("warm_start") == "":
+    start = config.get("warm_start")
+    if start == "" or not isinstance(start, (str, type(None))):
         raise InputError(
             "`warm_start` must name a run or a file of weights, or be None. "
-            "Received: ''"
+            f"Received: {start!r}"
         )
     optimizer, validation = config.optimizer, config.validation
     for name, value, low, high in (

@@ -16,7 +16,6 @@ A few runs come with the package, without their optimizers and in half
 precision. Their names are accepted wherever a trained run is.
 """
 
-import dataclasses
 import pathlib
 
 import ml_collections
@@ -28,54 +27,30 @@ from tfmetainit.runs import check
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 
 
-@dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The paths of a run's files."""
+    """The paths of a run's files, as above.
 
-    root: pathlib.Path
+    Args:
+        root: path of the folder.
 
-    def __post_init__(self):
-        if self.root == "":  # pathlib takes it for the current folder
+    Attributes:
+        card: the model card of a published copy.
+    """
+
+    def __init__(self, root):
+        if root == "":  # pathlib takes it for the current folder
             raise InputError("`workdir` must name a folder. Received: ''")
-        object.__setattr__(self, "root", pathlib.Path(self.root))
-
-    @property
-    def config(self):
-        return self.root / "config.json"
-
-    @property
-    def sources(self):
-        """A hash of the names and sizes of the files with its signals."""
-        return self.root / "sources.json"
-
-    @property
-    def last(self):
-        return self.root / "checkpoints" / "last.weights.h5"
-
-    @property
-    def last_record(self):
-        return self.root / "checkpoints" / "last.json"
-
-    @property
-    def best(self):
-        return self.root / "checkpoints" / "best.weights.h5"
-
-    @property
-    def best_record(self):
-        return self.root / "checkpoints" / "best.json"
-
-    @property
-    def card(self):
-        """The model card of a published copy."""
-        return self.root / "README.md"
-
-    @property
-    def lock(self):
-        return self.root / "lock"
-
-    @property
-    def tensorboard(self):
-        return self.root / "tensorboard"
+        self.root = pathlib.Path(root)
+        self.config = self.root / "config.json"
+        self.sources = self.root / "sources.json"
+        self.card = self.root / "README.md"
+        self.lock = self.root / "lock"
+        self.tensorboard = self.root / "tensorboard"
+        checkpoints = self.root / "checkpoints"
+        self.last = checkpoints / "last.weights.h5"
+        self.last_record = checkpoints / "last.json"
+        self.best = checkpoints / "best.weights.h5"
+        self.best_record = checkpoints / "best.json"
 
     def read_best(self) -> dict:
         """The record of the best checkpoint: at least "step" and "psnr".

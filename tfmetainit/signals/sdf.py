@@ -10,7 +10,7 @@ functions").
 A signal is grey: clip(0.5 + d, 0, 1), the same in all three channels, so that
 one network serves every image class. Over 300 signals at 64 x 64 the class's
 mean image scores 16.1 dB and each signal's own mean 16.1 dB
-(tests/signals_test.py).
+(tests/signals/base/generated_test.py).
 """
 
 import numpy as np

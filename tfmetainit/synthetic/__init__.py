@@ -15,17 +15,3 @@ from tfmetainit.synthetic.phantoms import (
     render_ellipses,
 )
 from tfmetainit.synthetic.ray_casting import Light, Solid, cast, solid
-
-__all__ = [
-    "SHEPP_LOGAN",
-    "Light",
-    "Solid",
-    "cast",
-    "draw_object",
-    "draw_photograph",
-    "draw_poses",
-    "random_ellipses",
-    "render_ellipses",
-    "render_view",
-    "solid",
-]

@@ -11,12 +11,3 @@ from tfmetainit.training.callbacks import (
 )
 from tfmetainit.training.distribution import STRATEGIES, make_strategy
 from tfmetainit.training.optimizer import build_optimizer
-
-__all__ = [
-    "STRATEGIES",
-    "Checkpoints",
-    "Reconstructions",
-    "StopOnDivergence",
-    "build_optimizer",
-    "make_strategy",
-]

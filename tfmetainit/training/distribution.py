@@ -59,16 +59,11 @@ def _check_cluster(text):
     """Raises InputError unless TF_CONFIG names workers and one of them."""
     try:
         cluster = json.loads(text)
-        workers = cluster["cluster"]["worker"]
-        index = cluster["task"]["index"]
-        valid = (
-            cluster["task"]["type"] == "worker"
-            and isinstance(workers, list)
-            and all(isinstance(worker, str) for worker in workers)
-            and isinstance(index, int)
-            and 0 <= index < len(workers)
+        workers, task = cluster["cluster"]["worker"], cluster["task"]
+        valid = task["type"] == "worker" and task["index"] in range(
+            len([worker.rindex(":") for worker in workers])
         )
-    except (ValueError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         valid = False
     if not valid:
         raise InputError(

@@ -25,25 +25,3 @@ from tfmetainit.signals.base.signal_class import (
     to_sample,
     to_task,
 )
-
-__all__ = [
-    "SPLITS",
-    "GeneratedImages",
-    "GeneratedSignals",
-    "ImageSignal",
-    "RaySignal",
-    "Region",
-    "SignalClass",
-    "Source",
-    "SourcedSignal",
-    "Views",
-    "array_source",
-    "first_tasks",
-    "generated_source",
-    "make_generated_class",
-    "open_splits",
-    "read_folder",
-    "tfds_images",
-    "to_sample",
-    "to_task",
-]

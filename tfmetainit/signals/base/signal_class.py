@@ -86,7 +86,7 @@ class SignalClass(abc.ABC):
             start: number of signals to skip, without making their tasks.
 
         Returns:
-            `Task`s without a batch axis, in a fixed order, once.
+            Every `Task` without a batch axis, in a fixed order, once.
         """
         if split == "train":
             raise InputError(

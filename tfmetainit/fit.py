@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from absl import flags
 
 from tfmetainit import cli, modalities
 from tfmetainit.io import files, images
@@ -46,17 +47,6 @@ from tfmetainit.modalities import Fitter
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
 MAX_PIXELS = 2**26
-
-FLAGS = {
-    "workdir": (str, "Folder of a training run."),
-    "artifact": (str, "Instead of --workdir: an exported .tflite file."),
-    "input": (str, "The file to fit, for example an image."),
-    "output": (str, "The picture to write."),
-    "steps": (int, "Gradient steps; default: as many as in training."),
-    "resolution": (str, "Height and width of the rendering: 512x512."),
-    "weights": (str, "Also write the weights, as .npz."),
-    **{name: (str, text) for name, text in modalities.DETAILS.items()},
-}
 
 
 class Fit(NamedTuple):
@@ -216,12 +206,10 @@ def parse_resolution(text: str) -> tuple[int, int]:
     return sizes
 
 
-def main(values):
+def main(argv):
     """Runs `fit` with the command's flags."""
-    started = time.monotonic()
-    for name in ("input", "output"):
-        if getattr(values, name) is None:
-            raise InputError(f"`{name}` must be given: {FLAGS[name][1]}")
+    del argv
+    started, values = time.monotonic(), flags.FLAGS
     fitted = fit(
         values.workdir,
         values.input,
@@ -230,7 +218,7 @@ def main(values):
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
-        **{name: getattr(values, name) for name in modalities.DETAILS},
+        **{name: values[name].value for name in modalities.DETAILS},
     )
     psnr = fitted.psnr
     of_what = " of the observations" if fitted.of_observations else ""
@@ -246,7 +234,21 @@ def main(values):
 
 def run():
     """The command `tfmetainit-fit`."""
-    cli.run_plain(main, __doc__, FLAGS)
+    for name, text in (
+        ("workdir", "Folder of a training run."),
+        ("artifact", "Instead of --workdir: an exported .tflite file."),
+        ("input", "The file to fit, for example an image."),
+        ("output", "The picture to write."),
+        ("resolution", "Height and width of the rendering: 512x512."),
+        ("weights", "Also write the weights, as .npz."),
+        *modalities.DETAILS.items(),
+    ):
+        flags.DEFINE_string(name, None, text)
+    flags.DEFINE_integer(
+        "steps", None, "Gradient steps; default: as many as in training."
+    )
+    flags.mark_flags_as_required(["input", "output"])
+    cli.run(main, __doc__)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
         TrainingDivergedError: if the numbers are no longer healthy.
     """
     started, cpu_started = time.monotonic(), time.process_time()
-    check_config(config)
+    config = check_config(config)
     strategy = distribution.make_strategy(strategy)
     _check_divisible(config, strategy)
     keras.utils.set_random_seed(config.seed)

@@ -1,9 +1,6 @@
 """The command line: flags, config files, errors as messages.
 
-May import: absl, `io`, `configs`. Runs without TensorFlow and Keras, and
-without absl for `fit --artifact`.
+May import: absl, `io`, `configs`. Runs without TensorFlow and Keras.
 """
 
-from tfmetainit.cli.flags import quiet_tensorflow, run, run_plain
-
-__all__ = ["quiet_tensorflow", "run", "run_plain"]
+from tfmetainit.cli.flags import quiet_tensorflow, run

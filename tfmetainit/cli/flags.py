@@ -3,23 +3,18 @@
 The library's errors name arguments in backticks; here they become flags.
 """
 
-import argparse
 import logging
 import os
 import re
 import signal
 import sys
 
+from absl import app, flags
+from absl import logging as absl_logging
+
 from tfmetainit.cli import config_files
 from tfmetainit.io import quiet
 from tfmetainit.io.errors import InputError, UserError, reason
-
-try:
-    from absl import app, flags
-    from absl import logging as absl_logging
-# A device that only runs an exported artifact may lack it.
-except ModuleNotFoundError:
-    app = flags = absl_logging = None
 
 _ARGUMENT = re.compile(r"`([a-z][\w.]*)`")
 # Arguments of functions whose flags have another name.
@@ -47,37 +42,7 @@ def quiet_tensorflow():
         tf.config.list_physical_devices()  # looks for a GPU, and says so
 
 
-def run_plain(main, doc, options):
-    """Runs `main(values)` for a command whose flags are plain values.
-
-    With absl if it is installed, as `run` does; else with argparse.
-
-    Args:
-        main: called with an object that has one attribute for each flag.
-        doc: the text that `--help` prints above the flags.
-        options: maps the name of a flag to its type, `str` or `int`, and its
-            help.
-    """
-    if flags is not None:
-        for name, (kind, text) in options.items():
-            define = (
-                flags.DEFINE_integer if kind is int else flags.DEFINE_string
-            )
-            define(name, None, text, module_name=main.__module__)
-        run(lambda argv: main(flags.FLAGS), doc, main.__module__)
-        return
-    parser = argparse.ArgumentParser(
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.error = lambda message: _exit(InputError(message))
-    for name, (kind, text) in options.items():
-        parser.add_argument(f"--{name}", type=kind, help=text)
-    _guarded(main, parser.parse_args(), set(options))
-
-
-def run(main, doc, module=None):
+def run(main, doc):
     """Runs `main(argv)` under absl, with this package's rules for errors.
 
     The message of a `UserError` is printed, and the process ends with its exit
@@ -85,14 +50,14 @@ def run(main, doc, module=None):
 
     Args:
         main: called with the arguments that are not flags.
-        doc: the text that `--help` prints above the flags of the caller.
-        module: name of the module that defined them; `main`'s by default.
+        doc: the text that `--help` prints above the flags, which the module of
+            `main` has defined.
     """
     # absl shows the docstring and the flags of the module that was started;
     # of an installed console script that is an empty stub.
     sys.modules["__main__"].__doc__ = doc
     defined_by = flags.FLAGS.flags_by_module_dict()
-    for defined in defined_by.get(module or main.__module__, []):
+    for defined in defined_by.get(main.__module__, []):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], defined)
 
     def guarded(argv):
@@ -166,7 +131,7 @@ def as_flags(message: str, known) -> str:
     """
     configs = {}
     for name in config_files.CONFIG_FLAGS:
-        if flags is not None and name in known:
+        if name in known:
             value = flags.FLAGS[name].value
             if hasattr(value, "items"):
                 configs[name] = value

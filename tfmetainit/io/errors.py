@@ -30,7 +30,7 @@ def reason(error: Exception) -> str:
 
 def check_range(name: str, value, low, high) -> None:
     """Raises InputError unless the argument `name` is in [`low`, `high`]."""
-    if not low <= value <= high:
+    if not isinstance(value, (int, float)) or not low <= value <= high:
         raise InputError(
             f"`{name}` must be in [{low}, {high}]. Received: {value}"
         )

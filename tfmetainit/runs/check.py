@@ -13,22 +13,22 @@ _MAX_SIGNALS = 10_000
 _MAX_EVALUATION_STEPS = 100_000
 
 
-def check_config(config) -> None:
-    """Raises InputError unless a run can be made of a config, and read back."""
+def check_config(config) -> ml_collections.ConfigDict:
+    """The config with the defaults of fields that it lacks.
+
+    Raises:
+        InputError: unless a run can be made of it, and read back.
+    """
     if not isinstance(config, ml_collections.ConfigDict):
         raise InputError(
             "`get_config` of a config file must return an ml_collections."
             f"ConfigDict. Received: a {type(config).__name__}"
         )
-    problem = config_problem(as_json(config))
-    if problem:
-        wanted, received = problem
-        raise InputError(f"A config must have {wanted}. Received: {received}")
-    start = config.get("warm_start")
-    if start == "" or not isinstance(start, (str, type(None))):
+    config = complete(as_json(config), "it")
+    if config.warm_start == "":
         raise InputError(
             "`warm_start` must name a run or a file of weights, or be None. "
-            f"Received: {start!r}"
+            "Received: ''"
         )
     optimizer, validation = config.optimizer, config.validation
     for name, value, low, high in (
@@ -60,6 +60,7 @@ def check_config(config) -> None:
             f"{config.num_steps} and {validation.every}"
         )
     check_evaluation(config.evaluation)
+    return config
 
 
 def check_evaluation(settings: ml_collections.ConfigDict) -> None:
@@ -96,53 +97,24 @@ def as_json(config: ml_collections.ConfigDict) -> dict:
         ) from error
 
 
-def config_problem(config) -> tuple[str, object] | None:
-    """The first field that a config, as JSON, lacks or has of another type.
-
-    Returns:
-        What is expected, in words, and what was found; or None.
-    """
-    expected = as_json(default.get_config())
-    # The class of signals checks its own options.
-    expected["signal"] = {"name": ""}
-    return difference(config, expected, "config")
-
-
-def difference(found, expected, name: str) -> tuple[str, object] | None:
-    """The first field that is not of the expected type, or None.
+def complete(content: dict, source) -> ml_collections.ConfigDict:
+    """A config as JSON has it, with the defaults of fields that it lacks.
 
     Args:
-        found: what was read from JSON.
-        expected: what it must have at least; values stand for their types, and
-            None for any value or none.
-        name: of the two.
+        content: what was read.
+        source: from where, for the error message.
 
-    Returns:
-        What is expected, in words, and what was found instead.
+    Raises:
+        InputError: if a field is of another type than in configs/default.py.
     """
-    if isinstance(expected, dict):
-        if not isinstance(found, dict):
-            return f"the section `{name}`", found
-        for key, value in expected.items():
-            problem = difference(found.get(key), value, f"{name}.{key}")
-            if problem:
-                return problem
-        return None
-    if isinstance(expected, bool):
-        wanted, valid = f"true or false for `{name}`", isinstance(found, bool)
-    elif isinstance(expected, (int, float)):
-        # For Python, true is a number.
-        wanted = f"a number for `{name}`"
-        valid = type(found) in (int, float) and math.isfinite(found)
-    elif isinstance(expected, list):
-        wanted = f"a list of numbers for `{name}`"
-        valid = isinstance(found, list) and found
-        valid = valid and not any(
-            difference(item, expected[0], name) for item in found
-        )
-    elif expected is None:
-        wanted = f"a value for `{name}`"
-        valid = found is None or isinstance(found, (bool, int, float, str))
-    else:
-        wanted, valid = f"a string for `{name}`", isinstance(found, str)
-    return None if valid else (wanted, found)
+    config = default.get_config()
+    # The class of signals checks its own options.
+    config.signal = ml_collections.ConfigDict({"name": ""})
+    try:
+        config.update(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "A config must have the sections and types of configs/default.py. "
+            f"Received: {source}, where {reason(error)}"
+        ) from error
+    return config.copy_and_resolve_references()

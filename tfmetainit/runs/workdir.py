@@ -59,14 +59,13 @@ class Workdir:
             InputError: if it is missing or malformed.
         """
         best = files.read_json(self.best_record)
-        problem = check.difference(best, {"step": 0, "psnr": 0.0}, "the record")
-        if problem:
+        try:
+            return {**best, "step": int(best["step"]), "psnr": best["psnr"] + 0}
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                "A run's record of its best checkpoint must have "
-                f"{problem[0]}. Received: {self.best_record} with "
-                f"{problem[1]!r}"
-            )
-        return best
+                "The record of a run's best checkpoint must have the numbers "
+                f"step and psnr. Received: {self.best_record} ({error!r})"
+            ) from error
 
     def read_config(self) -> ml_collections.ConfigDict:
         """The config of the run.
@@ -81,19 +80,7 @@ class Workdir:
                 f"tfmetainit.train), or be one of the package's own: {names}. "
                 f"Received: {self.root}, which has no config.json"
             )
-        config = files.read_json(self.config)
-        problem = check.config_problem(config)
-        if problem:
-            raise InputError(
-                f"A run's config must have {problem[0]}. Received: "
-                f"{self.config} with {problem[1]!r}"
-            )
-        try:
-            return ml_collections.ConfigDict(config)
-        except (TypeError, ValueError) as error:  # names that it reserves
-            raise InputError(
-                f"{self.config} is not a config: {error}."
-            ) from error
+        return check.complete(files.read_json(self.config), self.config)
 
 
 def pretrained_names() -> list[str]:

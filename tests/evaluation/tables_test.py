@@ -59,10 +59,12 @@ def test_one_condition():
 
 
 def test_conditions_are_summed_up():
-    lines = _lines(_condition("1 view", 7), _condition("2 views", None))
+    lines = _lines(
+        _condition("1 projection", 7), _condition("2 projections", None)
+    )
     assert any("need more than 20 Adam steps: its best" in x for x in lines)
     assert "### After 12 steps" in lines
-    assert "| | 1 view | 2 views |" in lines
+    assert "|  | 1 projection | 2 projections |" in lines
     assert "| Learned | 12.00 | 12.00 |" in lines
     assert "| FBP | 12.00 | 12.00 |" in lines
     assert lines[-2] == "| Learned (on 1 of the signals) | 9.00 | 9.00 |"

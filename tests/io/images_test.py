@@ -1,3 +1,5 @@
+"""Image files: what is read, what is refused, what is written."""
+
 import os
 import struct
 import zlib
@@ -117,7 +119,7 @@ def _grey_tiff(path, bits=16, sample_format=1, photometric=1):
     )
 
 
-def test_grey_tiffs_are_read_as_they_are_meant(tmp_path):
+def test_grey_tiffs_are_read_as_they_are_meant(tmp_path, raises_with):
     path = tmp_path / "a.tif"
     _grey_tiff(path)
     np.testing.assert_array_equal(images.read_image(path)[0, :, 0], [0.0, 1.0])
@@ -125,7 +127,7 @@ def test_grey_tiffs_are_read_as_they_are_meant(tmp_path):
     np.testing.assert_array_equal(images.read_image(path)[0, :, 0], [1.0, 0.0])
     for options in ({"sample_format": 2}, {"bits": 12}):
         _grey_tiff(path, **options)
-        with pytest.raises(InputError, match="unsigned whole numbers|decoded"):
+        with raises_with(InputError, path):
             images.read_image(path)
 
 
@@ -141,20 +143,18 @@ def _png_header(width, height):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "named"),
     [
-        ("empty.png", b"", "is empty"),
-        ("text.png", b"hello", "is not an image that can be read"),
-        ("bomb.png", _png_header(20_000, 20_000), "at most 100000000 pixels"),
-        ("bomb2.png", _png_header(12_000, 12_000), "at most 100000000 pixels"),
-        ("cut.jpg", None, "cannot be decoded"),
-        ("float.tiff", None, r"unsigned .* of \[32\] bits and .*\[3\]"),
-        ("32.tiff", None, r"unsigned .*32.tiff of \[32\] bits"),
+        ("empty.png", b"", []),
+        ("text.png", b"hello", ["PNG"]),
+        ("bomb.png", _png_header(20_000, 20_000), [100_000_000]),
+        ("bomb2.png", _png_header(12_000, 12_000), ["12000 x 12000"]),
+        ("cut.jpg", None, []),
+        ("float.tiff", None, ["[32]", "[3]"]),
+        ("32.tiff", None, ["[32]"]),
     ],
 )
-def test_bad_images_are_refused_in_one_sentence(
-    tmp_path, name, content, message
-):
+def test_bad_images_are_refused_in_one_sentence(tmp_path, name, content, named):
     path = tmp_path / name
     if name == "cut.jpg":
         noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3))
@@ -166,16 +166,17 @@ def test_bad_images_are_refused_in_one_sentence(
         _save(path, np.full((4, 4), 200, np.int32))
     else:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(InputError) as error:
         images.read_image(path)
-    assert name in str(error.value)
+    for part in (path, *named):
+        assert str(part) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(InputError, match="There is no file"):
+def test_missing_files_and_folders(tmp_path, raises_with):
+    with raises_with(InputError, tmp_path / "missing.png"):
         images.read_image(tmp_path / "missing.png")
-    with pytest.raises(InputError, match="is a folder"):
+    with raises_with(InputError, tmp_path):
         images.read_image(tmp_path)
 
 
@@ -189,22 +190,21 @@ def test_write_image_round_trip(tmp_path, channels):
 
 
 @pytest.mark.parametrize("name", ["a.exe", "a", "a.pdf", "a.eps"])
-def test_write_image_refuses_other_suffixes(tmp_path, name):
-    with pytest.raises(InputError, match="must end in"):
+def test_write_image_refuses_other_suffixes(tmp_path, raises_with, name):
+    with raises_with(InputError, tmp_path / name, ".png"):
         images.write_image(tmp_path / name, np.zeros((2, 2, 3)))
     assert not os.listdir(tmp_path)
 
 
-def test_a_name_that_no_file_can_have(tmp_path):
-    with pytest.raises(InputError, match="cannot be decoded"):
-        images.read_image(tmp_path / ("a" * 300))
+def test_a_name_that_no_file_can_have(tmp_path, raises_with):
+    path = tmp_path / ("a" * 300)
+    with raises_with(InputError, path):
+        images.read_image(path)
 
 
-def test_a_picture_too_large_for_its_format(tmp_path):
+def test_a_picture_too_large_for_its_format(tmp_path, raises_with):
     for suffix, width in ((".webp", 16400), (".jpg", 65501), (".gif", 65536)):
-        with pytest.raises(
-            InputError, match=f"{width} x 1 cannot be written as {suffix}: "
-        ):
+        with raises_with(InputError, f"{width} x 1", suffix):
             images.write_image(tmp_path / f"a{suffix}", np.zeros((1, width, 3)))
     assert not os.listdir(tmp_path)
 

@@ -1,6 +1,7 @@
+"""A model as a function of its parameters."""
+
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tfmetainit.fields import networks
@@ -76,9 +77,9 @@ def test_gradient_equals_autodiff_and_finite_differences():
         )
 
 
-def test_set_params_refuses_other_shapes():
+def test_set_params_refuses_other_shapes(raises_with):
     field = _field()
-    with pytest.raises(ValueError, match="must match the model's trainable"):
+    with raises_with(ValueError, "`params`", [(3,)]):
         functional.set_params(field, [np.zeros(3)])
     params = [np.full(v.shape, 2.0) for v in field.trainable_variables]
     functional.set_params(field, params)

@@ -1,5 +1,6 @@
+"""The inner loop on losses with closed forms."""
+
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tfmetainit.meta import inner_loop
@@ -99,14 +100,14 @@ def test_sgd_fit_agrees_with_adapt():
         np.testing.assert_allclose(params[0], expected[0], rtol=1e-12)
 
 
-def test_wrong_arguments_are_named():
+def test_wrong_arguments_are_named(raises_with):
     support = _support([[0.0, 0.0]])
     loss = Quadratic(np.eye(2, dtype=np.float32))
-    with pytest.raises(ValueError, match="must not be negative. Received: -1"):
+    with raises_with(ValueError, "`num_steps`", -1):
         inner_loop.adapt(
             loss, [tf.zeros(2)], support, num_steps=-1, step_sizes=[1.0]
         )
-    with pytest.raises(ValueError, match="2 step sizes for 1 parameters"):
+    with raises_with(ValueError, "2 step sizes", "1 parameters"):
         inner_loop.adapt(
             loss, [tf.zeros(2)], support, num_steps=1, step_sizes=[1.0, 1.0]
         )

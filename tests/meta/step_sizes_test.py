@@ -1,3 +1,5 @@
+"""Step sizes: their granularities, and how they change a step."""
+
 import itertools
 
 import numpy as np
@@ -96,13 +98,13 @@ def test_step_sizes_of_another_layer_are_kept(before, after):
         np.testing.assert_allclose(received, expected, rtol=1e-5)
 
 
-def test_wrong_arguments_are_named():
+def test_wrong_arguments_are_named(raises_with):
     many = StepSizes([(2,)], granularity="weight")
     for other in ("scalar", "tensor", "curvature"):
         few = StepSizes([(2,)], granularity=other)
-        with pytest.raises(ValueError, match=f"{other}' cannot hold .*weight'"):
+        with raises_with(ValueError, f"'{other}'", "'weight'"):
             few.keep_from(many)
-    with pytest.raises(ValueError, match="`granularity` must be one of"):
+    with raises_with(ValueError, "`granularity`", "layer"):
         StepSizes([(2,)], granularity="layer")
-    with pytest.raises(ValueError, match="`initial` must be positive"):
+    with raises_with(ValueError, "`initial`", "initial=0.0"):
         StepSizes([(2,)], initial=0.0)

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfmetainit.meta import checkpointing, functional, inner_loop
 from tfmetainit.meta.learner import MetaLearner, unstack
-from tfmetainit.meta.tasks import FieldLoss
 
 
 class MAML(MetaLearner):
@@ -33,10 +32,16 @@ class MAML(MetaLearner):
     Attributes:
         shares_first_step: whether tasks with the same first support inputs
             share that step's predictions (`shares_support` of `MetaLearner`).
-            A subclass with another `outer_gradients` sets it to False.
+            False for a subclass that defines `outer_gradients`, unless it sets
+            this attribute, too.
     """
 
     shares_first_step = True
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "outer_gradients" in vars(cls):
+            cls.shares_first_step = vars(cls).get("shares_first_step", False)
 
     def __init__(
         self,
@@ -86,7 +91,6 @@ class MAML(MetaLearner):
             self.shares_first_step
             and self.shares_support
             and not self.first_order
-            and type(self.support_loss) is FieldLoss
             and tasks.query.values.shape[0] != 1
         )
         if not shared:

@@ -8,7 +8,7 @@ SECONDS_EACH ?= 60
 WORKERS ?= 2
 
 .PHONY: help setup demo test test-slow fuzz lint format bench scaling quality \
-	web c clean
+	web c docs docs-links clean
 
 help:
 	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
@@ -21,6 +21,8 @@ help:
 	@echo "make quality     training recipes for the same CPU time: hours"
 	@echo "make web         the page that fits pictures in the browser"
 	@echo "make c           the C client: build/fit"
+	@echo "make docs        the pages and the API reference: build/docs/index.html"
+	@echo "make docs-links  whether the addresses in the pages exist: needs a network"
 	@echo "PYTHON=python3.12 VENV=.venv312 chooses another interpreter"
 
 setup: $(VENV)/.ready
@@ -80,5 +82,16 @@ c: setup
 		&& $(CC) -std=c11 -O2 -Wall -Wextra -o build/fit examples/c/fit.c \
 		$$lib/libLiteRt.so -Wl,-rpath,$$lib -lm
 
+# A warning is an error: a link to nowhere, a docstring that is not well-formed.
+DOCS_OPTIONS = --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/sphinx-build $(DOCS_OPTIONS) docs build/docs
+
+docs-links: setup
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/sphinx-build $(DOCS_OPTIONS) --builder linkcheck docs build/docs-links
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/api *.egg-info

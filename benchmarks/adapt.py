@@ -4,15 +4,16 @@ r"""Time and memory of one fit in LiteRT, a SavedModel, Keras, JAX and PyTorch.
     python benchmarks/adapt.py --resolution=178 --steps=2 --threads=2
 
 A fit is `--steps` gradient steps of a SIREN 4 x 256 on all pixels of one image,
-from weights in to weights out. All start from the same weights and see the same
-image; the adapted weights are compared before anything is timed. Times come
-from one process with interleaved rounds: medians, and the ratios are to be
-read, not the milliseconds. Memory is the growth of the peak resident set by
-loading the model and two fits, in a process of its own, above the imports.
+from weights in to weights out. All runtimes start from the same weights and fit
+the same image. The adapted weights are compared before anything is timed. Times
+are medians over interleaved rounds in one process; compare the ratios, not the
+milliseconds. Memory is measured in one process per runtime: it is the growth of
+the peak resident set, after the imports, from loading the model and two fits.
 
 The peers are plain programs of the same definition: JAX under jit with the
-steps unrolled, PyTorch eagerly. Work is counted in passes through the network's
-matrix products: 3 a step (forward, and backward to inputs and to weights).
+steps unrolled, and eager PyTorch. Work is counted in passes through the
+network's matrix products. A step takes 3 passes: forward, backward to inputs,
+and backward to weights.
 """
 
 import importlib
@@ -43,13 +44,13 @@ flags.DEFINE_integer("threads", 2, "Cores that every runtime may use.")
 flags.DEFINE_integer("rounds", 7, "Interleaved rounds.")
 flags.DEFINE_string("json", None, "Also write the figures to this file.")
 flags.DEFINE_float(
-    "bar", 1.0, "Fail if LiteRT needs more than this part of any peer's time."
+    "bar", 1.0, "Fail if LiteRT takes more than this share of a peer's time."
 )
 flags.DEFINE_float(
     "peak_bar", 0.6, "Fail if LiteRT's share of the matmul peak is less."
 )
-flags.DEFINE_string("memory_of", None, "Internal: measure one runtime's.")
-flags.DEFINE_string("folder", None, "Internal: where the exports are.")
+flags.DEFINE_string("memory_of", None, "Internal: the runtime to measure.")
+flags.DEFINE_string("folder", None, "Internal: folder of the exports.")
 
 
 def _learner():
@@ -92,7 +93,7 @@ def write_exports(folder, size):
 
 
 def litert(folder, size, steps, threads):
-    """The .tflite file, by LiteRT."""
+    """Runs the .tflite file in LiteRT."""
     from tfmetainit.litert.artifact import LiteArtifact
 
     artifact = LiteArtifact(folder / "model.tflite", num_threads=threads)
@@ -102,7 +103,7 @@ def litert(folder, size, steps, threads):
 
 
 def saved_model(folder, size, steps, threads):
-    """The SavedModel, by TensorFlow."""
+    """Runs the SavedModel in TensorFlow."""
     import tensorflow as tf
 
     del threads
@@ -125,7 +126,7 @@ def saved_model(folder, size, steps, threads):
 
 
 def keras(folder, size, steps, threads):
-    """The learner itself: what training calls, in a tf.function."""
+    """Runs the learner's `adapt`, which training calls, in a tf.function."""
     import tensorflow as tf
 
     from tfmetainit.meta import functional
@@ -193,7 +194,7 @@ def pytorch(folder, size, steps, threads):
     return run
 
 
-# Maps a name to what makes its fit, and to what that imports.
+# Maps a name to the function that makes its fit, and to the imports of that.
 RUNTIMES = {
     "LiteRT": (litert, ["ai_edge_litert.interpreter"]),
     "SavedModel": (saved_model, ["tensorflow"]),
@@ -204,7 +205,7 @@ RUNTIMES = {
 
 
 def _memory_of(name):
-    """Bytes by which loading and two fits raise the peak of this process."""
+    """Prints the bytes by which loading and two fits raise the peak."""
     make, modules = RUNTIMES[name]
     for module in [*modules, "tfmetainit.pixels"]:
         importlib.import_module(module)
@@ -214,7 +215,7 @@ def _memory_of(name):
 
 
 def main(argv):
-    """Compares, times, measures memory, prints a table."""
+    """Compares the weights, times, measures memory and prints a table."""
     del argv
     pin_cores(_FLAGS.threads)
     if _FLAGS.memory_of:
@@ -287,7 +288,7 @@ def main(argv):
     share = results["LiteRT"]["share_of_peak"]
     if worst > _FLAGS.bar or share < _FLAGS.peak_bar:
         print(
-            f"\nMissed: LiteRT may need {_FLAGS.bar} of any peer's time, and "
+            f"\nMissed: LiteRT may take {_FLAGS.bar} of any peer's time, and "
             f"must reach {_FLAGS.peak_bar:.0%} of the peak."
         )
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What several benchmarks measure alike."""
+"""Measurements that several benchmarks share."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ def matmul_gflops(points: int, width: int = 256, repeats: int = 40) -> float:
 
     Args:
         points: rows of the activations.
-        width: of the hidden layers.
+        width: width of the hidden layers.
         repeats: number of products that are timed together.
     """
     import tensorflow as tf
@@ -31,7 +31,7 @@ def matmul_gflops(points: int, width: int = 256, repeats: int = 40) -> float:
 
 
 def pin_cores(threads: int) -> None:
-    """Leaves this process so many cores, before any runtime counts them."""
+    """Limits this process to some cores; call it before a runtime starts."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))[:threads]
         os.sched_setaffinity(0, cores)
@@ -47,7 +47,7 @@ def resident_peak() -> int:
 
 
 def print_growth(make) -> None:
-    """Prints by how many bytes making a run, and two of it, raise the peak."""
+    """Prints the bytes by which `make()` and two runs raise the peak memory."""
     before = resident_peak()
     run = make()
     run()
@@ -56,7 +56,7 @@ def print_growth(make) -> None:
 
 
 def last_line_of_child(*flags: str) -> str:
-    """The last line that this script prints when run again with more flags."""
+    """Runs this script again with more flags; returns its last line."""
     child = subprocess.run(
         [sys.executable, *sys.argv, *flags],
         stdout=subprocess.PIPE,

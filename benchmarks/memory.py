@@ -2,11 +2,11 @@
 
     python benchmarks/memory.py [--resolution=64] [--repeats=3]
 
-Every row is a process of its own: MAML on one phantom of configs/ct_maml.py,
-its inner steps unrolled, forwards and backwards, with `learner.recompute` off
-and on. Memory is the process's peak above what it had before its first step;
-time is that of a process's fastest step, the median over the interleaved
-repeats, in units of the first row's.
+Every row is measured in a process of its own: one outer gradient of MAML on a
+phantom of configs/ct_maml.py, with `learner.recompute` off or on. Memory is the
+growth of the process's peak from before its first step. Time is that of the
+fastest step, relative to the first row. Both are medians over the interleaved
+repeats.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _ROWS = [(3, False), (3, True), (12, False), (12, True)]
 
 
 def measure(resolution, steps, recompute, threads):
-    """One row, in this process."""
+    """Measures one row in this process."""
     from tfmetainit import cli
 
     cli.quiet_tensorflow()

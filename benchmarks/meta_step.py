@@ -3,25 +3,27 @@ r"""Time and memory of one MAML meta-gradient, beside JAX and PyTorch peers.
     make bench
     python benchmarks/meta_step.py --resolution=64 --inner_steps=2
 
-One process, the same random initial weights and images of rendered text for
-all, rounds interleaved; the figures are medians, and the ratios are to be read,
-not the milliseconds. Losses and meta-gradients are compared with those in
-float64 before anything is timed. Memory is the growth of the peak resident set
-by building the step and running it twice, in a process of its own, above the
-imports.
+All steps have the same random initial weights and the same images of rendered
+text. Times are medians over interleaved rounds in one process; compare the
+ratios, not the milliseconds. Losses and meta-gradients are compared with those
+in float64 before anything is timed. Memory is measured in one process per step:
+it is the growth of the peak resident set, after the imports, from building the
+step and running it twice.
 
 The peers are plain programs of the same definition (SIREN, full grid, second
-order), not tuned ones: JAX as vmap over the tasks under jit, and with the loop
-over the tasks unrolled; PyTorch eagerly with autograd.grad(create_graph=True),
-and with --torch_compile=True as torch.func gradients under torch.compile.
+order), without tuning. JAX runs under jit, with vmap over the tasks or with an
+unrolled loop over them. PyTorch runs eagerly with
+autograd.grad(create_graph=True), and with --torch_compile=True as torch.func
+gradients under torch.compile.
 
 Work is counted in passes through the network's matrix products. For K inner
-steps one task takes 9 K + 3: an inner step runs forward (1) and backward (2)
-and the outer gradient differentiates both (6); the query runs forward and
-backward (3). All tasks start from the same weights at the same pixels, so each
-further one is spared the first forward pass and the way back through it (3): on
-average of 3 tasks 19 passes for K = 2. This package and JAX vmap do so much;
-the other peers, and what is recomputed, do more, which is not counted.
+steps one task takes 9 K + 3 passes. An inner step runs forward (1) and backward
+(2), and the outer gradient differentiates both (6); the query runs forward and
+backward (3). All tasks start from the same weights at the same pixels, so they
+share the first forward pass and its outer gradient: each task after the first
+takes 3 passes less. The mean over 3 tasks is 19 passes for K = 2. This package
+and JAX vmap take that many. The other peers, and recomputation, take more,
+which are not counted.
 """
 
 import functools
@@ -38,7 +40,7 @@ from common import (
 )
 
 if "--torch_compile=True" in sys.argv:
-    # After TensorFlow its import crashes.
+    # Its import crashes after that of TensorFlow.
     import torch._dynamo  # noqa: F401
 
 from tfmetainit import cli
@@ -66,19 +68,19 @@ flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
 flags.DEFINE_integer("batch_size", 3, "Tasks in a meta-batch.")
 flags.DEFINE_integer("inner_steps", 2, "Inner gradient steps.")
 flags.DEFINE_integer("hidden_units", 256, "Width of the network.")
-flags.DEFINE_integer("chunk", 1024, "Points of a chunk, where recomputed.")
+flags.DEFINE_integer("chunk", 1024, "Points per chunk, if recomputed.")
 flags.DEFINE_integer("threads", 2, "Cores that every step may use.")
 flags.DEFINE_integer("rounds", 7, "Interleaved rounds.")
 flags.DEFINE_bool("torch_compile", False, "Also time PyTorch's compiler.")
 flags.DEFINE_string("json", None, "Also write the figures to this file.")
 flags.DEFINE_float(
-    "bar", 0.45, "Fail if TensorFlow needs more than this part of JAX's time."
+    "bar", 0.45, "Fail if tfmetainit takes more than this share of JAX vmap."
 )
-flags.DEFINE_string("memory_of", None, "Internal: measure one step's.")
+flags.DEFINE_string("memory_of", None, "Internal: the step to measure.")
 
 
 def tensorflow_step(field, coords, values, inner_steps, **options):
-    """This package's step: what `MAML.train_step` takes."""
+    """This package's meta-gradient, as in `MAML.train_step`."""
     learner = maml.MAML(
         field,
         inner_steps=inner_steps,
@@ -202,7 +204,7 @@ def torch_step(field, coords, values, inner_steps, *, compiled):
     return run
 
 
-# Maps a name to what makes its step.
+# Maps a name to the function that makes its step.
 STEPS = {
     OURS: tensorflow_step,
     RECOMPUTED: lambda *arguments: tensorflow_step(
@@ -216,7 +218,7 @@ STEPS = {
 
 
 def _arguments():
-    """The network and the data that all steps are given."""
+    """The network and the data of all steps."""
     keras.utils.set_random_seed(0)
     size = _FLAGS.resolution
     field = SIREN(hidden_units=_FLAGS.hidden_units, seed=0)
@@ -227,11 +229,11 @@ def _arguments():
 
 
 def _memory_of(name):
-    """Bytes by which building and two runs raise this process's peak."""
+    """Prints the bytes by which building and two runs raise the peak."""
     if name.startswith("JAX"):
         import jax.numpy
 
-        jax.numpy.zeros(1)  # starts it
+        jax.numpy.zeros(1)  # starts JAX
     elif name.startswith("PyTorch"):
         import torch
 
@@ -261,7 +263,7 @@ def _float64_reference(field, coords, values, steps):
 
 
 def main(argv):
-    """Compares, times, prints a table; exit code 1 above the bar."""
+    """Compares, times and prints a table; exits with 1 above the bar."""
     del argv
     pin_cores(_FLAGS.threads)
     if _FLAGS.memory_of:

@@ -1,14 +1,15 @@
-r"""Photographs for benchmarks/quality.py, from a package of Debian.
+r"""Photographs for benchmarks/quality.py, from a Debian package.
 
     apt-get download gcompris-qt-data  # 3.1-2, of Debian 12
     dpkg -x gcompris-qt-data_*.deb gcompris
     python benchmarks/photographs.py --input=gcompris --output_dir=photos
 
-The game GCompris shows its players about a hundred photographs of animals and
-monuments under free licences (the package's file `copyright` names them). This
-cuts them out of the game's resource files and divides them: 20 to test and 8 to
-validate, each as its largest centred square; of all others squares of random
-size and place, half of them mirrored. All are scaled to 178 x 178.
+The game GCompris contains about a hundred photographs of animals and monuments
+under free licences (the package's file `copyright` names them). This script
+extracts them from the game's resource files and splits them. The 20 test and 8
+validation photographs are cropped to their largest centred squares. The others
+are for training: squares of random size and place, half of them mirrored. All
+are scaled to 178 x 178.
 """
 
 import io
@@ -26,9 +27,9 @@ _FLAGS = flags.FLAGS
 flags.DEFINE_string("input", None, "Folder with the package's .rcc files.")
 flags.DEFINE_string("output_dir", "photos", "Folder of the images.")
 flags.DEFINE_integer("resolution", 178, "Side of the images in pixels.")
-flags.DEFINE_integer("num_crops", 16, "Squares of each training photograph.")
+flags.DEFINE_integer("num_crops", 16, "Squares per training photograph.")
 
-# Those activities' pictures are photographs.
+# The activities whose pictures are photographs.
 _ACTIVITIES = (
     "erase",
     "explore_farm_animals",
@@ -43,7 +44,7 @@ _MIN_BYTES = 30_000  # flat drawings are smaller
 
 
 def _photographs(path):
-    """The WebP files that a resource file holds uncompressed, decoded."""
+    """Decodes the WebP files that a resource file holds uncompressed."""
     data = path.read_bytes()
     start = data.find(b"RIFF")
     while start >= 0:
@@ -56,7 +57,7 @@ def _photographs(path):
 
 
 def _random_square(image, rng):
-    """A square of half to all of the image's shorter side."""
+    """A random square with a side of half to all of the shorter side."""
     side = round(min(image.size) * 0.5 ** rng.random())
     left = rng.randint(0, image.width - side)
     top = rng.randint(0, image.height - side)
@@ -65,7 +66,7 @@ def _random_square(image, rng):
 
 
 def main(argv):
-    """Reads the photographs, divides them, writes the squares."""
+    """Reads the photographs, splits them and writes the squares."""
     del argv
     if not _FLAGS.input:
         raise InputError("--input must name a folder. Received: none")
@@ -98,7 +99,7 @@ def main(argv):
                 folder / f"{number:03d}_{crop:02d}.png"
             ) as temporary:
                 square.save(temporary, format="png")
-    print(f"{len(images)} photographs: {_FLAGS.output_dir}")
+    print(f"{len(images)} photographs in {_FLAGS.output_dir}")
 
 
 if __name__ == "__main__":

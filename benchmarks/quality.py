@@ -1,32 +1,33 @@
-r"""PSNR of training recipes that are given the same CPU time.
+r"""PSNR of training recipes for the same CPU time.
 
     python benchmarks/quality.py --output_dir=runs/quality \
         --classes=text,sdf --cpu_minutes=20 --seeds=0,1,2
 
-A cell is one recipe on one class of signals with one seed. Before it is trained
-its step is timed, and the number of outer steps is what fits into the budget of
-CPU minutes; validation and evaluation are on top of it, the same for all. Every
-cell is scored on the same held-out signals after 1, 2, 4, 8 and 16 steps; 20 of
-them, if they are images, after 2 and 8 steps between their pixels as well.
+A cell is one recipe on one signal class with one seed. Its outer step is timed
+before training, and it trains for as many steps as fit into the budget of CPU
+minutes. Validation and evaluation are not part of the budget and are the same
+for all cells. Every cell is scored on the same held-out signals after 1, 2, 4,
+8 and 16 steps. For images, 20 of them are also scored between their pixels
+(off-grid PSNR) after 2 and 8 steps.
 
-Beside them stand, without a budget: random weights with tuned Adam
-(`standard_adam`), the best constant images (`constant`) and, with
-`--warm_start=FILE`, the weights of that file with the paper's steps of 1e-2
-(`released`). The recipe `warm_start` goes on from them as the default one does
-from random weights, at a fifth of its rate; `warm_start_curvature` with learned
-matrices on both sides of the inner gradients.
+The references have no budget: random weights with tuned Adam (`standard_adam`),
+the best constant images (`constant`) and, with `--warm_start=FILE`, the weights
+of that file with the paper's step size of 1e-2 (`released`). The recipe
+`warm_start` trains from these weights with the default recipe at a fifth of its
+rate. `warm_start_curvature` also learns matrices on both sides of the inner
+gradients.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
         --recipes=warm_start,released,constant
 
-`--classes=ct_maml --num_signals=50` makes the cells of CT, scored on the slices
-after steps on sinograms of 1, 2, 4 and 8 views.
+`--classes=ct_maml --num_signals=50` makes the cells of CT. They are scored on
+slices, after steps on sinograms of 1, 2, 4 and 8 projections.
 
-`--recipes=paper_maml,default` chooses rows; several processes, each with rows
-or seeds of its own, may share one output folder. Cells that are there are not
-made again, and one that was stopped resumes: the command can be given until it
-is through. It ends with quality.md and quality.png of all cells there are.
+`--recipes=paper_maml,default` selects rows. Several processes, each with its
+own rows or seeds, may share one output folder. Finished cells are skipped and
+stopped cells resume, so an interrupted command can be repeated. The command
+ends by writing quality.md and quality.png of all finished cells.
 """
 
 import importlib
@@ -63,25 +64,25 @@ from tfmetainit.training.optimizer import build_optimizer
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/quality", "Folder of the cells.")
 flags.DEFINE_list("classes", ["text", "sdf"], "Configs, by their names.")
-flags.DEFINE_list("recipes", [], "Rows to make; default: all.")
+flags.DEFINE_list("recipes", [], "Rows to make; all by default.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
-flags.DEFINE_float("cpu_minutes", 20.0, "Budget of training of each cell.")
+flags.DEFINE_float("cpu_minutes", 20.0, "Training budget of each cell.")
 flags.DEFINE_integer("num_signals", 100, "Held-out signals to score.")
 flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
-flags.DEFINE_string("folder", None, "config.signal.folder, where there is one.")
-flags.DEFINE_string("warm_start", None, "Run, or file of weights.")
+flags.DEFINE_string("folder", None, "config.signal.folder of configs with one.")
+flags.DEFINE_string("warm_start", None, "A run or a file of weights.")
 
 STEPS = (1, 2, 4, 8, 16)
 _STEPS_BETWEEN = (2, 8)
 _NUM_BETWEEN = 20  # held-out signals
 _NUM_TIMED = 20
-_NUM_VALIDATED = 4  # times, in the course of a run
+_NUM_VALIDATED = 4  # validations in a run
 _NUM_TUNING = 4  # validation signals
 _RELEASED_LR = 1e-2  # paper
 
 
 def _use_paper(config):
-    """The paper's settings of a class, but for the resolution."""
+    """The paper's settings of a class, except for the resolution."""
     if config.signal.name == "ct":
         ct.use_paper_ct(config)
     else:
@@ -105,7 +106,7 @@ def _paper_reptile(config):
 
 
 def _random_pixels(config):
-    """A quarter of the pixels, drawn anew for each inner step and the query."""
+    """New random quarters of the pixels for each inner step and the query."""
     config.batch_size = 3
     config.signal.points_per_step = _FLAGS.resolution**2 // 4
 
@@ -116,7 +117,7 @@ def _only_pixels(config):
 
 
 def _warm_start(config):
-    """A fifth of the rate; the step sizes move as fast as ever."""
+    """A fifth of the rate; the step sizes change as fast as before."""
     config.warm_start = _FLAGS.warm_start
     config.optimizer.learning_rate /= 5.0
     config.optimizer.warmup_steps = 20
@@ -124,13 +125,13 @@ def _warm_start(config):
 
 
 def _warm_start_curvature(config):
-    """The matrices start as the identity: at two fifths of their rate."""
+    """The matrices start as the identity and have two fifths of their rate."""
     _warm_start(config)
     config.learner.step_sizes = "curvature"
     config.optimizer.curvature_gain *= 2.0
 
 
-# Changes of a class's config, which is the default recipe: a function, or the
+# Changes to a class's config, which is the default recipe: a function, or the
 # values of some fields.
 RECIPES = {
     "default": {},
@@ -152,7 +153,7 @@ RECIPES = {
 
 
 def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
-    """The config of a cell, but for its number of steps."""
+    """The config of a cell, except for its number of steps."""
     module = importlib.import_module(f"tfmetainit.configs.{name}")
     config = module.get_config()
     config.seed = seed
@@ -160,7 +161,7 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
     if "folder" in config.signal:
         config.signal.folder = _FLAGS.folder or ""
     if _FLAGS.resolution > 64:
-        config.validation.num_signals = 8  # minutes else
+        config.validation.num_signals = 8  # more would take minutes
     changes = RECIPES[recipe]
     if callable(changes):
         changes(config)
@@ -171,7 +172,7 @@ def make_config(name: str, recipe: str, seed: int) -> ml_collections.ConfigDict:
 
 
 def _cpu_seconds_a_step(config):
-    """CPU time of one outer step, after the graph has been made."""
+    """CPU seconds of one outer step, after tracing."""
     signal = build.build_signal(config)
     learner = build.build_learner(config, signal)
     learner.compile(build_optimizer(config, learner))
@@ -187,7 +188,7 @@ def _cpu_seconds_a_step(config):
 
 
 def _comparison(learner, signal):
-    """The held-out signals, and what scores methods on them."""
+    """The `Comparison` that scores methods on the held-out signals."""
     options = default.get_config().evaluation
     options.num_signals = _FLAGS.num_signals
     options.num_tuning_signals = _NUM_TUNING
@@ -200,9 +201,9 @@ def _curve(comparison, method, tasks):
 
 
 def _scores(comparison, method) -> dict:
-    """A cell's numbers: PSNR in dB after STEPS; of images, between pixels too.
+    """The scores of a cell: PSNR in dB after STEPS and, for images, off-grid.
 
-    A field that memorises the pixels of an image scores badly in between.
+    A field that memorises the pixels of an image scores badly between them.
     """
     curve = _curve(comparison, method, comparison.test)
     scores = {"psnr": [float(curve[step]) for step in STEPS]}
@@ -238,7 +239,7 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
         train.train(config, workdir.root)
         diverged = None
     except TrainingDivergedError as error:
-        diverged = str(error)  # what is scored is the best before that
+        diverged = str(error)  # the best checkpoint so far is scored
         if not workdir.best.is_file():
             return {"outer_steps": config.num_steps, "diverged": diverged}
     signal = build.build_signal(config)
@@ -246,7 +247,7 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     comparison = _comparison(learner, signal)
     return {
         **_scores(comparison, comparison.learned()),
-        # Of the best before that.
+        # If training diverged, the steps of the best checkpoint.
         "outer_steps": (
             workdir.read_best()["step"] if diverged else config.num_steps
         ),
@@ -276,13 +277,13 @@ def _standard_adam(comparison, learner, config):
 
 
 def _constant(comparison, learner, config):
-    """Each signal's own best constant."""
+    """The best constant for each signal."""
     del learner, config
     return {"psnr": [constant_floor(comparison.test)] * len(STEPS)}
 
 
 def _released(comparison, learner, config):
-    """The weights to start from as they are, with steps of the paper's size."""
+    """The weights of --warm_start, with the paper's step size."""
     del config
     warm_start(learner, _FLAGS.warm_start)
     params = get_params(learner.field)
@@ -290,7 +291,7 @@ def _released(comparison, learner, config):
     return _scores(comparison, method)
 
 
-# What is not trained within the budget.
+# Rows that are not trained.
 REFERENCES = {
     "standard_adam": _standard_adam,
     "constant": _constant,
@@ -310,10 +311,10 @@ def make_reference(name: str, row: str) -> dict:
 
 
 def _rows(folder, name):
-    """`{row: [(outer steps, scores) of a seed]}` of all that is there.
+    """`{row: [(outer steps, scores) of a seed]}` of all finished cells.
 
     The scores are those after STEPS, then those between pixels, NaN if none.
-    What was not trained has None for its outer steps.
+    The outer steps of references are None.
     """
     rows = {}
     for path in sorted((folder / name).glob("*/*/cell.json")):
@@ -330,9 +331,9 @@ def _rows(folder, name):
 
 
 def to_markdown(folder, classes) -> str:
-    """A table for each class: mean, and standard deviation over seeds.
+    """A table for each class: mean and standard deviation over seeds.
 
-    The deviation is the sample's (N - 1).
+    It is the sample standard deviation (N - 1).
     """
     lines = []
     titles = ["recipe", "seeds", "outer steps", *map(str, STEPS)]
@@ -354,7 +355,7 @@ def to_markdown(folder, classes) -> str:
 
 
 def save_plot(path, folder, classes) -> None:
-    """PSNR over steps, one panel a class."""
+    """Plots PSNR over steps, one panel per class."""
     colors = plt.colormaps["tab20"]
     figure, axes = plt.subplots(
         1,
@@ -370,7 +371,7 @@ def save_plot(path, folder, classes) -> None:
                 STEPS,
                 np.mean(scores, axis=0),
                 "--" if row in REFERENCES else "o-",
-                color=colors(ROWS.index(row)),  # the same in all panels
+                color=colors(ROWS.index(row)),  # equal in all panels
                 label=row,
             )
         panel.set_xscale("log", base=2)
@@ -384,7 +385,7 @@ def save_plot(path, folder, classes) -> None:
 
 
 def _make_once(folder, name, row, seed):
-    """Makes a cell that is not there, unless another process does."""
+    """Makes a cell unless it is finished or another process makes it."""
     cell = folder / name / row / f"seed_{seed}"
     result = cell / "cell.json"
     if result.is_file():
@@ -392,7 +393,7 @@ def _make_once(folder, name, row, seed):
     files.make_folder(cell)
     with files.lock(cell / "lock"):
         if result.is_file():
-            return  # by another process, meanwhile
+            return  # another process has made it meanwhile
         title = f"{name}, {row}, seed {seed}"
         print(f"\n{title}", flush=True)
         if row in RECIPES:
@@ -404,7 +405,7 @@ def _make_once(folder, name, row, seed):
 
 
 def main(argv):
-    """Makes the cells that are missing, then the table and the plot."""
+    """Makes the missing cells, then the table and the plot."""
     del argv
     folder = files.make_folder(_FLAGS.output_dir)
     known = ROWS
@@ -418,7 +419,7 @@ def main(argv):
             + (
                 ""
                 if _FLAGS.warm_start
-                else "; warm_start and released need --warm_start as well"
+                else "; warm_start and released need --warm_start, too"
             )
             + f". Received: {', '.join(unknown)}"
         )
@@ -437,13 +438,13 @@ def main(argv):
     }
     if settings.is_file() and files.read_json(settings) != wanted:
         raise InputError(
-            f"{folder} holds cells of other settings: "
+            f"--output_dir holds cells of other settings. {folder} has "
             f"{json.dumps(files.read_json(settings))}. Received: "
             f"{json.dumps(wanted)}"
         )
     files.write_json(settings, wanted)
     print(f"Cells go to {folder}", flush=True)
-    # One seed of all rows first.
+    # All rows with the first seed, then with the next one.
     for seed in map(int, _FLAGS.seeds):
         for name in _FLAGS.classes:
             for row in rows:

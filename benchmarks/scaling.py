@@ -1,13 +1,13 @@
-r"""Growth of a meta-step with pixels, inner steps, tasks and width.
+r"""How a meta-step grows with pixels, inner steps, tasks and width.
 
     python benchmarks/scaling.py --output_dir=runs/scaling
 
-Runs benchmarks/meta_step.py at every size, one process at a time, and writes
-scaling.json, scaling.md and scaling.png. A size that is in scaling.json already
-is not run again: the command can be stopped, and given again; tables and plot
-are of what is there. Exponents are the slopes of least-squares lines through
-the logarithms; the figures are those of one machine, whose matmul peak is
-measured with each of them.
+This runs benchmarks/meta_step.py at every size, one process at a time, and
+writes scaling.json, scaling.md and scaling.png. Sizes in scaling.json are
+skipped, so an interrupted command can be repeated. Tables and plot show the
+sizes measured so far. Exponents are the slopes of least-squares lines through
+the logarithms. All figures should come from one machine; its matmul peak is
+measured at every size.
 """
 
 import json
@@ -42,7 +42,7 @@ _AXES = {
     "batch_size": (1, 3, 8),
     "hidden_units": (64, 128, 256, 512),
 }
-# The compiler takes minutes for many unrolled steps.
+# torch.compile takes minutes for many unrolled steps.
 _COMPILED = {"inner_steps": 2, "batch_size": 3, "hidden_units": 256}
 _TITLES = {
     "resolution": "pixels",
@@ -59,7 +59,7 @@ def _key(size):
 
 
 def _measure(size):
-    """What meta_step.py reports for one size."""
+    """The figures of meta_step.py for one size."""
     compiled = all(size[name] == value for name, value in _COMPILED.items())
     script = pathlib.Path(__file__).parent / "meta_step.py"
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def _measure(size):
 
 
 def _amount(axis, value):
-    """What the figures grow with: of a resolution, its pixels."""
+    """The quantity on an axis: for a resolution, the number of pixels."""
     return value**2 if axis == "resolution" else value
 
 
@@ -97,13 +97,13 @@ def _exponent(amounts, values):
 
 
 def _of_axis(results, axis):
-    """`(value, figures)` along an axis so far, all else as in the base."""
+    """`(value, figures)` measured so far along an axis from `_BASE`."""
     sizes = [(value, _key({**_BASE, axis: value})) for value in _AXES[axis]]
     return [(value, results[key]) for value, key in sizes if key in results]
 
 
 def to_markdown(results) -> str:
-    """A table for each axis, of time and of memory, with the exponents."""
+    """A table of time and memory for each axis, with the exponents."""
     lines = []
     for axis, title in _TITLES.items():
         points = _of_axis(results, axis)
@@ -132,7 +132,7 @@ def to_markdown(results) -> str:
 
 
 def save_plot(path, results) -> None:
-    """Time and memory along two axes, one line a step."""
+    """Plots time and memory along two axes, one line per step."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     for row, (key, unit) in zip(axes, _FIGURES.items()):
         for panel, axis in zip(row, ("resolution", "inner_steps")):
@@ -160,7 +160,7 @@ def save_plot(path, results) -> None:
 
 
 def _write(folder, results):
-    """Writes tables and plot of what is there; returns the tables."""
+    """Writes tables and plot of the results so far; returns the tables."""
     table = to_markdown(results)
     with files.atomic_path(folder / "scaling.md") as temporary:
         temporary.write_text(table)
@@ -169,7 +169,7 @@ def _write(folder, results):
 
 
 def main(argv):
-    """Measures what is missing, then writes the tables and the plot."""
+    """Measures the missing sizes, then writes the tables and the plot."""
     del argv
     folder = files.make_folder(_FLAGS.output_dir)
     record = folder / "scaling.json"
@@ -177,7 +177,7 @@ def main(argv):
     sizes = [_BASE]
     for axis, values in _AXES.items():
         sizes += [{**_BASE, axis: v} for v in values if v != _BASE[axis]]
-    # The small ones first.
+    # Small sizes first.
     sizes.sort(key=lambda size: math.prod(size.values()) * size["resolution"])
     for number, size in enumerate(sizes, 1):
         if _key(size) in results:

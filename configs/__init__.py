@@ -1,1 +1,1 @@
-"""Config files, one a task; installed as `tfmetainit.configs`."""
+"""Config files, one per experiment; installed as `tfmetainit.configs`."""

@@ -1,15 +1,15 @@
-"""Few-view tomography of random Shepp-Logan phantoms, trained as in the paper.
+"""CT of random Shepp-Logan phantoms from few projections, as in the paper.
 
 Tancik et al. 2021 (arXiv 2012.02189), section 4.2 and the CT notebook: 2 048
-phantoms of 256 x 256, Reptile with 12 inner steps on 20 random views each.
+phantoms of 256 x 256, Reptile with 12 inner steps on 20 random projections.
 
     python -m tfmetainit.train --config=configs/ct.py --workdir=runs/ct
 
-With the authors' data: --config.signal.file=ct_256.pkl; with slices of your
-own: --config.signal.folder=slices. Evaluation takes 1 000 steps at every number
-of projections; the paper takes 50, 100, 1 000 and 1 000 at 1, 2, 4 and 8, and
-the table has columns for 50 and 100. Cost: 100 000 iterations; meant for a GPU,
-and not run by this project. configs/ct_maml.py takes minutes.
+For the authors' data, set --config.signal.file=ct_256.pkl; for slices of your
+own, --config.signal.folder=slices. Evaluation takes 1 000 steps for each number
+of projections. The paper takes 50, 100, 1 000 and 1 000 steps for 1, 2, 4 and 8
+projections; the table has columns for 50 and 100. Cost: 100 000 iterations;
+meant for a GPU. This project has not run it. configs/ct_maml.py takes minutes.
 """
 
 import ml_collections
@@ -41,7 +41,7 @@ def use_paper_ct(config):
 
 
 def use_ct(config):
-    """Sets the class, the paper's network, and one slice a batch."""
+    """Sets the class, the paper's network, and batches of one slice."""
     config.batch_size = 1
     config.signal.name = "ct"
     default.add_generated(config, num_train=2_048, num_eval=100)

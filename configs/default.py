@@ -1,9 +1,9 @@
-"""What every config has; a task's config overrides its own fields.
+"""The fields of every config; each config overrides some of them.
 
 This config is not trained itself. A config is a document: its docstring has the
 section of the paper, the command, the time it took, and the PSNR to expect.
-Every option of a class is a field here or in the task's config, so that it is a
-flag of the commands.
+Every option of a class is a field here or in one of the configs, so that it is
+a flag of the commands.
 """
 
 import ml_collections
@@ -17,21 +17,21 @@ def get_config():
     config.num_steps = 2_500  # outer iterations
     config.batch_size = 1  # tasks in a meta-batch
     config.jit_compile = False  # for GPUs; XLA's sine is slow on a CPU
-    # A run to start from (its folder, or the name of one of the package's), or
-    # a file of a field's weights (.npz, or the authors' .pickle).
+    # Initial weights: a run (its folder, or the name of a pretrained one), or a
+    # file of a field's weights (.npz, or the authors' .pickle).
     config.warm_start = config_dict.placeholder(str)
 
     # All fields but `name` are arguments of the module's `make_signal_class`.
     config.signal = ml_collections.ConfigDict({"name": ""})
     config.signal.resolution = 64
 
-    # Options that are None have the default of the class (fields/networks.py);
-    # those of other classes stay None.
+    # An option that is None has the default of the class (fields/networks.py).
+    # Options of other classes must stay None.
     config.field = ml_collections.ConfigDict()
     config.field.name = "siren"
     config.field.hidden_layers = 4  # paper
     config.field.hidden_units = 256  # paper
-    # "mixed_bfloat16" for GPUs and CPUs with such instructions (docs/scale.md).
+    # "mixed_bfloat16" for GPUs and CPUs with bfloat16 units (docs/scale.md).
     config.field.hidden_dtype = config_dict.placeholder(str)
     config.field.dtype = config_dict.placeholder(str)  # or "float64"
     config.field.w0 = config_dict.placeholder(float)  # of siren
@@ -52,7 +52,7 @@ def get_config():
     # than three times as large (docs/recipe.md).
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
-    config.learner.step_size_gain = 512.0  # about 2% an iteration
+    config.learner.step_size_gain = 512.0  # about 2% per iteration
     config.learner.early_loss_weight = 0.2  # paper: 0
     config.learner.eval_steps = 8
     # Of maml (meta/maml.py).
@@ -65,8 +65,8 @@ def get_config():
     # The hidden kernels of a SIREN with w0 = 200 are small, 4e-4 on average:
     # 1e-5 (paper) is slow.
     config.optimizer.learning_rate = 4e-5
-    # Factor of the rate for the output kernel: that of a SIREN starts as small
-    # as the hidden ones, and ends twenty times as large.
+    # Factor of the output kernel's rate. The output kernel of a SIREN starts as
+    # small as the hidden ones, and ends twenty times as large.
     config.optimizer.output_gain = 10.0
     config.optimizer.curvature_gain = 50.0  # of step sizes "curvature"
     config.optimizer.warmup_steps = 100
@@ -94,10 +94,10 @@ def get_config():
 def get_image_config():
     """The fields of every config of images (`signals.base.ImageSignal`)."""
     config = get_config()
-    # 0: all pixels, as in the paper. Fewer pixels make a step cheaper, but the
-    # result is worse for the same time: fits are given all pixels.
+    # 0: all pixels, as in the paper. Fewer pixels make a step cheaper, but give
+    # a worse result for the same time, because fits use all pixels.
     config.signal.points_per_step = 0
-    # With 0, as in the paper, this recipe memorises the pixels.
+    # With 0 (paper), fields of this recipe memorise the pixels.
     config.signal.query_between = 0.5
     config.signal.shuffle_buffer = 10_000
     return config
@@ -140,7 +140,7 @@ def use_paper_images(config):
 
 
 def use_paper_outer_loop(config):
-    """Sets what all experiments of the paper have in common."""
+    """Sets the outer loop that all experiments of the paper share."""
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.learner.early_loss_weight = 0.0
@@ -154,12 +154,15 @@ def use_paper_outer_loop(config):
 def apply_variant(config, variant):
     """Applies the part after the colon in --config=configs/text.py:smoke.
 
-    "smoke" shrinks a config until a run takes seconds: the same code, but too
-    small a network and too few steps to learn anything.
+    "smoke" shrinks a config until a run takes seconds. It runs the same code,
+    but the network is too small and the steps are too few to learn anything.
+
+    Raises:
+        ValueError: if the variant is unknown.
     """
     if variant not in ("", "smoke"):
         raise ValueError(
-            f"The variant of a config must be 'smoke'. Received: {variant!r}"
+            f"A config's variant must be 'smoke' or none. Received: {variant!r}"
         )
     if variant == "smoke":
         config.num_steps = 4

@@ -6,9 +6,9 @@ Tancik et al. 2021 (arXiv 2012.02189), section 4.1 and the image notebook:
         --workdir=runs/photos
 
 Cost: 150 000 iterations on all pixels of 3 images; meant for a GPU. The paper
-reports about 27.1 dB after two steps. Not run by this project: the dataset
-cannot be downloaded where it is developed. The network and its inner loop are
-checked against the authors' released weights (tests/fields/networks_test.py).
+reports about 27.1 dB after two steps. This project has not run it: its machines
+cannot download the dataset. The network and its inner loop are checked against
+the authors' released weights (tests/fields/networks_test.py).
 """
 
 import ml_collections

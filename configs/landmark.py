@@ -1,16 +1,16 @@
-r"""A landmark in any light at 64 x 64, drawn by this package: no download.
+r"""A synthetic landmark in varying light at 64 x 64, without a download.
 
-After Tancik et al. 2021 (arXiv 2012.02189), section 4.3, whose landmarks are
-those of Phototourism; signals/phototourism.py draws this one. The field is
+This follows Tancik et al. 2021 (arXiv 2012.02189), section 4.3, with a landmark
+drawn by signals/phototourism.py in place of those of Phototourism. The field is
 fitted to the left half of a photograph and scored on the right half.
 
     python -m tfmetainit.train --config=configs/landmark.py \
         --workdir=runs/landmark
     python -m tfmetainit.evaluate --workdir=runs/landmark
 
-Cost: 51 CPU minutes of training, on two cores that did other work beside it.
-Reached on 20 unseen photographs, on the right half after 8 steps on the left
-one: 26.5 dB, where random weights have 16.8 dB with tuned Adam.
+Cost: 51 CPU minutes of training, on two cores that also did other work. On the
+right halves of 20 held-out photographs, after 8 steps on the left halves, it
+reached 26.5 dB; random weights with tuned Adam have 16.8 dB.
 """
 
 import ml_collections
@@ -27,7 +27,7 @@ def get_config(variant=""):
     config.signal.scale = 1.0
     config.signal.train_on = "halves"
     config.signal.num_samples = 48
-    # The finest wave is as long as 3 pixels are wide.
+    # The highest frequency has a wavelength of 3 pixels.
     config.field.max_exponent = 5.0
     config.learner.inner_steps = 4
     config.learner.inner_lr = 1.0

@@ -1,20 +1,20 @@
-"""Chairs from one photograph at 64 x 64, drawn by this package: no download.
+"""Synthetic chairs from one view at 64 x 64, without a download.
 
-After Tancik et al. 2021 (arXiv 2012.02189), section 4.3, whose objects are
-ShapeNet's; signals/objects.py draws these.
+This follows Tancik et al. 2021 (arXiv 2012.02189), section 4.3, with objects
+drawn by signals/objects.py in place of those of ShapeNet.
 
     python -m tfmetainit.train --config=configs/objects.py --workdir=runs/chairs
     python -m tfmetainit.evaluate --workdir=runs/chairs
 
---config.signal.kind=lamps or cars for the other two. Cost: 5 minutes once to
-draw the objects, 50 minutes of training (72 of CPU time, with other work beside
-it; about 55 without), 23 of evaluation, on two CPU cores. Reached there on 20
-unseen chairs, from one picture and after 8 steps: 18.5 dB in a view held out,
-where random weights have 11.5 dB, and the class's mean view 13.8.
+--config.signal.kind=lamps and cars are the other two classes. Cost on two CPU
+cores: 5 minutes once to draw the objects, 50 minutes of training (72 of CPU
+time, with other work beside it; about 55 without) and 23 of evaluation. From
+one view of 20 held-out chairs, after 8 steps, it reached 18.5 dB on a held-out
+view. Random weights have 11.5 dB, and the class's mean view has 13.8 dB.
 
-`train_views` is what the inner loop sees. The outer loop of MAML learns from
-held-out views of the training objects whatever it is: the paper's "SV meta" is
-Reptile's alone (configs/shapenet.py).
+`train_views` is the number of views in the inner loop. The outer loop of MAML
+uses held-out views of the training objects for any `train_views`, so the
+paper's "SV meta" needs Reptile (configs/shapenet.py).
 
 On validation chairs, PSNR after 8 steps was 17.0 dB at outer steps 500 and
 1 000, 17.7 at 1 500, 18.1 at 2 500.
@@ -32,15 +32,15 @@ def get_config(variant=""):
     config.signal.kind = "chairs"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     default.add_generated(config, num_train=400, num_eval=20)
-    config.signal.angle = 0.69  # that a square view spans, in radians
+    config.signal.angle = 0.69  # field of view of a square view, in radians
     config.signal.train_views = 1
     config.signal.eval_views = (1, 25)
     config.signal.num_samples = 32
     config.signal.scored_views = 1
-    # The objects lie in a ball of radius 1.2, 4 before the cameras.
+    # The objects lie in a ball of radius 1.2, at distance 4 from the cameras.
     config.signal.near = 2.8
     config.signal.far = 5.2
-    # The finest wave is as long as 4 pixels are wide.
+    # The highest frequency has a wavelength of 4 pixels.
     config.field.max_exponent = 5.0
     config.learner.inner_steps = 4
     config.learner.inner_lr = 1.0

@@ -1,4 +1,4 @@
-r"""Landmarks of Phototourism, as in the paper.
+r"""Landmarks of Phototourism, trained as in the paper.
 
 Tancik et al. 2021 (arXiv 2012.02189), section 4.3 and the Phototourism
 notebook: Reptile with 64 inner steps of 64 fresh rays, no background.
@@ -8,12 +8,11 @@ notebook: Reptile with 64 inner steps of 64 fresh rays, no background.
 
 The folder holds the photographs (in it, in images/ or in dense/images/) and
 either the authors' bds.npy, c2w_mats.npy and kinv_mats.npy or COLMAP's sparse
-model; Trevi Fountain, Sacre Coeur and Brandenburg Gate differ in it alone.
-Photographs are cropped to squares of 256 x 256, where the paper takes them as
-they are. --config.field.density=relu is the authors' density, which may
-collapse. Cost: 150 000 iterations; meant for a GPU, and not run by this
-project, whose machine cannot download the data. configs/landmark.py takes
-minutes.
+model. Trevi Fountain, Sacre Coeur and Brandenburg Gate differ only in the
+folder. Photographs are cropped and resized to 256 x 256; the paper uses them
+uncropped. --config.field.density=relu is the authors' density, which may
+collapse. Cost: 150 000 iterations; meant for a GPU. This project has not run
+it: its machines cannot download the data. configs/landmark.py takes minutes.
 """
 
 import ml_collections

@@ -1,15 +1,15 @@
 """Signed distance fields of random planar shapes at 64 x 64.
 
-After Tancik et al. 2021 (arXiv 2012.02189), section 4.1; signals/sdf.py draws
-the shapes.
+This follows Tancik et al. 2021 (arXiv 2012.02189), section 4.1, with shapes
+drawn by signals/sdf.py.
 
     python -m tfmetainit.train --config=configs/sdf.py --workdir=runs/sdf
     python -m tfmetainit.evaluate --workdir=runs/sdf
 
-Cost: about 17 CPU minutes for the 2 500 outer steps; 2 920 of them, 20 minutes
-(benchmarks/quality.py), reach on 100 held-out signals 49.4 dB after 2 steps and
-61.4 after 8. A random init with tuned Adam has 18.9 dB after 8 steps; a
-constant image 16.1.
+Cost: about 17 CPU minutes for the 2 500 outer steps. With 2 920 of them (20
+minutes, benchmarks/quality.py), 100 held-out signals have 49.4 dB after 2 inner
+steps and 61.4 dB after 8. A random init with tuned Adam has 18.9 dB after 8
+steps, and a constant image has 16.1 dB.
 """
 
 from tfmetainit.configs import default

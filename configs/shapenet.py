@@ -8,14 +8,15 @@ rays.
         --config.signal.folder=shapenet --workdir=runs/shapenet_chairs
 
 The folder holds chairs_splits.json and one folder for each object, with its
-transforms.json; --config.signal.kind=cars and lamps are the other two classes.
-That is "MV meta"; --config.signal.train_views=1 is "SV meta". All pictures must
-span --config.signal.angle. Evaluation scores 4 of the 25 held-out views of 20
-test objects (--config.signal.scored_views=25 as in the paper takes the memory
-of 25 pictures). It takes 1 000 steps as in the paper, but of 128 rays, in 128
-batches that are taken in turn; the paper's have 64 fresh rays.
+transforms.json. --config.signal.kind=cars and lamps are the other two classes.
+The default is the paper's "MV meta"; --config.signal.train_views=1 is its
+"SV meta". All pictures must have the field of view --config.signal.angle.
+Evaluation scores 4 of the 25 held-out views of 20 test objects. The paper
+scores all 25 (--config.signal.scored_views=25), which takes the memory of 25
+pictures. Fits take 1 000 steps as in the paper. Their steps take 128 batches of
+128 rays in turn; the paper draws 64 new rays for each step.
 --config.field.density=relu is the authors' density, which may collapse. Cost:
-100 000 iterations; meant for a GPU, and not run by this project, whose machine
+100 000 iterations; meant for a GPU. This project has not run it: its machines
 cannot download the data. configs/objects.py takes minutes.
 """
 
@@ -31,7 +32,7 @@ def get_config(variant=""):
     config.signal.kind = "chairs"
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     config.signal.resolution = 128
-    config.signal.angle = 0.69  # that a square view spans, in radians
+    config.signal.angle = 0.69  # field of view of a square view, in radians
     config.signal.train_views = 25
     config.signal.eval_views = (1, 25)
     config.signal.scored_views = 4

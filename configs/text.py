@@ -1,15 +1,15 @@
 """Rendered text at 64 x 64: the class that `make demo` trains.
 
-After Tancik et al. 2021 (arXiv 2012.02189), section 4.1, whose text class is
-not published; signals/text.py draws this one.
+This follows Tancik et al. 2021 (arXiv 2012.02189), section 4.1. The paper's
+text class is not published; signals/text.py draws this one.
 
     python -m tfmetainit.train --config=configs/text.py --workdir=runs/text
     python -m tfmetainit.evaluate --workdir=runs/text
 
-Cost: about 17 CPU minutes for the 2 500 outer steps; 2 988 of them, 20 minutes
-(benchmarks/quality.py), reach on 100 held-out signals 34.5 dB after 2 steps and
-50.3 after 8. A random init with tuned Adam has 18.5 dB after 8 steps; a
-constant image 19.1.
+Cost: about 17 CPU minutes for the 2 500 outer steps. With 2 988 of them (20
+minutes, benchmarks/quality.py), 100 held-out signals have 34.5 dB after 2 inner
+steps and 50.3 dB after 8. A random init with tuned Adam has 18.5 dB after 8
+steps, and a constant image has 19.1 dB.
 """
 
 from tfmetainit.configs import default

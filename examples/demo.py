@@ -2,11 +2,11 @@ r"""The whole of tfmetainit in ten minutes on two CPU cores.
 
     make demo
 
-Meta-trains a SIREN on rendered text at 64 x 64, compares it with random and
-other initial weights on text it has never seen, and exports it. Then LiteRT,
-without TensorFlow, fits a real photograph with the exported file: a signal of
-quite another kind. Everything is written to --output_dir; overview.png shows
-all of it.
+The demo meta-trains a SIREN on rendered text at 64 x 64. It compares the
+learned weights with random and other initial weights on held-out text, and
+exports them. Then LiteRT, without TensorFlow, fits a photograph with the
+exported file, from weights that have only seen text. All files are written to
+--output_dir; overview.png shows the results.
 """
 
 import pathlib
@@ -68,7 +68,7 @@ def _fit(learner, params, fit, task):
 
 
 def _fit_on_device(path, sample):
-    """The same with the exported file, in LiteRT, at the steps shown."""
+    """As `_fit` with the exported file in LiteRT, and ms per gradient step."""
     fitter = ArtifactFitter(path)
     values, psnr = {}, {}
     for steps in _STEPS_SHOWN:
@@ -81,13 +81,13 @@ def _fit_on_device(path, sample):
 
 
 def draw_overview(path, results, signal, rows):
-    """One picture: fits step by step, and the curves over unseen signals.
+    """One picture: fits after several steps, and curves over unseen signals.
 
     Args:
         path: the file to write.
-        results: what `evaluate.evaluate` returned.
-        signal: the signal class, which knows how values become a picture.
-        rows: (title, task, values, psnr) of each fit to be shown.
+        results: as returned by `evaluate.evaluate`.
+        signal: the signal class, which draws values as pictures.
+        rows: (title, task, values, psnr) of each fit.
     """
     columns = len(_STEPS_SHOWN) + 1
     figure = Figure(
@@ -183,5 +183,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output_dir", "runs/demo", "Where everything goes.")
+    flags.DEFINE_string("output_dir", "runs/demo", "Folder of all files.")
     cli.run(main, __doc__)

@@ -1,5 +1,5 @@
 """Export of a learned initialization together with its few-step adapter.
 
-May import: TensorFlow, ai-edge-litert, all rooms of the package but `cli`
-(`__main__` is the command).
+May import: TensorFlow, ai-edge-litert, all other subpackages but `cli`, which
+only the command (`__main__`) imports.
 """

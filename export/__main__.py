@@ -1,11 +1,12 @@
-r"""Exports a training run as artifacts that fit signals by themselves.
+r"""Exports a training run as artifacts that fit signals on their own.
 
     python -m tfmetainit.export --workdir=runs/text --output_dir=exported/text
 
 Writes the learned initial weights together with the gradient steps: as
-model.tflite for LiteRT (phones, browsers, C; --precision=float16 halves it),
-and as saved_model/ for TF Serving. Both are checked against Python on a
-held-out signal; if their numbers differ, nothing is written.
+model.tflite for LiteRT (phones, browsers, C), and as saved_model/ for TF
+Serving. --precision=float16 halves the weights. Both artifacts are checked
+against Python on a held-out signal; if their numbers differ, nothing is
+written.
 """
 
 import shlex
@@ -52,7 +53,7 @@ def main(argv):
         counts = (f"{n} {count}" for n, count in summary.operations.items())
         print("Operations of the .tflite file, all builtin:")
         print(f"  {', '.join(counts)}")
-    print("On a held-out signal, PSNR before and after the training's steps:")
+    print("PSNR on a held-out signal, before and after the training's steps:")
     for name, (before, after) in summary.psnr.items():
         print(f"  {name:<12} {before:6.2f} -> {after:6.2f} dB", end="")
         if name in summary.differences:
@@ -75,18 +76,18 @@ def run():
     """The command `tfmetainit-export`."""
     flags.DEFINE_string("workdir", None, "Folder of a training run.")
     flags.DEFINE_string("output_dir", None, "The folder to write.")
-    flags.DEFINE_list("formats", list(exporter.FORMATS), "What to write.")
+    flags.DEFINE_list("formats", list(exporter.FORMATS), "Formats to write.")
     flags.DEFINE_integer(
         "num_points",
         None,
         "Largest number of observations of one call of the .tflite file; "
-        "default: that of one signal of the class.",
+        "default: as many as one signal of the class has.",
     )
     flags.DEFINE_integer(
         "max_steps", 64, "Largest number of steps of one call."
     )
     flags.DEFINE_string(
-        "precision", "float32", "Of the stored weights: float32 or float16."
+        "precision", "float32", "Stored weights are float32 or float16."
     )
     flags.DEFINE_string(
         "input",

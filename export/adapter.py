@@ -1,19 +1,20 @@
 """The learned initialization and its few-step adapter, as one tf.Module.
 
-What a device or a server runs: pure functions of a flat parameter vector theta
-`[P]` (the field's parameters in their order, each row by row). The gradient
-steps are those of `meta.inner_loop.adapt`, and the forward models those of the
-training; only the bookkeeping around them is added here:
+A device or server runs pure functions of a flat parameter vector theta `[P]`
+(the field's parameters in their order, each flattened row by row). The gradient
+steps are those of `meta.inner_loop.adapt`, and the forward models are those of
+training. This module adds the bookkeeping around them:
 
-- Observations come as arrays of N rows of which the first `n_points` count.
-  Rows beyond them may hold anything, NaN included.
-- They are worked through in chunks, which bounds the memory; chunks beyond
+- Observations are arrays of N rows, of which the first `n_points` count. The
+  other rows may hold anything, NaN included.
+- Rows are processed in chunks, which bounds the memory. Chunks beyond
   `n_points` are skipped. The loss and its gradient are sums over chunks.
 - `steps` is a tensor: a `tf.while_loop` runs up to a maximum fixed at export.
 
-Rules for an artifact free of Flex operations: theta is split outside of the
-tape; the residual enters as the tape's output gradient; within the tape nothing
-is sliced, or broadcast from an unknown size (`functional.values_and_grads`).
+Rules that keep an artifact free of Flex operations: theta is split outside of
+the tape; the residual enters as the tape's output gradient; within the tape
+nothing is sliced, or broadcast from an unknown size
+(`functional.values_and_grads`).
 """
 
 import math
@@ -28,10 +29,10 @@ from tfmetainit.meta.functional import Params
 from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.tasks import FieldLoss, Observations, mean_squared_error
 
-# Points worked on at a time: the activations of a SIREN of width 256 then fit
-# into a core's cache, which is faster than a whole picture.
+# Points in a chunk: the activations of a SIREN of width 256 then fit into a
+# core's cache, which is faster than a whole picture at once.
 CHUNK = 1024
-# Prediction keeps the activations of two layers only: chunks can be longer.
+# Factor for predictions, which keep the activations of only two layers.
 PREDICT_CHUNKS = 4
 # The entry in `losses` for a step that was not taken.
 NOT_TAKEN = -1.0
@@ -48,9 +49,9 @@ class Adapter(tf.Module):
         value_shape: shape of one row of `values`, for example `(3,)`.
         coords_shape: shape of one row of `coords`.
         max_steps: the largest number of gradient steps of one call.
-        precision: "float32", or "float16" for weights, and step sizes that are
-            tensors, stored in half the size; all arithmetic is float32.
-        chunk: rows worked on at a time; None for all together.
+        precision: "float32", or "float16" to store weights, and step sizes that
+            are tensors, in half the size; all arithmetic is float32.
+        chunk: number of rows processed at a time; None for all rows.
 
     Raises:
         ValueError: if an argument is not valid.
@@ -75,8 +76,8 @@ class Adapter(tf.Module):
             )
         if learner.support_loss.measure is not mean_squared_error:
             raise ValueError(
-                "`learner` must adapt by the squared error. Received: a "
-                "support loss of another measure"
+                "`learner` must adapt by the mean squared error. Received: a "
+                "support loss with another measure"
             )
         field = learner.field
         self.input_shape = tuple(input_shape)
@@ -89,7 +90,7 @@ class Adapter(tf.Module):
         self.num_params = sum(map(math.prod, self._shapes))
         self._support_model = learner.support_loss.forward_model
         self._query_loss = learner.query_loss
-        # The network's own weights are not tracked: theta has them all.
+        # The network's own weights are not tracked: theta holds them all.
         self._field = _Untracked(field)
         self._frozen = [v.value for v in field.non_trainable_variables]
         self.theta = _stored(functional.get_params(field), precision, "theta")
@@ -120,7 +121,7 @@ class Adapter(tf.Module):
         return tf.cast(self.theta, tf.float32)
 
     def init_params(self) -> Params:
-        """The same as a list of the field's parameters."""
+        """The learned initial weights as a list of the field's parameters."""
         return functional.unflatten(self.init(), self._shapes)
 
     def adapt(self, theta, inputs, values, n_points, steps):
@@ -138,11 +139,11 @@ class Adapter(tf.Module):
             A dict of
 
             - theta: float32 `[P]`, after the last step whose loss and weights
-              were finite. With NaN or infinity among the rows that count, that
-              is the theta received.
+              were finite. If a row that counts holds NaN or infinity, this is
+              the theta received.
             - losses: float32 `[max_steps]`, the mean squared error before each
               step, and -1 for steps that were not taken.
-            - steps_taken: int32 scalar, the number of steps that were.
+            - steps_taken: int32 scalar, the number of steps taken.
         """
         count = _length(inputs)
         valid = tf.logical_and(n_points >= 1, n_points <= count)
@@ -165,8 +166,8 @@ class Adapter(tf.Module):
             )
             before = before[0]
             adapted = functional.flatten(params)
-            # One sum sees whether all are finite (is_finite is no builtin of
-            # LiteRT); a comparison with NaN is false.
+            # The sum is finite only if all entries are (LiteRT has no builtin
+            # is_finite). A comparison with NaN is false.
             size = tf.reduce_sum(tf.abs(adapted)) + before
             healthy = size <= _MAX_FLOAT
             now = tf.logical_and(tf.range(self.max_steps) == step, healthy)
@@ -187,7 +188,7 @@ class Adapter(tf.Module):
         return {"theta": theta, "losses": losses, "steps_taken": taken}
 
     def predict(self, theta, coords) -> tf.Tensor:
-        """Predictions of the field of weights theta, through the query model.
+        """Predictions of the field with weights theta, by the query model.
 
         Args:
             theta: float32 `[P]`.
@@ -204,8 +205,8 @@ class Adapter(tf.Module):
 
         count = coords.shape[0]
         if count is not None:
-            # Unrolled: the chunks share memory nevertheless, and a loop would
-            # store a constant of the result's size in the file.
+            # Unrolled, as a loop would store a constant of the result's size
+            # in the file. Unrolled chunks share memory, too.
             chunk = PREDICT_CHUNKS * CHUNK
             number = -(-count // chunk)
             heights = [(count + i) // number for i in range(number)]
@@ -264,8 +265,8 @@ class _MaskedLoss:
             height = observed.inputs.shape[1]
         row_size = math.prod(observed.values.shape[2:])
         scale = 1.0 / (row_size * tf.cast(self._n_points, tf.float32))
-        # Zeros made from a number known at run time only: constants of the
-        # parameters' shapes would be stored in the file.
+        # A zero computed at run time: zeros of the parameters' shapes would
+        # otherwise be stored in the file as constants.
         zero = tf.cast(tf.minimum(self._n_points, 0), tf.float32)
 
         def body(index, value, gradients):
@@ -280,8 +281,8 @@ class _MaskedLoss:
                     2.0 * scale * residual,
                 )
 
-            # Not `[index]`: LiteRT gives a slice from a computed position a
-            # dynamic shape, and with it every result of the loop.
+            # Not `[index]`: LiteRT gives such a slice a dynamic shape, and so
+            # every result of the loop.
             inputs = tf.gather(observed.inputs, index)
             # 0 x NaN is NaN: rows that do not count must be finite.
             inputs = tf.where(_column(valid, inputs), inputs, 0.0)
@@ -307,7 +308,7 @@ def _stored(params, precision, name):
 
 
 class _Untracked:
-    """Hides from tf.Module what it would save, or cannot."""
+    """Hides a value from tf.Module, which must not or cannot save it."""
 
     def __init__(self, value):
         self.value = value

@@ -1,13 +1,13 @@
-"""From a training run to artifacts that fit signals by themselves.
+"""Exports a training run as artifacts that fit signals on their own.
 
     <output_dir>/
       model.tflite             LiteRT: phones, browsers, C (lite.py)
       saved_model/1/           TF Serving (saved_model.py)
-      serving/                 its models.config, batching_parameters.txt
+      serving/                 models.config and batching_parameters.txt
       metadata.json            a description of both; also in model.tflite
 
-All of it is written to a temporary folder, checked against Python on a held-out
-signal, and renamed into place.
+Everything is written to a temporary folder, checked against Python on a
+held-out signal, and renamed into place.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from tfmetainit.runs.workdir import find_run
 FORMATS = ("saved_model", "tflite")
 MAX_POINTS = 2**22
 MAX_STEPS = 10_000
-_GRAPH_BYTES = 2**23  # of either format, without the weights
+_GRAPH_BYTES = 2**23  # bounds the graph of either format, without weights
 TFLITE = "model.tflite"
 METADATA = "metadata.json"
 _FORMAT_NAME = "tfmetainit export"
@@ -43,14 +43,15 @@ class Summary:
     Attributes:
         sizes: bytes of every file, by its path below the output folder.
         signatures: names of the inputs of every signature, by format.
-        operations: number of operations of the .tflite file, by their names.
+        operations: number of occurrences of each operation of the .tflite file,
+            by its name.
         differences: largest difference of a predicted value from Python's, by
             format.
-        psnr: in dB on the held-out signal, before and after the training's
-            number of steps: "Python" from the trained weights, and by format.
-        example: flags of `python -m tfmetainit.fit --artifact` that fit a file;
-            None if it cannot fit signals of the class.
-        seconds: duration.
+        psnr: PSNR in dB on the held-out signal, before and after the training's
+            number of steps, by format; "Python" is that of the trained weights.
+        example: flags with which `python -m tfmetainit.fit --artifact` fits a
+            file; None if that command cannot fit signals of the class.
+        seconds: duration of the call.
     """
 
     sizes: dict[str, int]
@@ -81,19 +82,22 @@ def export(
         output_dir: the folder to write; an earlier export there is replaced.
         formats: some of `FORMATS`.
         num_points: the largest number of observations of one call of the
-            .tflite file's `adapt`; by default that of one signal of the class.
+            .tflite file's `adapt`; by default as many as one signal has.
         max_steps: the largest number of steps of one call of `adapt`.
         precision: "float32", or "float16" for weights of half the size.
-        input_path: the signal that the artifacts are checked on; by default
-            the first of the class's test split.
-        license_name: of the weights, recorded in the metadata.
-        **details: further arguments for signals of the run's modality, beside
-            `input_path` (`fit.fit`).
+        input_path: file of the signal that the artifacts are checked on; by
+            default the first signal of the class's test split.
+        license_name: license of the weights, for the metadata.
+        **details: further arguments of the run's modality for `input_path`
+            (`fit.fit`).
+
+    Returns:
+        A `Summary`.
 
     Raises:
         InputError: if an argument, the run, or the output folder is not valid.
         UserError: if an artifact's numbers differ from Python's by more than
-            `held_out.TOLERANCE`; nothing is left behind.
+            `held_out.TOLERANCE`; nothing is written then.
     """
     started = time.monotonic()
     formats = tuple(dict.fromkeys(formats))
@@ -108,7 +112,7 @@ def export(
     learner = build.load_learner(workdir, config, signal)
     task = held_out.find(signal, input_path, details)
     num_points, num_coords = _sizes(signal, task, num_points)
-    with quiet.notices():  # oneDNN reports that it passes on float16
+    with quiet.notices():  # oneDNN reports that it does not take float16
         adapter = Adapter(
             learner,
             input_shape=task.support.inputs.shape[2:],
@@ -169,7 +173,7 @@ def _check_arguments(formats, num_points, max_steps, precision):
 def _sizes(signal, task, num_points):
     """The static numbers of rows of a .tflite file's observations and coords.
 
-    They are those of the class, whichever signal it is checked on.
+    They depend on the class, not on the signal that the file is checked on.
     """
     observed = int(task.support.inputs.shape[1])
     modality = signal.modality
@@ -183,13 +187,13 @@ def _sizes(signal, task, num_points):
     if observed > num_points and modality and not modality.may_drop:
         raise InputError(
             "`num_points` must be at least the number of observations of the "
-            f"signal to check on, {observed}. Received: {num_points}"
+            f"held-out signal, {observed}. Received: {num_points}"
         )
     return num_points, num_coords
 
 
 class _Written(NamedTuple):
-    """What one format's writer did; see `Summary`."""
+    """The result of writing one format; see `Summary`."""
 
     signatures: dict[str, list[str]]
     operations: dict[str, int]
@@ -238,8 +242,8 @@ def _check_output(output_dir):
             output_dir.exists() and output_dir.samefile(pathlib.Path.cwd())
         ):
             raise InputError(
-                "`output_dir` is replaced as a whole: it must be neither a "
-                f"mount point nor the working folder. Received: {output_dir}"
+                "`output_dir` must be neither a mount point nor the working "
+                f"folder, as it is replaced as a whole. Received: {output_dir}"
             )
         if not output_dir.exists():
             return
@@ -262,8 +266,8 @@ def _check_output(output_dir):
     others = set(there) - {METADATA, TFLITE, "saved_model", "serving"}
     if others:
         raise InputError(
-            "`output_dir` is replaced as a whole: beside an earlier export it "
-            f"may hold nothing. Received: {output_dir} with {min(others)}"
+            "`output_dir` must hold nothing beside an earlier export, as it is "
+            f"replaced as a whole. Received: {output_dir} with {min(others)}"
         )
 
 

@@ -11,8 +11,8 @@ from tfmetainit.meta import functional, inner_loop
 from tfmetainit.meta.tasks import Observations, Task
 from tfmetainit.modalities import Sample, check_details
 
-# Largest difference of a predicted value, artifact against Python, before and
-# after the training's number of steps.
+# Largest difference between values predicted by an artifact and by Python,
+# before and after the training's number of steps.
 TOLERANCE = 1e-4
 
 
@@ -20,12 +20,12 @@ def find(signal, input_path, details) -> Task:
     """The signal that the artifacts are checked on.
 
     Args:
-        signal: its class.
+        signal: the signal class.
         input_path: a file, or None for the first signal of the test split.
         details: further arguments of the modality's `read`.
 
     Raises:
-        InputError: if there is none, or its target is not known.
+        InputError: if there is no such signal, or its target is not known.
     """
     if input_path is None and details:
         raise InputError(
@@ -52,8 +52,8 @@ class Case:
     Predictions are pairs: before and after the training's number of steps.
 
     Args:
-        learner: with trained weights.
-        adapter: of the learner, perhaps with rounded weights.
+        learner: the learner with trained weights.
+        adapter: the learner's `Adapter`, perhaps with rounded weights.
         signal: the class of the signal.
         task: the signal, without a batch axis.
         num_points: number of observations that the .tflite file takes.
@@ -95,7 +95,8 @@ class Case:
     def psnr(self, predicted=None) -> tuple[float, ...]:
         """PSNR in dB of a pair of predictions.
 
-        By default those of Python with the trained, unrounded weights.
+        The default are Python's predictions with the trained weights, without
+        rounding.
         """
         return tuple(
             float(metrics.psnr_from_mse(np.mean((values - self._target) ** 2)))
@@ -114,9 +115,9 @@ class Case:
         )
         if not difference <= TOLERANCE:
             raise UserError(
-                f"After {self._steps} steps, the {name}'s values may differ "
-                f"from Python's by {TOLERANCE:g}. Received: a difference of "
-                f"{difference:.2g}; nothing was written."
+                f"After {self._steps} steps, the values of the {name} may "
+                f"differ from Python's by at most {TOLERANCE:g}. Received: a "
+                f"difference of {difference:.2g}. Nothing was written."
             )
         return difference
 
@@ -129,7 +130,7 @@ class Case:
         }
 
     def requests(self) -> dict[str, dict]:
-        """Inputs of the SavedModel's `fit_predict`, by its name."""
+        """Inputs of a request to the SavedModel, by name of the signature."""
         observed = self._observed(self._steps)
         return {"fit_predict": {**observed, "coords": self._coords[None]}}
 
@@ -150,7 +151,7 @@ class Case:
         )
 
     def through_lite(self, path):
-        """Predictions of the .tflite file, by LiteRT."""
+        """Predictions of the .tflite file, by LiteRT's interpreter."""
         fitter = ArtifactFitter(path)
         fitter.prepare(self._signal)
         sample = Sample(
@@ -163,7 +164,7 @@ class Case:
         )
 
     def through_compiled_model(self, content, num_points, num_coords):
-        """Predictions of the .tflite file, by the API of browsers and C."""
+        """Predictions of the .tflite file, by LiteRT's CompiledModel."""
         theta = lite.run_compiled(content, "init", {})["theta"]
         observed = {
             "inputs": _padded(self._inputs, num_points),

@@ -8,13 +8,14 @@ Signatures, all stateless, all shapes static, builtin operations only:
 
 The converter's file is changed before it is written:
 
-- Matrix products with the transpose of a tensor that is no constant (the
-  gradient with respect to a layer's input) come out as FULLY_CONNECTED, which
-  LiteRT's XNNPACK kernels run only for constant weights; the fallback is an
-  order of magnitude slower. They become BATCH_MATMUL, the same product.
-- Of precision float16, large constants that it holds exactly are stored so.
+- The converter writes matrix products with the transpose of a computed tensor
+  (gradients with respect to a layer's input) as FULLY_CONNECTED. LiteRT's
+  XNNPACK kernels run that only for constant weights, and the fallback is an
+  order of magnitude slower. These products become BATCH_MATMUL.
+- With precision "float16", large constants that float16 represents exactly are
+  stored in it.
 - Equal buffers are stored once.
-- The metadata are put in as the model's metadata entry "tfmetainit" (JSON).
+- The metadata become the model's metadata entry "tfmetainit" (JSON).
 """
 
 import collections
@@ -37,7 +38,7 @@ from tfmetainit.litert.artifact import METADATA_NAME
 
 _FILE_IDENTIFIER = b"TFL3"
 _NO_BIAS = -1
-_MIN_HALF = 1024  # entries: what is saved is worth an operation
+_MIN_HALF = 1024  # entries; smaller constants are not worth a CAST
 _NO_DATA = 0  # by convention a model's buffer 0 is empty
 _OPERATION_NAMES = {
     code: name
@@ -52,7 +53,7 @@ def convert(
     """The adapter as the bytes of a .tflite file.
 
     Args:
-        adapter: what is exported.
+        adapter: the adapter to export.
         num_points: the static number of rows of `inputs` and `values`.
         num_coords: the static number of rows of `coords`.
         metadata: JSON-serializable; stored in the file.
@@ -112,7 +113,7 @@ def convert(
 
 
 def _run(converter):
-    """The converter's file, or one sentence instead of its pages of output."""
+    """Runs the converter; an error is one sentence, not pages of output."""
     failure = None
     with quiet.notices():
         try:
@@ -123,10 +124,10 @@ def _run(converter):
     needed = set(re.findall(r"\btf\.(\w+)' op is neither", str(failure)))
     reason = ", ".join(sorted(needed)) or type(failure).__name__
     raise UserError(
-        "A .tflite file may hold LiteRT's builtin operations only, which have "
-        "no equivalent for some that the field or its forward model needs: "
-        "take tfmetainit.fields.layers.relu for ReLU, an approximate GELU, or "
-        "--formats=saved_model. "
+        "A .tflite file may hold LiteRT's builtin operations only, and the "
+        "field or its forward model needs others. Use "
+        "tfmetainit.fields.layers.relu for ReLU, or an approximate GELU, or "
+        "export with `formats`=saved_model. "
         f"Received: {reason}"
     ) from failure
 
@@ -134,16 +135,16 @@ def _run(converter):
 def run_compiled(content: bytes, signature: str, inputs: dict) -> dict:
     """Runs a signature through LiteRT's CompiledModel.
 
-    That is the interface of browsers, Android and C. It is stricter than the
-    interpreter: a result of dynamic shape is an error.
+    CompiledModel is the interface of browsers, Android and C. It is stricter
+    than the interpreter: a result of dynamic shape is an error.
 
     Args:
-        content: a .tflite file.
-        signature: its name.
-        inputs: maps names to arrays.
+        content: the bytes of a .tflite file.
+        signature: name of the signature.
+        inputs: maps names of inputs to arrays.
 
     Returns:
-        Maps names to arrays.
+        Maps names of outputs to arrays.
     """
     with quiet.notices():
         return _run_compiled(content, signature, inputs)
@@ -187,7 +188,7 @@ def operations(content: bytes) -> dict[str, int]:
 
 
 def _code(opcode):
-    """The builtin code, which older readers look for in another field."""
+    """The builtin code, from whichever of its two fields holds it."""
     return max(opcode.BuiltinCode(), opcode.DeprecatedBuiltinCode())
 
 
@@ -231,7 +232,7 @@ def _opcode_index(model, code):
 def _store_buffers_once(model):
     """Points tensors with equal contents to one buffer.
 
-    The buffers left without a tensor are emptied: their numbers stay.
+    Unused buffers are emptied, not removed, so that buffer numbers stay valid.
     """
     first, used = {}, set()
     for subgraph in model.subgraphs:
@@ -248,14 +249,13 @@ def _store_buffers_once(model):
 
 
 def _store_half(model):
-    """Stores constants that float16 holds exactly as that, read by CAST.
+    """Stores constants in float16 where that is exact, followed by a CAST.
 
-    Theta, and step sizes that are tensors, are among them: the adapter rounded
-    them. Frozen weights are not, unless nothing is lost.
+    The adapter has rounded theta, and step sizes that are tensors, so these are
+    stored in float16. Frozen weights stay float32 unless float16 is exact.
 
-    The converter's own option leaves out constants that are returned as they
-    are, which the learned weights are; and XNNPACK refuses a DEQUANTIZE whose
-    result is returned.
+    The converter's own option skips constants that a signature returns, as
+    `init` returns theta. XNNPACK refuses a DEQUANTIZE whose result is returned.
     """
     for subgraph in model.subgraphs:
         for index, tensor in enumerate(list(subgraph.tensors)):
@@ -304,7 +304,7 @@ def _add_metadata(model, metadata):
 
 
 class _AlignedBuilder(flatbuffers.Builder):
-    """Aligns vectors to 16 bytes, as LiteRT's schema asks of its buffers."""
+    """Aligns vectors to 16 bytes, as LiteRT's schema demands for buffers."""
 
     def StartVector(self, elem_size, num_elems, alignment):  # noqa: N802
         return super().StartVector(elem_size, num_elems, max(alignment, 16))

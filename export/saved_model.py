@@ -9,15 +9,13 @@ Signatures, batched and stateless; B is the batch, N and M any number of rows:
     fit_predict(inputs, values, n_points, steps, coords)
                                                  -> values, losses, steps_taken
 
-`fit_predict` starts from the learned weights, which then need not travel. The
-results of a batch are those of its rows one by one. Every signal of a batch
-states its own number of rows, `n_points`, so that a server may pad with what
-it likes. All inputs of a call have the same B: the one row of `init` is to be
-repeated. The rules for steps and rows out of range are those of
-`tfmetainit.export.adapter.Adapter.adapt`.
+`fit_predict` starts from the learned weights, so that a client need not send
+them. Each signal of a batch is fitted by itself. It states its own number of
+rows, `n_points`, so that a server may pad with any values. All inputs of a call
+must have the same B; repeat the one row that `init` returns. Steps and rows out
+of range are treated as in `tfmetainit.export.adapter.Adapter.adapt`.
 
-The graph holds the gradient steps: neither Keras nor this package is needed
-to run it.
+The graph holds the gradient steps, and runs without Keras and this package.
 """
 
 import tensorflow as tf
@@ -26,7 +24,7 @@ from tfmetainit.export.adapter import Adapter
 
 
 class _Served(tf.Module):
-    """The signatures over an adapter, whose only state is its constants."""
+    """The batched signatures of an adapter, whose only state is constants."""
 
     def __init__(self, adapter: Adapter):
         super().__init__()
@@ -74,12 +72,13 @@ class _Served(tf.Module):
 
 
 def _map_rows(function, rows, dtypes):
-    """The function of each row of a batch, one after the other.
+    """Applies a function to the rows of a batch, one after the other.
 
-    A row's products use all cores already: a batched form is no faster.
+    The matrix products of one row already use all cores, so that a batched form
+    is no faster.
     """
     counts = tf.stack([tf.shape(leaf)[0] for leaf in rows])
-    # By itself, `map_fn` would leave out what goes beyond the first input.
+    # `map_fn` itself ignores rows beyond the number of rows of the first input.
     alike = tf.debugging.Assert(
         tf.reduce_all(counts == counts[0]),
         ["All inputs must have the same number of signals. Received:", counts],
@@ -95,7 +94,7 @@ def save(adapter: Adapter, folder) -> dict[str, list[str]]:
     """Writes the SavedModel into `folder`.
 
     Returns:
-        The names of the inputs and outputs of each signature.
+        The names of the inputs of each signature.
     """
     served = _Served(adapter)
 

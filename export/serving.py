@@ -1,4 +1,4 @@
-"""What TF Serving wants beside a SavedModel: configs and warm-up records."""
+"""Files for TF Serving beside a SavedModel: configs and warm-up records."""
 
 import pathlib
 
@@ -18,8 +18,8 @@ model_config_list {{
 }}
 """
 _BATCHING = """\
-# --enable_batching --batching_parameters_file=<this file>. Signals of different
-# numbers of rows are padded to the longest; n_points says how many count.
+# --enable_batching --batching_parameters_file=<this file>. Signals with fewer
+# rows are padded to the longest of a batch; n_points is the number that counts.
 max_batch_size { value: 16 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 64 }
@@ -41,12 +41,12 @@ def write_configs(folder: pathlib.Path, name: str) -> None:
 def write_warmup(
     saved_model: pathlib.Path, name: str, requests: dict[str, dict]
 ) -> None:
-    """Writes warm-up records: requests that a server runs before it is ready.
+    """Writes warm-up requests, which a server runs before it is ready.
 
     Args:
         saved_model: the folder of the SavedModel.
         name: the served model's name.
-        requests: maps the name of a signature to its inputs, arrays.
+        requests: maps names of signatures to their inputs: names to arrays.
     """
     folder = saved_model / "assets.extra"
     folder.mkdir(exist_ok=True)

@@ -37,13 +37,13 @@ def test_text_reaches_its_bar(tmp_path):
 
 def test_ct_reaches_its_bar(tmp_path):
     """Against random weights: 3 dB above them after the same number of steps,
-    and above those that have twice the views and 200 Adam steps.
+    and above those of twice the projections and 200 Adam steps.
     """
     conditions = _train_and_compare(ct_maml.get_config(), tmp_path)
     assert [of[1]["label"] for of in conditions][1:] == [
-        "2 views",
-        "4 views",
-        "8 views",
+        "2 projections",
+        "4 projections",
+        "8 projections",
     ]
     last = [
         (curves["Learned"][-1], curves["Standard"][-1])
@@ -90,7 +90,7 @@ def test_the_density_of_no_seed_collapses(seed, tmp_path_factory):
     learner.fit(
         signal.make_dataset("train", config.batch_size, seed=seed),
         steps_per_epoch=200,
-        shuffle=False,  # the data set is shuffled already
+        shuffle=False,  # the dataset is shuffled already
         verbose=0,
     )
     validation = signal.make_dataset("validation", 1).cache()

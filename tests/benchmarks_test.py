@@ -12,16 +12,17 @@ _FOLDER = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 # In a process of its own: the script's flags are those of the process.
 _BUILD_ALL = """
 import quality
-from tfmetainit import experiment
+from tfmetainit.runs import build
+from tfmetainit.training import build_optimizer
 
 quality._FLAGS(["quality", "--warm_start=text_64"])
 for recipe in quality.RECIPES:
     # What is not an image class takes the recipes too.
     for name in ("text", "ct_maml"):
         config = quality.make_config(name, recipe, 1)
-        signal = experiment.build_signal(config)
-        learner = experiment.build_learner(config, signal)
-        experiment.build_optimizer(config, learner)
+        signal = build.build_signal(config)
+        learner = build.build_learner(config, signal)
+        build_optimizer(config, learner)
         options = config.learner
         print(
             *(name, recipe, config.seed, options.name, options.inner_steps),
@@ -63,9 +64,7 @@ def test_unknown_rows_are_named(tmp_path, assert_one_sentence):
         "--recipes=default,best,released",
         f"--output_dir={tmp_path}",
     )
-    assert_one_sentence(
-        result, "--recipes must be among", "need --warm_start", "best, released"
-    )
+    assert_one_sentence(result, "--recipes", "--warm_start", "best, released")
     assert not list(tmp_path.iterdir())
 
 
@@ -112,4 +111,4 @@ def test_photographs_are_cut_out_and_divided(tmp_path, assert_one_sentence):
     assert len(held_out) == 28
     (tmp_path / "erase.rcc").unlink()
     result = _python(*command, f"--input={tmp_path}")
-    assert_one_sentence(result, "explore_monuments.rcc", "with 4 of them")
+    assert_one_sentence(result, "--input", "erase.rcc", str(tmp_path))

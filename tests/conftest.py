@@ -12,15 +12,18 @@ with warnings.catch_warnings():
     import tensorflow_datasets
     import tensorflow_datasets.testing  # noqa: F401
 
+import contextlib
 import subprocess
 import sys
 
 import h5py
 import keras
+import numpy as np
 import pytest
 
 from tfmetainit import train
 from tfmetainit.configs import text
+from tfmetainit.runs.workdir import Workdir
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +42,21 @@ def smoke_run(tmp_path_factory):
     config.signal.data_dir = str(folder / "data")
     train.train(config, folder / "run")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_config(smoke_run):
+    """Makes the smallest config, of 8 steps; some of its fields may be set."""
+
+    def make(**fields):
+        config = text.get_config("smoke")
+        config.signal.data_dir = str(smoke_run / "data")
+        config.num_steps = 8
+        config.validation.every = 2
+        config.update_from_flattened_dict(fields)
+        return config
+
+    return make
 
 
 @pytest.fixture
@@ -66,6 +84,23 @@ def _arrays_of(path):
 def arrays_of():
     """Reads all arrays of a weights file, by their paths in it."""
     return _arrays_of
+
+
+def _assert_same_run(a, b):
+    a, b = Workdir(a), Workdir(b)
+    for name in ("last", "best"):
+        ours, theirs = (_arrays_of(getattr(w, name)) for w in (a, b))
+        assert ours.keys() == theirs.keys()
+        assert any("optimizer" in key for key in ours)
+        for key, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[key], err_msg=key)
+    assert a.best_record.read_text() == b.best_record.read_text()
+
+
+@pytest.fixture(scope="session")
+def assert_same_run():
+    """Asserts that two runs have the same checkpoints, bit by bit."""
+    return _assert_same_run
 
 
 def _run_command(command, *arguments, cwd=None):
@@ -101,3 +136,17 @@ def run_command():
 def assert_one_sentence():
     """Asserts that a process ended with one sentence and an exit code."""
     return _assert_one_sentence
+
+
+@contextlib.contextmanager
+def _raises_with(error_type, *parts):
+    with pytest.raises(error_type) as caught:
+        yield
+    for part in parts:
+        assert str(part) in str(caught.value), caught.value
+
+
+@pytest.fixture(scope="session")
+def raises_with():
+    """`pytest.raises`, and that the message names some values."""
+    return _raises_with

@@ -187,16 +187,10 @@ def _npz():
     yield buffer.getvalue()
 
 
-def _field():
-    from tfmetainit.fields import networks
-
-    return networks.SIREN(2, 3, hidden_layers=2, hidden_units=_WIDTH)
-
-
 def _read_npz(path):
     from tfmetainit.io import weights
 
-    weights.load_npz(path, _cached(_field))
+    weights.load_npz(path, [p.shape for p in _params()])
 
 
 def _haiku():
@@ -212,13 +206,14 @@ def _haiku():
 def _read_haiku(path):
     from tfmetainit.io import weights
 
-    weights.load_haiku(path, _cached(_field))
+    weights.load_haiku(path, [p.shape for p in _params()])
 
 
 def _learner():
+    from tfmetainit.fields import networks
     from tfmetainit.meta import maml
 
-    return maml.MAML(_field())
+    return maml.MAML(networks.SIREN(2, 3, hidden_layers=2, hidden_units=_WIDTH))
 
 
 def _checkpoint():

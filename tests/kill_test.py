@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfmetainit.litert import artifact
+from tfmetainit.litert.artifact import LiteArtifact
 from tfmetainit.runs.workdir import Workdir
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,10 @@ def test_training(smoke_run, tmp_path, arrays_of):
             np.testing.assert_array_equal(found[key], value)
     assert whole.best_record.read_text() == killed.best_record.read_text()
     files = {path.name for path in killed.last.parent.iterdir()}
-    assert files == {"last.weights.h5", "best.weights.h5", "best.json"}
+    assert files == {
+        *("last.weights.h5", "last.json"),
+        *("best.weights.h5", "best.json"),
+    }
 
 
 def test_export(smoke_run, tmp_path):
@@ -98,14 +101,14 @@ def test_export(smoke_run, tmp_path):
         # between two renames.
         if killed.exists():
             assert (killed / "model.tflite").read_bytes() in contents
-            artifact.LiteArtifact(killed / "model.tflite")
+            LiteArtifact(killed / "model.tflite")
             assert {p.relative_to(killed) for p in killed.rglob("*")} == names
     assert struck >= 2
     _run(command("killed", 4))
     assert (tmp_path / "killed" / "model.tflite").read_bytes() == contents[1]
 
 
-def test_fitting_a_data_set(smoke_run, tmp_path):
+def test_fitting_a_dataset(smoke_run, tmp_path):
     def command(name):
         return _command(
             "fit_dataset",

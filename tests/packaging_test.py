@@ -25,20 +25,21 @@ def _python(code, cwd, **environment):
     )
 
 
+def _ignored(folder, names):
+    """What is not copied: results, and where others may be writing."""
+    patterns = (".*", "*.egg-info", "__pycache__", "node_modules")
+    ignored = shutil.ignore_patterns(*patterns)(folder, names)
+    if pathlib.Path(folder) == _ROOT:
+        ignored |= {"runs", "build"}
+    return ignored
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy so that the checkout stays clean."""
     root = tmp_path_factory.mktemp("wheel")
     source = root / "source"
-    shutil.copytree(
-        _ROOT,
-        source,
-        ignore=shutil.ignore_patterns(
-            *(".*", "runs", "build", "*.egg-info"),
-            # Others may be writing there.
-            *("__pycache__", "node_modules"),
-        ),
-    )
+    shutil.copytree(_ROOT, source, ignore=_ignored)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     subprocess.run(
         [*pip, "--no-build-isolation", "--wheel-dir", root, source],

@@ -11,8 +11,7 @@ from tfmetainit.configs import text
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
 from tfmetainit.meta import functional
-from tfmetainit.runs import workdir
-from tfmetainit.runs.workdir import Workdir
+from tfmetainit.runs.workdir import Workdir, find_run, pretrained_names
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def test_the_results_of_other_weights_are_left_out(folder, tmp_path):
 
 
 def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
-    config = workdir.find_run(folder / "run").read_config()
+    config = find_run(folder / "run").read_config()
     config.signal.folder = "/home/me/slices"
     assert publish._public(config)["signal"]["folder"] == "(not published)"
     config.signal.folder = None
@@ -70,34 +69,34 @@ def test_files_of_the_user_s_are_not_replaced_by_embedded_signals(folder):
     "content",
     [[], {"conditions": []}, {"conditions": [{"rows": [{}]}]}, {}],
 )
-def test_damaged_results_are_named(folder, tmp_path, content):
+def test_damaged_results_are_named(folder, tmp_path, content, raises_with):
     shutil.copytree(folder / "run", tmp_path / "run")
     step = Workdir(tmp_path / "run").read_best()["step"]
     if isinstance(content, dict):
         content = {"outer_step": step, **content}
     path = tmp_path / "run" / "evaluation" / "results.json"
     files.write_json(path, content)
-    with pytest.raises(InputError, match=r"results\.json, which is damaged"):
+    with raises_with(InputError, path):
         publish.publish(tmp_path / "run", tmp_path / "copy", "MIT")
     assert not (tmp_path / "copy").exists()
 
 
-def test_nothing_is_overwritten(folder):
+def test_nothing_is_overwritten(folder, raises_with):
     (folder / "file").touch()
     for name in ("copy", "file"):
-        with pytest.raises(InputError, match="must name an empty folder"):
+        with raises_with(InputError, "`output_dir`", folder / name):
             publish.publish(folder / "run", folder / name, "Apache-2.0")
 
 
 def test_there_are_runs_in_the_package():
-    assert "chairs_64" in workdir.pretrained_names()
+    assert "chairs_64" in pretrained_names()
 
 
-@pytest.mark.parametrize("name", workdir.pretrained_names())
-def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_package_s_own_runs(name, tmp_path, monkeypatch, raises_with):
     """They load by their names, are small, and have their cards."""
     monkeypatch.chdir(tmp_path)
-    workdir = workdir.find_run(name)
+    workdir = find_run(name)
     assert workdir.best.stat().st_size < 1_000_000
     assert (
         f'tfmetainit.load("{name}")' in (workdir.root / "README.md").read_text()
@@ -105,32 +104,32 @@ def test_the_package_s_own_runs(name, tmp_path, monkeypatch):
     learner = tfmetainit.load(name)
     for params in functional.get_params(learner.field):
         assert np.isfinite(params).all()
-    with pytest.raises(InputError, match="--output_dir must be given"):
+    with raises_with(InputError, "`output_dir`", name):
         evaluate.evaluate(name)
     # A run of the user's goes first; what else has the name does not.
     (tmp_path / name).mkdir()
-    assert workdir.find_run(f"{name}/").root == workdir.root
+    assert find_run(f"{name}/").root == workdir.root
     (tmp_path / name / "config.json").write_text("{}")
-    assert workdir.find_run(name).root == Workdir(name).root
+    assert find_run(name).root == Workdir(name).root
 
 
-def test_a_copy_is_not_trained_over(folder):
-    copy = workdir.Workdir(folder / "copy")
+def test_a_copy_is_not_trained_over(folder, raises_with):
+    copy = Workdir(folder / "copy")
     before = copy.best.read_bytes()
     best = copy.read_best()
     # The first epoch of a run was perhaps killed, but that of no copy.
     for step in (1, 10**6):
         files.write_json(copy.best_record, {**best, "step": step})
-        with pytest.raises(InputError, match="a copy of a run's best weights"):
+        with raises_with(InputError, "`workdir`", copy.root):
             train.train(text.get_config("smoke"), copy.root)
     assert copy.best.read_bytes() == before
     files.write_json(copy.best_record, best)
 
 
-def test_a_damaged_record_is_one_sentence(folder, tmp_path):
+def test_a_damaged_record_is_one_sentence(folder, tmp_path, raises_with):
     shutil.copytree(folder / "run", tmp_path / "run")
     record = Workdir(tmp_path / "run").best_record
     for damaged in ({"step": 4}, {"step": 4, "psnr": "high"}, [1]):
         files.write_json(record, damaged)
-        with pytest.raises(InputError, match="record of its best checkpoint"):
+        with raises_with(InputError, record):
             publish.publish(tmp_path / "run", tmp_path / "out", "MIT")

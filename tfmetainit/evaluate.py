@@ -58,7 +58,8 @@ def evaluate(
         projections for CT).
 
     Raises:
-        InputError: if there is no trained run, or the classes do not fit.
+        InputError: if there is no trained run, an argument is not valid, or the
+            dimensions of the classes or networks differ.
     """
     started = time.monotonic()
     workdir = find_run(workdir)
@@ -75,8 +76,8 @@ def evaluate(
     if output_dir is None:
         suffix = "" if on is None else f"_on_{class_name}"
         output_dir = _default_output(workdir, suffix)
-    # Missing files of a class are found here, before a folder is made; the
-    # conditions then share what was read.
+    # Missing files of a class raise here, before a folder is made. The
+    # conditions then share the data that was read.
     first_tasks(signal, "test", 1)
     conditions = signal.conditions()
     output_dir = files.make_folder(output_dir)
@@ -136,7 +137,7 @@ def _default_output(workdir, suffix):
 
 
 def _load_others(paths, learner, signal):
-    """The learners of other runs, for a signal class, by their rows' names."""
+    """The learners of other runs for a signal class, by the names of rows."""
     if isinstance(paths, str):
         raise InputError(
             f"`against` must be a list of workdirs. Received: {paths!r}"
@@ -164,7 +165,7 @@ def _load_others(paths, learner, signal):
 
 
 def _films(comparison, learner, num_steps):
-    """The films of the class, of the learned fits of some test signals."""
+    """The class's films of some test signals, fitted from the learned init."""
     learned = comparison.learned()
     return comparison.signal.films(
         learner.query_loss,

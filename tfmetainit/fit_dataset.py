@@ -3,14 +3,15 @@ r"""Fits every signal of a split, and keeps the weights as a dataset.
     python -m tfmetainit.fit_dataset --workdir=runs/text --split=train \
         --steps=8 --output_dir=fitted/text
 
-For each signal, the flat vector of its adapted weights and its PSNR before and
-after (`runs.functaset`). TFDS reads the folder:
+The dataset holds, for each signal, the flat vector of its adapted weights and
+its PSNR before and after the fit (`runs.functaset`). TFDS reads the folder:
 
     tfds.builder_from_directory("fitted/text").as_dataset(split="train")
 
-With --artifact=exported/text/model.tflite, LiteRT fits the signals; their class
-is then given by --signal=configs/text.py. --shard=0/4 is the first of four
-workers' share of one --output_dir. The same command again resumes.
+With --artifact=exported/text/model.tflite, LiteRT fits the signals, whose class
+is then given by --signal=configs/text.py. --shard=0/4 fits the share of the
+first of four workers that fill one --output_dir. Repeat a command that was
+stopped to resume it.
 """
 
 import dataclasses
@@ -58,9 +59,10 @@ class Summary:
         files_written: number of files written by this call.
         files_missing: number of files that other workers have not yet written.
         num_signals: number of signals of the whole dataset.
-        psnr_before: in dB, mean over all signals, once all files exist.
-        psnr: the same after the steps.
-        seconds: duration.
+        psnr_before: mean PSNR in dB before the fit, over all signals; None
+            until all files exist.
+        psnr: mean PSNR in dB after the fit, likewise.
+        seconds: duration of the call.
     """
 
     fitted: int
@@ -88,7 +90,7 @@ def fit_dataset(
     """Fits every signal of a split and writes the weights.
 
     Args:
-        output_dir: folder of the dataset; an unfinished one is completed.
+        output_dir: folder of the dataset; an unfinished dataset is completed.
         workdir: the folder of a training run; None with `artifact`.
         artifact: path of an exported .tflite file, or None.
         signal: config of the signals' class; by default that of the run.
@@ -98,8 +100,11 @@ def fit_dataset(
         num_signals: number of signals to fit, from the first; by default all.
         signals_per_file: number of signals in a file; the fits of an incomplete
             file are lost when the call is stopped.
-        shard: (index, number) of this worker, the index from 0: it makes every
-            `number`-th file.
+        shard: (index, number): index of this worker, from 0, and number of
+            workers. A worker writes every `number`-th file.
+
+    Returns:
+        A `Summary`.
 
     Raises:
         InputError: if an argument is not valid, or the folder holds another
@@ -194,8 +199,8 @@ def _fit(fitter, tasks, steps, batch_size, first, bar) -> Iterator[Example]:
             before, after = fitted.psnr[0], fitted.psnr[steps]
             if not math.isfinite(after):
                 raise UserError(
-                    f"The fit of signal {index} diverged within {steps} steps; "
-                    f"lower `steps` (now {steps}). Complete files are kept."
+                    f"The fit of signal {index} diverged within {steps} steps. "
+                    f"Lower `steps` (now {steps}). Complete files are kept."
                 )
             yield Example(index, fitted.theta, before, after)
             index += 1
@@ -203,10 +208,10 @@ def _fit(fitter, tasks, steps, batch_size, first, bar) -> Iterator[Example]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(index, number) of a string like "0/4".
+    """Parses a string like "0/4" as (index, number).
 
     Raises:
-        InputError: if it is none.
+        InputError: if the string has another form.
     """
     match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
     if not match:
@@ -256,15 +261,15 @@ def run():
         "artifact", None, "Instead of --workdir: an exported .tflite file."
     )
     config_flags.DEFINE_config_file(
-        "signal", None, "Config of the signals' class; default: the run's."
+        "signal", None, "Config of the signals' class; default: the run's own."
     )
     flags.DEFINE_string("output_dir", None, "Folder of the dataset.")
-    flags.DEFINE_enum("split", "test", SPLITS, "The signals to fit.")
+    flags.DEFINE_enum("split", "test", SPLITS, "Split to fit.")
     flags.DEFINE_integer(
         "steps", None, "Gradient steps; default: as many as in training."
     )
     flags.DEFINE_integer("batch_size", 8, "Signals fitted at a time.")
-    flags.DEFINE_integer("num_signals", None, "How many; default: all.")
+    flags.DEFINE_integer("num_signals", None, "Signals to fit; default: all.")
     flags.DEFINE_integer("signals_per_file", 64, "Signals in a file.")
     flags.DEFINE_string(
         "shard", "0/1", "<index>/<number>: this worker's share of the files."

@@ -1,13 +1,14 @@
-r"""Makes a small copy of a training run, to keep or to give away.
+r"""Makes a small copy of a training run, to keep or to share.
 
     python -m tfmetainit.publish --workdir=runs/text \
         --output_dir=text_64 --license=Apache-2.0
 
-The copy is a run as any other: every command accepts it as --workdir, and
+The copy is a run like any other: every command accepts it as --workdir, and
 `tfmetainit.load` reads it. It holds the best weights and step sizes in half
-precision without the optimizer, the config without the paths of files, and
-README.md: a model card with the results of `python -m tfmetainit.evaluate`, if
-there are any. The runs that come with the package were made by this command.
+precision without the optimizer, the config without the paths of files, and a
+model card, README.md. The card shows the results of `python -m
+tfmetainit.evaluate`, if there are any. This command made the runs that come
+with the package.
 """
 
 import json
@@ -44,10 +45,10 @@ and more.
     adapted, losses = learner.adapt(support)
 
 - Validation PSNR after {inner_steps} steps: {psnr:.2f} dB (outer step {step}).
-- Weights: float16, {size:,} bytes; computation is in float32. All PSNRs are
-  those of the float32 weights that were rounded.
+- Weights: float16, {size:,} bytes; computation is in float32. All PSNRs were
+  measured with the float32 weights, before rounding.
 - License: {license}
-- Trained with tfmetainit {version}. The settings, all of them: `config.json`.
+- Trained with tfmetainit {version}. All settings: `config.json`.
 
 ## Results
 
@@ -61,7 +62,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
     Args:
         workdir: the folder of a training run.
         output_dir: path of the copy; its last part is its name.
-        license_name: of the weights, for the model card.
+        license_name: license of the weights, for the model card.
 
     Returns:
         The path of the weights.
@@ -85,7 +86,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
         best = source.read_best()
         files.write_json(copy.best_record, best)
         files.write_json(copy.config, _public(config))
-        build.load(staging)  # it can be read
+        build.load(staging)  # checks that the copy can be read
         card = _CARD.format(
             name=target.name,
             signal=config.signal.name,
@@ -104,9 +105,10 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
 
 
 def _public(config):
-    """The config without paths; a note stands for the files of the signals.
+    """The config without paths.
 
-    Without a folder or file, a class would take its embedded signals.
+    A note replaces the signals' folder or file. With None in its place, a class
+    would use its embedded signals.
     """
     public = json.loads(config.to_json())
     kept = sources.public_settings(config.signal)
@@ -121,7 +123,7 @@ def _public(config):
 
 
 def _results(workdir, step):
-    """The tables of the evaluation of the weights of this outer step.
+    """The result tables of the weights of this outer step.
 
     Rows of other runs are left out.
     """
@@ -139,13 +141,13 @@ def _results(workdir, step):
         return tables.to_markdown(results)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            "A run's results must be those of python -m tfmetainit.evaluate; "
-            f"evaluate it anew. Received: {path}, which is damaged ({error!r})"
+            "A run's results must be those of python -m tfmetainit.evaluate. "
+            f"Evaluate it again. Received: {path}, which is damaged ({error!r})"
         ) from error
 
 
 def _save_halved(learner, path):
-    """Writes a learner's weights with floats of 16 bits."""
+    """Writes a learner's weights in float16."""
 
     def visit(name, item):
         if isinstance(item, h5py.Group):
@@ -159,7 +161,7 @@ def _save_halved(learner, path):
 
     with tempfile.TemporaryDirectory() as folder:
         whole = pathlib.Path(folder) / "whole.weights.h5"
-        # The file of the run may hold an optimizer, too.
+        # Saved anew, as the run's own file may hold an optimizer's state, too.
         learner.save_weights(whole)
         with h5py.File(whole) as file, h5py.File(path, "w") as output:
             for key, attribute in file.attrs.items():

@@ -6,8 +6,8 @@ Any field of the config can be set on the command line:
 
     --config.learner.inner_steps=3 --config.batch_size=4
 
-`--config=configs/text.py:smoke` shrinks a config to seconds. The same command
-again resumes a run that was stopped. `tensorboard --logdir=runs` shows its
+`--config=configs/text.py:smoke` shrinks a config to seconds. Repeat a command
+that was stopped to resume its run. `tensorboard --logdir=runs` shows the
 progress.
 """
 
@@ -58,7 +58,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
 
     Raises:
         InputError: if the config or the workdir is not valid.
-        TrainingDivergedError: if the numbers are no longer healthy.
+        TrainingDivergedError: if the training diverges.
     """
     started, cpu_started = time.monotonic(), time.process_time()
     config = check_config(config)
@@ -73,8 +73,8 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     tasks = first_tasks(signal, "validation", config.validation.num_signals)
     distribution.check_divisible(strategy, "validation.num_signals", len(tasks))
     with contextlib.ExitStack() as stack:
-        # Everything that can be wrong with a config has been built: only now
-        # is a folder made.
+        # The folder is made only now, after everything in the config was built
+        # without an error.
         output = _make_output(config, workdir, strategy, stack)
         checkpoints = callbacks.Checkpoints(
             workdir, output, f"val_psnr_{config.learner.inner_steps}"
@@ -99,7 +99,7 @@ def _check_divisible(config, strategy):
 
 
 def _build_learner(config, workdir, signal):
-    """The learner with its optimizer, in the state where the run stopped."""
+    """The compiled learner, in the state where the run stopped, if it did."""
     learner = build.build_learner(config, signal)
     if config.get("warm_start") and not workdir.last.is_file():
         warm_start(learner, config.warm_start)
@@ -115,19 +115,19 @@ def _build_learner(config, workdir, signal):
 
 
 def _make_output(config, workdir, strategy, stack):
-    """Where this process writes: the workdir, unless another worker does."""
+    """The folder that this process writes: the workdir if it is the chief."""
     if distribution.is_chief(strategy):
         resume.claim_workdir(config, workdir, stack)
         return workdir
-    # Every worker takes part in reading distributed variables; the files of
-    # those that are not the chief are discarded.
+    # Every worker takes part in reading distributed variables, so all save
+    # checkpoints. The files of workers other than the chief are discarded.
     output = Workdir(stack.enter_context(tempfile.TemporaryDirectory()))
     output.last.parent.mkdir()
     return output
 
 
 def _fit(config, learner, signal, tasks, strategy, output, checkpoints):
-    """Keras's `fit` on the batches of a signal class."""
+    """Trains with Keras's `fit` on the batches of a signal class."""
     replicas = strategy.num_replicas_in_sync
     every = config.validation.every
     step = int(learner.optimizer.iterations.numpy())
@@ -176,7 +176,7 @@ def _callbacks(config, signal, tasks, output, checkpoints):
 
 
 def _verbosity(chief):
-    """Keras's: a progress bar on a terminal, a line an epoch elsewhere."""
+    """Keras's `verbose`: a progress bar on a terminal, else lines by epoch."""
     if not chief:
         return 0
     return 1 if sys.stdout.isatty() else 2

@@ -2,11 +2,11 @@
 //
 //   ./fit model.tflite photo.ppm fitted.ppm [steps]
 //
-// model.tflite is what `python -m tfmetainit.export` writes for an image class;
-// it holds the weights and the gradient steps. photo.ppm is a binary PPM (P6,
-// 8 bits) with at most as many pixels as the artifact has points, at the
-// resolution of its training for the quality to be that of its class. Prints
-// the PSNR after each step, and writes the fitted field.
+// `python -m tfmetainit.export` writes model.tflite for an image class; the file
+// holds the weights and the gradient steps. photo.ppm is a binary PPM (P6, 8
+// bits) with at most as many pixels as the artifact has points. The quality is
+// best at the training resolution. The program prints the PSNR after each step
+// and writes the fitted field.
 
 #include <ctype.h>
 #include <math.h>
@@ -65,10 +65,10 @@ static Signature find_signature(LiteRtEnvironment environment,
     check(LiteRtGetSignatureKey(signature, &key), "no signature key");
     if (strcmp(key, wanted) != 0) continue;
     Signature found = {.index = i};
-    check(LiteRtGetNumSignatureInputs(signature, &found.num_inputs), "inputs");
-    check(LiteRtGetNumSignatureOutputs(signature, &found.num_outputs), "outputs");
+    check(LiteRtGetNumSignatureInputs(signature, &found.num_inputs), "no inputs");
+    check(LiteRtGetNumSignatureOutputs(signature, &found.num_outputs), "no outputs");
     if (found.num_inputs > kMaxTensors || found.num_outputs > kMaxTensors) {
-      fail("this is no artifact of tfmetainit");
+      fail("the model is not an artifact of tfmetainit");
     }
     for (size_t j = 0; j < found.num_inputs; ++j) {
       LiteRtTensor tensor;
@@ -96,7 +96,7 @@ static Signature find_signature(LiteRtEnvironment environment,
     }
     return found;
   }
-  fail("this is no artifact of tfmetainit: a signature is missing");
+  fail("the model is not an artifact of tfmetainit: a signature is missing");
 }
 
 static void free_signature(Signature* signature) {
@@ -108,19 +108,19 @@ static void free_signature(Signature* signature) {
   }
 }
 
-// Buffers are found by name: their order differs between runtimes.
+// Buffers are found by name, because their order differs between runtimes.
 static LiteRtTensorBuffer input(const Signature* signature, const char* name) {
   for (size_t j = 0; j < signature->num_inputs; ++j) {
     if (strcmp(signature->input_names[j], name) == 0) return signature->inputs[j];
   }
-  fail("this is no artifact of tfmetainit: an input is missing");
+  fail("the model is not an artifact of tfmetainit: an input is missing");
 }
 
 static LiteRtTensorBuffer output(const Signature* signature, const char* name) {
   for (size_t j = 0; j < signature->num_outputs; ++j) {
     if (strcmp(signature->output_names[j], name) == 0) return signature->outputs[j];
   }
-  fail("this is no artifact of tfmetainit: an output is missing");
+  fail("the model is not an artifact of tfmetainit: an output is missing");
 }
 
 static size_t bytes_of(LiteRtTensorBuffer buffer) {
@@ -163,8 +163,8 @@ static void* allocate(size_t count, size_t size) {
   return memory;
 }
 
-// The next number of a PPM file's header; -1 if there is none. Comments may
-// stand between the numbers.
+// Returns the next number of a PPM file's header, or -1 if there is none.
+// Comments may stand between the numbers.
 static int read_number(FILE* file) {
   int number = -1, next = fgetc(file);
   while (isspace(next) || next == '#') {
@@ -178,7 +178,7 @@ static int read_number(FILE* file) {
   return isdigit(next) && fscanf(file, "%6d", &number) == 1 ? number : -1;
 }
 
-// The pixels of a binary PPM file, in [0, 1].
+// Reads the pixels of a binary PPM file, in [0, 1].
 static float* read_ppm(const char* path, int* height, int* width) {
   FILE* file = fopen(path, "rb");
   if (file == NULL) fail("cannot open the picture");
@@ -204,7 +204,7 @@ static float* read_ppm(const char* path, int* height, int* width) {
   return values;
 }
 
-// Writes to a temporary name first: an earlier picture is replaced or kept.
+// Writes to a temporary name first, so that an earlier picture is never lost.
 static void write_ppm(const char* path, const float* values, int height,
                       int width) {
   char* temporary = allocate(strlen(path) + 12, 1);
@@ -232,7 +232,7 @@ int main(int argc, char** argv) {
   const long steps = argc == 5 ? strtol(argv[4], &end, 10) : 4;
   if ((end != NULL && (*end != '\0' || end == argv[4])) || steps < 0 ||
       steps > 10000) {
-    fail("steps must be a number from 0 to 10000");
+    fail("steps must be an integer from 0 to 10000");
   }
   if (strcmp(argv[3], argv[1]) == 0 || strcmp(argv[3], argv[2]) == 0) {
     fail("the output must be another file than the inputs");
@@ -256,7 +256,7 @@ int main(int argc, char** argv) {
   Signature init = find_signature(environment, model, compiled, "init");
   Signature adapt = find_signature(environment, model, compiled, "adapt");
   Signature predict = find_signature(environment, model, compiled, "predict");
-  // Of an image's artifact, a point has two coordinates and three values.
+  // In an artifact for images, a point has two coordinates and three values.
   if (bytes_of(input(&adapt, "inputs")) * kChannels !=
           bytes_of(input(&adapt, "values")) * kDims ||
       bytes_of(input(&predict, "coords")) * kChannels !=

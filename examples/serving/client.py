@@ -4,9 +4,9 @@ r"""Fits a picture on a model server, over gRPC or REST.
         --input=photo.png --output=fit.png --steps=4
     python examples/serving/client.py ... --rest=http://localhost:8501
 
-The server runs the SavedModel of `python -m tfmetainit.export` (compose.yaml
-starts TensorFlow Serving on it, where there is docker). The client sends pixels
-and gets the fitted field back: neither side trains anything beforehand.
+The server runs the SavedModel that `python -m tfmetainit.export` writes. With
+docker, compose.yaml starts TensorFlow Serving on it. The client sends the
+pixels of a picture and receives the values of the field fitted to them.
 """
 
 import http.client
@@ -36,13 +36,13 @@ _MAX_ANSWER_BYTES = 2**30
 
 
 def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
-    """One PredictRequest to `address` ("host:port")."""
+    """Sends one PredictRequest to `address` ("host:port")."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = name
     request.model_spec.signature_name = SIGNATURE
     for key, value in inputs.items():
         request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    # A field of 592 x 592 or more is above gRPC's own limit of 4 MiB.
+    # A field of 592 x 592 or more exceeds gRPC's default limit of 4 MiB.
     options = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
     with grpc.insecure_channel(address, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -57,7 +57,7 @@ def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
 
 
 def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
-    """The same as JSON to `url` ("http://host:port")."""
+    """Sends the same request as JSON to `url` ("http://host:port")."""
     body = {
         "signature_name": SIGNATURE,
         "inputs": {k: np.asarray(v).tolist() for k, v in inputs.items()},
@@ -72,19 +72,17 @@ def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
             request, timeout=_TIMEOUT_SECONDS
         ) as answer:
             outputs = json.load(answer)["outputs"]
-    # No address, no answer, or one that is not a model server's.
+    # No such address, no answer, or an answer of some other server.
     except (
         *(OSError, ValueError, KeyError, TypeError),
         http.client.HTTPException,
     ) as error:
-        raise UserError(
-            f"The server {url} cannot be asked: {error!r}"
-        ) from error
+        raise UserError(f"The request to {url} failed: {error!r}") from error
     return {k: np.asarray(v) for k, v in outputs.items()}
 
 
 def main(argv):
-    """Sends one picture and writes its field."""
+    """Sends one picture and writes the fitted field."""
     del argv
     values = flags.FLAGS
     artifact = pathlib.Path(values.artifact)
@@ -96,7 +94,7 @@ def main(argv):
     except (KeyError, TypeError) as error:
         raise InputError(
             "--artifact must be a folder that the exporter wrote. Received: "
-            f"{artifact}, whose metadata.json is another's"
+            f"{artifact}, whose metadata.json has other fields"
         ) from error
     if kind != "image":
         raise InputError(
@@ -125,7 +123,7 @@ def main(argv):
         )
     for step, loss in enumerate(outputs["losses"][0][:taken]):
         print(f"step {step:4d}  PSNR {metrics.psnr_from_mse(loss):6.2f} dB")
-    # A server that batches pads every answer to the longest of its batch.
+    # A server that batches pads every answer to the longest in its batch.
     fitted = np.float32(outputs["values"][0])[: side * side]
     fitted = fitted.reshape(side, side, 3)
     psnr = float(metrics.psnr_from_mse(np.mean((fitted - picture) ** 2)))
@@ -144,6 +142,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "The picture to write.")
     flags.DEFINE_integer("steps", 4, "Gradient steps.")
     flags.DEFINE_string("grpc", "localhost:8500", "host:port of the server.")
-    flags.DEFINE_string("rest", None, "Instead: http://host:port of its REST.")
+    flags.DEFINE_string("rest", None, "Use REST, at http://host:port.")
     flags.mark_flags_as_required(["artifact", "input", "output"])
     cli.run(main, __doc__)

@@ -1,4 +1,4 @@
-// The page: pictures in, fields out. The fit itself is in field.js.
+// The page, which shows pictures and fields. The fit itself is in field.js.
 
 import {LearnedField, meanSquaredError, pixelCoords, psnr} from './field.js';
 
@@ -6,18 +6,18 @@ const $ = (id) => document.getElementById(id);
 const MAX_ZOOM = 16;
 
 let field;     // LearnedField
-let picture;   // {canvas, values}: the square that is fitted
+let picture;   // {canvas, values}: the square to fit
 let theta;     // the adapted weights
-let shown;     // the canvas of the square that they were adapted to
-let fitting = 0;  // number of the latest fit: a later one stops an earlier
-let reading = 0;  // that of the latest file
+let shown;     // the canvas of the square that theta was adapted to
+let fitting = 0;  // number of the latest fit; a later fit stops an earlier one
+let reading = 0;  // number of the latest file
 
 function say(text, isError = false) {
   $('status').textContent = text;
   $('status').className = isError ? 'error' : '';
 }
 
-// Runs `work`, and shows what went wrong instead of losing it.
+// Runs `work` and shows its error on the page, if any.
 async function guarded(work) {
   try {
     await work();
@@ -33,12 +33,12 @@ function newCanvas(size) {
   return canvas;
 }
 
-// Values in [0, 1], three a pixel, onto a canvas.
+// Paints values in [0, 1], three per pixel, onto a canvas.
 function paint(canvas, values) {
   const image = new ImageData(canvas.width, canvas.height);
   for (let pixel = 0; pixel < values.length / 3; pixel++) {
     for (let c = 0; c < 3; c++) {
-      image.data[4 * pixel + c] = 255 * values[3 * pixel + c];  // clamps, and rounds
+      image.data[4 * pixel + c] = 255 * values[3 * pixel + c];  // clamps and rounds
     }
     image.data[4 * pixel + 3] = 255;
   }
@@ -55,7 +55,7 @@ function addToStrip(canvas, title, text) {
   $('strip').append(figure);
 }
 
-// The central square of a source, at the resolution of the training.
+// The central square of a source, at the training resolution.
 function square(source, width, height) {
   const side = Math.min(width, height), size = field.resolution;
   const canvas = newCanvas(size);
@@ -63,7 +63,7 @@ function square(source, width, height) {
   context.fillStyle = 'white';
   context.fillRect(0, 0, size, size);
   context.imageSmoothingQuality = 'high';
-  // Whole pixels, as in Python: half of one would blur.
+  // Whole pixels, as in Python: an offset of half a pixel would blur.
   const left = Math.floor((width - side) / 2), top = Math.floor((height - side) / 2);
   context.drawImage(source, left, top, side, side, 0, 0, size, size);
   const {data} = context.getImageData(0, 0, size, size);
@@ -121,7 +121,7 @@ async function useFile(file) {
   } catch {
     throw new Error(`${file.name} is not a picture that this browser can read.`);
   }
-  // A later choice may have been read sooner.
+  // A file chosen later may have been read sooner.
   if (mine === reading) await use(bitmap, bitmap.width, bitmap.height);
   bitmap.close();
 }
@@ -158,17 +158,17 @@ function useSample() {
 let stream;
 
 async function openCamera() {
-  if (!navigator.mediaDevices) throw new Error('This browser gives no access to a camera.');
+  if (!navigator.mediaDevices) throw new Error('This browser does not give access to a camera.');
   let opened;
   try {
     opened = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
   } catch (error) {
-    throw new Error(`The camera cannot be used: ${error.message}.`);
+    throw new Error(`The camera cannot be used: ${error.message}`);
   }
-  closeCamera();  // pressed twice
+  closeCamera();  // the button may be pressed twice
   stream = opened;
   $('video').srcObject = stream;
-  await $('video').play();  // there is no picture to take before
+  await $('video').play();  // no picture can be taken before
   $('viewfinder').hidden = false;
 }
 
@@ -186,7 +186,7 @@ async function shoot() {
 
 // ---- Beyond the pixels --------------------------------------------------------
 
-let view;            // {row, column, extent}: the part that is shown
+let view;            // {row, column, extent}: the visible part
 let drawing = false, drawAgain = false;
 
 function resetView() {
@@ -221,7 +221,7 @@ async function drawOnce() {
     const pixels = field.resolution;
     context.imageSmoothingEnabled = false;
     context.clearRect(0, 0, size, size);
-    // The field has a pixel's value at the pixel's corner; here, its middle.
+    // The field has a pixel's value at its corner; the canvas, at its centre.
     context.drawImage(
         shown, column * pixels + .5, row * pixels + .5, extent * pixels, extent * pixels,
         0, 0, size, size);
@@ -294,7 +294,7 @@ function listenToZoom() {
   });
 }
 
-// The weights as a NumPy file: np.load reads it as float32 [P].
+// The weights as a .npy file, which np.load reads as float32 [P].
 function toNpy(array) {
   const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${array.length},), }`;
   const padded = header + ' '.repeat((64 - (header.length + 11) % 64) % 64) + '\n';
@@ -347,7 +347,7 @@ guarded(async () => {
   field = await LearnedField.load(new URL(folder.replace(/\/*$/, '/'), location.href));
   const {metadata} = field;
   if (metadata.signal.kind !== 'image') {
-    throw new Error(`This page fits images; the artifact is for "${metadata.signal.kind}".`);
+    throw new Error(`This page fits images. The artifact is for "${metadata.signal.kind}".`);
   }
   listen();
   $('main').hidden = false;
@@ -355,7 +355,7 @@ guarded(async () => {
       `Learned initialization "${metadata.name}", ${metadata.num_params.toLocaleString()} ` +
       `weights, ${metadata.signal.resolution} × ${metadata.signal.resolution}, licence: ` +
       `${metadata.license}. LiteRT.js, ${field.numThreads} thread(s). ` +
-      `Once loaded, this page needs no network.`;
+      `Once loaded, the page works offline.`;
   say('Ready.');
   await useSample();
   document.body.dataset.ready = 'yes';

@@ -1,8 +1,8 @@
 // A learned initialization with its few-step adapter, run by LiteRT.js.
 //
-// The .tflite file is what `python -m tfmetainit.export` writes; its signatures
-// are init, adapt and predict, and all its shapes are static. Nothing in here
-// touches the page, and nothing leaves the browser.
+// `python -m tfmetainit.export` writes the .tflite file. Its signatures are init,
+// adapt and predict, and all its shapes are static. This module does not touch
+// the page, and no data leave the browser.
 
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
 
@@ -29,7 +29,7 @@ export function meanSquaredError(a, b) {
 
 export const psnr = (mse) => -10 * Math.log10(Math.max(mse, 1e-10));
 
-// Runs a signature on named arrays; the runtime's own tensors are freed.
+// Runs a signature on named arrays, and frees the tensors of the runtime.
 async function run(signature, inputs) {
   const tensors = {};
   for (const {name, shape} of signature.getInputDetails()) {
@@ -45,8 +45,8 @@ async function run(signature, inputs) {
   return arrays;
 }
 
-// `size` of `count` rows, drawn at random: the same ones of each of some arrays,
-// which come as [array, entries of a row].
+// Draws `size` of `count` rows at random, the same rows from each array. An array
+// is given as [array, entries per row].
 function draw(arrays, count, size) {
   const order = Uint32Array.from({length: count}, (_, i) => i);
   for (let i = 0; i < size; ++i) {
@@ -96,8 +96,8 @@ export class LearnedField {
     return (await run(this.model.signatures.init, {})).theta;
   }
 
-  // `steps` gradient steps from `theta` on values observed at coords; on some
-  // of them, drawn at random, where the artifact was exported for fewer.
+  // `steps` gradient steps from `theta` on values observed at coords. If there
+  // are more points than the artifact was exported for, a random subset is used.
   async adapt(theta, coords, values, steps) {
     const {num_points: size, value_shape: [channels], input_shape: [dims]} = this.metadata;
     let count = values.length / channels;
@@ -116,7 +116,7 @@ export class LearnedField {
     return {theta: result.theta, losses: result.losses.slice(0, taken), taken};
   }
 
-  // The field of weights `theta` at any number of coords.
+  // Values of the field with weights `theta` at any number of coords.
   async predict(theta, coords) {
     const {num_coords: size, value_shape: [channels], coords_shape: [dims]} = this.metadata;
     const count = coords.length / dims;

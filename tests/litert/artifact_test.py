@@ -1,7 +1,6 @@
-"""`python -m tfmetainit.export` and `fit --artifact`, as users run them."""
+"""`fit --artifact`, as users run it."""
 
 import importlib.metadata
-import json
 import os
 import re
 import shutil
@@ -14,9 +13,9 @@ import skimage.data
 from PIL import Image
 
 from tfmetainit import fit
-from tfmetainit.export import exporter, held_out
+from tfmetainit.export import exporter
 from tfmetainit.io import images
-from tfmetainit.io.errors import InputError, UserError
+from tfmetainit.io.errors import InputError
 from tfmetainit.litert import artifact
 
 
@@ -28,84 +27,6 @@ def folder(tmp_path_factory, smoke_run):
     exporter.export(folder / "run", folder / "exported", max_steps=5)
     Image.fromarray(skimage.data.astronaut()).save(folder / "photo.png")
     return folder
-
-
-def test_export_says_what_it_wrote(folder, tmp_path, run_command):
-    result = run_command(
-        "export",
-        *(f"--workdir={folder / 'run'}", "--output_dir=out/text"),
-        *("--precision=float16", "--license=CC0", "--num_points=300"),
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
-    assert not result.stderr.strip()
-    out = tmp_path / "out" / "text"
-    for path in out.rglob("*"):
-        if path.is_file():
-            assert path.relative_to(out).as_posix() in result.stdout
-            assert f"{path.stat().st_size:,} bytes" in result.stdout
-    for part in ("BATCH_MATMUL", "fit_predict(", "adapt(", "of Python's"):
-        assert part in result.stdout
-    metadata = json.loads((out / "metadata.json").read_text())
-    artifact = artifact.LiteArtifact(out / "model.tflite")
-    assert artifact.metadata == metadata
-    assert artifact.num_points == metadata["num_points"] == 300
-    assert metadata["license"] == "CC0"
-    assert metadata["signal"]["resolution"] == 16
-    assert metadata["expected_psnr"]["after_steps"] == 2
-    assert "data_dir" not in metadata["config"]["signal"]
-    assert str(folder.parent) not in json.dumps(metadata)
-    assert sorted(os.listdir(tmp_path / "out")) == ["text"]
-
-
-def test_an_earlier_export_is_replaced_and_nothing_else(folder, tmp_path):
-    out = tmp_path / "out"
-    exporter.export(folder / "run", out, formats=["saved_model", "tflite"])
-    exporter.export(folder / "run", out, formats=["tflite"])
-    assert sorted(os.listdir(out)) == ["metadata.json", "model.tflite"]
-    assert sorted(os.listdir(tmp_path)) == ["out"]
-    (out / "fit.png").write_text("mine")
-    with pytest.raises(InputError, match=r"may hold nothing.*with fit\.png"):
-        exporter.export(folder / "run", out)
-    assert (out / "fit.png").read_text() == "mine"
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "metadata.json").write_text("{}")
-    with pytest.raises(InputError, match="which holds other files"):
-        exporter.export(folder / "run", mine)
-    assert os.listdir(mine) == ["metadata.json"]
-
-
-def test_an_export_that_differs_from_python_fails(
-    folder, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(held_out, "TOLERANCE", 0.0)
-    with pytest.raises(UserError, match="may differ from Python's by 0"):
-        exporter.export(folder / "run", tmp_path / "out")
-    assert not os.listdir(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (["--formats=onnx"], ["--formats must be among", "Received: onnx"]),
-        (["--precision=int8"], ["--precision must be one of", "int8"]),
-        (["--max_steps=0"], ["--max_steps must lie in [1,"]),
-        (["--num_points=0"], ["--num_points must lie in [1,"]),
-        (["--num_points=x"], ["num_points"]),
-        (["--input=none.png"], ["There is no file none.png"]),
-        (["--workdir=none"], ["where there is no config.json"]),
-        (["--output_dir=photo.png"], ["which holds other files"]),
-    ],
-)
-def test_bad_flags_are_one_sentence(
-    folder, tmp_path, arguments, parts, run_command, assert_one_sentence
-):
-    (tmp_path / "photo.png").write_bytes(b"")
-    defaults = [f"--workdir={folder / 'run'}", "--output_dir=out"]
-    result = run_command("export", *defaults, *arguments, cwd=tmp_path)
-    assert_one_sentence(result, *parts)
-    assert os.listdir(tmp_path) == ["photo.png"]
 
 
 def test_both_forms_of_fit_agree(folder, tmp_path):
@@ -171,12 +92,12 @@ def _modules_of(*names):
     }
 
 
-def test_fit_needs_numpy_pillow_and_litert_only(
+def test_fit_needs_numpy_pillow_absl_and_litert_only(
     folder, tmp_path, assert_one_sentence
 ):
-    """A phone-like environment: not even absl."""
-    allowed = _modules_of("numpy", "pillow", "ai-edge-litert")
-    assert not {"tensorflow", "keras", "absl"} & allowed
+    """The environment of a small device."""
+    allowed = _modules_of("numpy", "pillow", "absl-py", "ai-edge-litert")
+    assert not {"tensorflow", "keras", "ml_collections"} & allowed
 
     def run(*arguments):
         code = _ONLY.format(
@@ -200,54 +121,39 @@ def test_fit_needs_numpy_pillow_and_litert_only(
     assert sorted(os.listdir(tmp_path)) == ["a.npz", "a.png"]
     assert_one_sentence(
         run(artifact, "--input=none.png", "--output=b.png"),
-        "There is no file none.png.",
+        "none.png",
     )
-    assert_one_sentence(run(artifact, "--stepz=3"), "--stepz")
+    assert_one_sentence(run(artifact, "--stepz=3"), "stepz")
     assert_one_sentence(
         run("--workdir=run", "--input=a.png", "--output=b.png"),
-        "--workdir needs keras: pip install tfmetainit.",
+        "--workdir",
+        "keras",
     )
     assert "--artifact" in run("--help").stdout
 
 
-@pytest.mark.parametrize("broken", ["_expected", "predicted"])
-def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
-    compare = held_out.Case.compare
-
-    def broken_compare(case, name, predicted):
-        if broken == "predicted":
-            predicted = (predicted[0], np.full_like(predicted[1], np.nan))
-        else:
-            before, after = case._expected
-            case._expected = (before, np.full_like(after, np.nan))
-        return compare(case, name, predicted)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_out.Case, "compare", broken_compare)
-        with pytest.raises(UserError, match="Received: a difference of nan"):
-            exporter.export(folder / "run", tmp_path / "out")
-    assert not os.listdir(tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "parts"),
     [
-        ({"inner_steps": float("inf")}, "are not valid: OverflowError"),
-        ({"params": [{"shape": [3]}]}, "do not add up"),
-        ({"params": [{"shape": [-1]}]}, "no positive number"),
-        ({"params": None}, "are not valid: TypeError"),
-        ({"signal": {"kind": "image", "resolution": 16.5}}, "whole number"),
-        ({"signal": {"kind": ["image"]}}, "one of the kind"),
+        ({"inner_steps": float("inf")}, ["OverflowError"]),
+        ({"params": [{"shape": [3]}]}, ["model.tflite", "ValueError"]),
+        ({"params": [{"shape": [-1]}]}, ["model.tflite", "ValueError"]),
+        ({"params": None}, ["TypeError"]),
+        (
+            {"signal": {"kind": "image", "resolution": 16.5}},
+            ["resolution", "16.5"],
+        ),
+        ({"signal": {"kind": ["image"]}}, ["['image']"]),
         (
             {
                 "signal": {
                     "kind": "ct",
                     "resolution": 16,
                     "interpolation": "nearst",
-                    "views": 4,
+                    "projections": 4,
                 }
             },
-            "not valid: `interpolation` must be one of",
+            ["`interpolation`", "nearst"],
         ),
         (
             {
@@ -259,7 +165,7 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
                     "rays_per_step": 4,
                 }
             },
-            "signals is not valid",
+            ["`scale`", "x"],
         ),
         (
             {
@@ -267,21 +173,21 @@ def test_a_number_that_is_none_is_a_difference(folder, tmp_path, broken):
                     "kind": "ct",
                     "resolution": 16,
                     "interpolation": "nearest",
-                    "views": 4,
+                    "projections": 4,
                 }
             },
-            "artifact's inputs must have the shape",
+            ["inputs", "(2,)"],
         ),
     ],
 )
 def test_metadata_of_another_file(
-    folder, tmp_path, monkeypatch, change, message
+    folder, tmp_path, monkeypatch, change, parts, raises_with
 ):
     read = artifact.read_metadata
     monkeypatch.setattr(
         artifact, "read_metadata", lambda *of: {**read(*of), **change}
     )
-    with pytest.raises(InputError, match=message):
+    with raises_with(InputError, *parts):
         fit.fit(
             None,
             folder / "photo.png",
@@ -294,12 +200,12 @@ def test_metadata_of_another_file(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--artifact=photo.png"], ["photo.png is not a .tflite file"]),
-        (["--artifact=none.tflite"], ["Cannot read none.tflite"]),
-        (["--artifact={model}", "--workdir=run"], ["One of --workdir"]),
-        (["--artifact={model}", "--steps=-1"], ["--steps must lie in"]),
-        (["--artifact={model}", "--output=b.mp3"], ["must end in .png"]),
-        (["--artifact={model}", "--input=model.txt"], ["There is no file"]),
+        (["--artifact=photo.png"], ["photo.png", ".tflite"]),
+        (["--artifact=none.tflite"], ["none.tflite"]),
+        (["--artifact={model}", "--workdir=run"], ["--workdir", "--artifact"]),
+        (["--artifact={model}", "--steps=-1"], ["--steps", "-1"]),
+        (["--artifact={model}", "--output=b.mp3"], [".png", "b.mp3"]),
+        (["--artifact={model}", "--input=model.txt"], ["model.txt"]),
     ],
 )
 def test_bad_artifacts_and_flags_are_one_sentence(
@@ -317,14 +223,16 @@ def test_bad_artifacts_and_flags_are_one_sentence(
     assert os.listdir(tmp_path) == ["photo.png"]
 
 
-def test_an_artifact_of_other_signals_says_so(folder, tmp_path, monkeypatch):
+def test_an_artifact_of_other_signals_says_so(
+    folder, tmp_path, monkeypatch, raises_with
+):
     read = artifact.read_metadata
 
     def other(content, path):
         return {**read(content, path), "signal": {"kind": "sounds"}}
 
     monkeypatch.setattr(artifact, "read_metadata", other)
-    with pytest.raises(InputError, match="of the kind 'sounds'"):
+    with raises_with(InputError, "'sounds'"):
         fit.fit(
             None,
             folder / "photo.png",
@@ -347,10 +255,3 @@ def test_an_artifact_may_take_fewer_points_than_there_are_pixels(
         steps=4,
     ).psnr
     assert psnr[-1] > psnr[0]
-
-
-def test_the_console_script_is_installed():
-    path = os.path.join(os.path.dirname(sys.executable), "tfmetainit-export")
-    result = subprocess.run([path, "--help"], capture_output=True, text=True)
-    assert "python -m tfmetainit.export --" in result.stdout
-    assert "--precision" in result.stdout

@@ -1,4 +1,4 @@
-"""Flags that name a config file, and flags that set a field of it."""
+"""Flags that name a config file, and flags that set a field of the config."""
 
 import difflib
 import pathlib
@@ -14,10 +14,16 @@ _FIELD = re.compile(r"^--?(config|on|signal)\.([^=]+)(?:=.*)?$")
 
 
 def find_configs(argv: list[str]) -> list[str]:
-    """Lets --config=configs/text.py work without a checkout.
+    """Makes --config=configs/text.py work without a checkout.
 
     The config files are installed as `tfmetainit.configs`; a path that does
     not exist is looked up there by its name.
+
+    Args:
+        argv: the command line.
+
+    Returns:
+        The command line with the paths of installed config files.
     """
     found = []
     for argument in argv:
@@ -49,7 +55,11 @@ def _installed_config(path):
 
 
 def wrong_field(argv: list[str]) -> InputError | None:
-    """The error for the first flag that sets a field its config lacks."""
+    """The error for the first flag of a field that its config lacks, or None.
+
+    Args:
+        argv: the command line.
+    """
     files = dict(m.groups() for m in map(_FILE.match, argv) if m)
     for match in filter(None, map(_FIELD.match, argv)):
         name, field = match.groups()
@@ -69,8 +79,8 @@ def flag_of(name: str, config_flags: dict) -> str | None:
     """The flag that sets a field of a config, for example `signal.folder`.
 
     Args:
-        name: path of the field in its config, or the last part of it.
-        config_flags: the configs that the command was given, by their flags.
+        name: path of the field in its config, or the last part of that path.
+        config_flags: the configs that the command received, by flag name.
     """
     for flag, config in config_flags.items():
         if name.startswith(f"{flag}."):

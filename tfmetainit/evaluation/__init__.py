@@ -1,8 +1,8 @@
 """Comparing a learned initialization with the paper's baselines.
 
 May import: TensorFlow, matplotlib, `meta`, `io`, `geometry`, `signals.base`.
-Baselines, their tuning, tables, curves and pictures; `evaluate.py` puts them
-together.
+It has the baselines, their tuning, tables, curves and pictures; `evaluate.py`
+uses these parts.
 """
 
 from tfmetainit.evaluation.baselines import (

@@ -21,13 +21,13 @@ from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.tasks import FieldLoss, Observations
 from tfmetainit.signals.base.signal_class import first_tasks
 
-# If each signal is scored at inputs of its own, Matched is fitted at those of
-# so many signals.
+# If each signal is scored at its own inputs, Matched is fitted at the inputs of
+# this many signals.
 _MATCHING_TASKS = 250
 
 
 def standard(field: keras.Model, seed: int) -> Params:
-    """Fresh random weights of the field's own initializers."""
+    """New random weights from the field's own initializers."""
     fresh = type(field).from_config({**field.get_config(), "seed": seed})
     return functional.get_params(fresh)
 
@@ -35,11 +35,11 @@ def standard(field: keras.Model, seed: int) -> Params:
 class AdamFit:
     """Fits a field to one signal with Adam, from any initial weights.
 
-    The paper's baselines are fitted so, as would be a field without a learned
-    initialization.
+    The paper fits its baselines this way.
 
     Args:
-        loss: of the observations; its field is not changed.
+        loss: loss of the observations; the weights of its field are not
+            changed.
         learning_rate: Adam's rate.
     """
 
@@ -86,8 +86,8 @@ def fitted(
     """Weights fitted to one signal by many steps of Adam: Mean and Matched.
 
     Args:
-        loss: of the observations.
-        params: where to start.
+        loss: loss of the observations.
+        params: the initial weights.
         support: the class's mean signal, or the learned init's own output,
             with a leading axis over batches.
         num_steps: number of Adam steps.
@@ -98,7 +98,7 @@ def fitted(
 
 
 def shuffled(params: Params, seed: int) -> Params:
-    """The same numbers, permuted within each tensor."""
+    """The same weights, permuted at random within each tensor."""
     rng = np.random.default_rng(seed)
     return [
         tf.constant(rng.permutation(np.ravel(p)).reshape(p.shape))
@@ -111,7 +111,7 @@ class Baselines:
     """The baselines of a learned initialization.
 
     Attributes:
-        starts: initial weights, by their names in the paper.
+        starts: initial weights, by name in the paper.
         mean: the class's mean signal, query values `[m, c]`.
     """
 
@@ -127,12 +127,11 @@ class Baselines:
 
 
 def make_baselines(learner: MetaLearner, signal, options, seed) -> Baselines:
-    """The baselines of a learner. Fitting Mean and Matched can take minutes.
+    """The baselines of a learner; fitting Mean and Matched can take minutes.
 
     Args:
         learner: with trained weights.
-        signal: the class of the signals; its mean is taken over the validation
-            split.
+        signal: the signal class; its mean is that of the validation split.
         options: `config.evaluation` of configs/default.py.
         seed: integer seed of the random weights.
     """
@@ -172,6 +171,6 @@ def _mean_signal(signal):
 
 
 def constant_floor(tasks) -> float:
-    """Mean PSNR in dB of each signal's own mean value, the best constant."""
+    """Mean PSNR in dB of the best constants: each signal's own mean value."""
     errors = [np.mean(np.var(task.query.values, axis=0)) for task in tasks]
     return float(np.mean(psnr_from_mse(np.array(errors))))

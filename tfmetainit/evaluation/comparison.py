@@ -1,4 +1,4 @@
-"""A learned initialization and the paper's baselines, on the same signals.
+"""Compares a learned initialization with baselines on the same signals.
 
 The baselines are those of `evaluation.baselines`. Their learning rates are
 tuned on validation signals alone.
@@ -34,12 +34,12 @@ class Method:
     """Initial weights and an optimizer that adapts them.
 
     Attributes:
-        label: the row's name.
+        label: name of the row.
         params: the initial weights.
         fit: an `SgdFit` or an `AdamFit`.
         query_loss: scores the weights, with their own field: two fields of the
             same shapes may differ in their frozen weights.
-        optimizer: the optimizer in words.
+        optimizer: description of the optimizer.
         rate: the learning rate; None for the learner's own step sizes.
     """
 
@@ -66,15 +66,15 @@ class Scores:
 
 
 class Comparison:
-    """A learned initialization, its baselines, and the signals they meet.
+    """Compares a learned initialization with baselines on the same signals.
 
     Args:
         learner: with trained weights.
-        signal: the class of the validation and test signals.
+        signal: the signal class, of validation and test signals.
         options: `config.evaluation` of configs/default.py.
-        baselines: what the learned init is compared with; None if only `score`
-            and single methods are used.
-        others: learners of the same network, by the names of their rows.
+        baselines: the baselines of the learned init; None if only `score` and
+            single methods are used.
+        others: more learners of the same network, by label of their rows.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Comparison:
         )
 
     def score(self, method: Method, tasks, num_steps: int) -> Scores:
-        """Fits every task, `num_steps` steps each."""
+        """Scores a method: fits every task with `num_steps` steps."""
         psnr, ssim = [], []
         for task in tqdm(tasks, desc=method.label, leave=False, disable=None):
             curve = []
@@ -121,9 +121,9 @@ class Comparison:
         )
 
     def ssim(self, task, values) -> float:
-        """Structural similarity of some query values to a task's own.
+        """Structural similarity of query values to those of a task.
 
-        NaN for a class without pictures.
+        It is NaN for a class without pictures.
         """
         if not self.signal.has_pictures:
             return float("nan")
@@ -135,7 +135,7 @@ class Comparison:
         return float(tf.image.ssim(*pictures, 1.0, filter_size=window))
 
     def learned(self, label=LEARNED) -> Method:
-        """The learned weights with their learned step sizes, by their label."""
+        """The learned weights and step sizes, or those of one of `others`."""
         learner = self.others.get(label, self.learner)
         sizes = learner.step_sizes
         kind = "learned" if sizes.learned else f"{sizes.initial:g}"
@@ -161,7 +161,7 @@ class Comparison:
         return Method(label, params, fit, loss, f"Adam {rate:g}", rate)
 
     def tune(self, make, label, params, rates) -> Method:
-        """The method whose rate gives the best validation PSNR at the end."""
+        """The method whose rate has the best validation PSNR at the end."""
         candidates = [make(label, params, rate) for rate in rates]
         steps, scores = self.options.num_steps, []
         for candidate in candidates:
@@ -177,7 +177,7 @@ class Comparison:
         best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
         if len(rates) > 2 and best in (0, len(rates) - 1):
             _LOGGER.info(
-                "%s: the best rate, %g, is at an end of those tried: %s",
+                "%s: the best rate, %g, is at an end of the range tried: %s",
                 *(label, rates[best], ", ".join(f"{r:g}" for r in rates)),
             )
         return candidates[best]
@@ -203,7 +203,7 @@ class Comparison:
             method = self.with_adam("Matching", params, rate)
             curve = self.score(method, self.tuning, limit).psnr.mean(axis=0)
             first = _first_reaching(curve, target)
-            # If none reaches the target, the one that comes closest.
+            # If no rate reaches the target, the one that comes closest.
             key = (np.inf if first is None else first, -_best(curve))
             if best_rate is None or key < best:
                 best_rate, best = rate, key
@@ -220,7 +220,7 @@ class Comparison:
         }
 
     def methods(self) -> list[Method]:
-        """The learned init and the paper's baselines, their rates tuned."""
+        """The learned init and the paper's baselines, with tuned rates."""
         options, learned = self.options, self.learned()
         starts = self.baselines.starts
         sgd = ("Standard (SGD)", starts["Standard"], options.sgd_rates)
@@ -236,7 +236,7 @@ class Comparison:
         ]
 
     def classical(self) -> list[dict]:
-        """Mean scores of the classical methods, if there are any."""
+        """Mean scores of the classical methods, if the class has any."""
         scores = {}
         for task in self.test:
             for label, values in self.signal.classical(task).items():
@@ -294,9 +294,13 @@ class Comparison:
     def reconstructions(self, methods, count):
         """Pictures: rows for test signals, and the titles of the columns.
 
-        A row has the observations, if these are a picture of their own; the
-        target; the classical methods; the random weights with their tuned
-        optimizer; and the learned weights step by step.
+        A row has the observations, if the class draws them; the target; the
+        classical methods; the random weights with their tuned optimizer; and
+        the learned weights after several steps.
+
+        Args:
+            methods: as returned by `run`.
+            count: number of test signals.
         """
         last = self.options.num_steps
         steps = [s for s in _SHOWN_STEPS if s < last] + [last]

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-# pyplot would choose a backend, and change that of a notebook.
+# pyplot would choose a backend, and replace that of a notebook.
 from matplotlib.figure import Figure
 
 from tfmetainit.io import files
 
 
 def save_labelled_grid(path, rows, column_titles, row_titles=()):
-    """Saves a grid of pictures with titles of columns and rows.
+    """Saves a grid of pictures with titles of its columns and rows.
 
     Args:
         path: the picture file, replaced atomically.
         rows: lists of images `[height, width, 3]` in [0, 1].
-        column_titles: one string a column.
-        row_titles: one string a row, or empty.
+        column_titles: one string per column.
+        row_titles: one string per row, or empty.
     """
     num_rows, num_columns = len(rows), len(column_titles)
     figure = Figure(
@@ -36,14 +36,14 @@ def save_labelled_grid(path, rows, column_titles, row_titles=()):
 
 
 def save_curves(path, panels, *, title=""):
-    """Saves PSNR over gradient steps: a panel a condition, a line a method.
+    """Saves curves of PSNR over gradient steps, with one panel per condition.
 
     Args:
         path: the picture file, replaced atomically.
-        panels: tuples of a title, a dict from a method's name to its PSNRs in
-            dB after 0, 1, ... steps, and a dict from the name of a method
-            without steps to its PSNR, which is drawn as a dotted line.
-        title: of the figure.
+        panels: tuples (title, curves, levels). `curves` maps a method's name to
+            its PSNRs in dB after 0, 1, ... steps. `levels` maps the name of a
+            method without steps to its PSNR, which is drawn as a dotted line.
+        title: title of the figure.
     """
     figure = Figure(
         figsize=(max(7.0, 4.6 * len(panels)), 4.6), layout="constrained"
@@ -59,7 +59,7 @@ def save_curves(path, panels, *, title=""):
 
 
 def draw_curves(axis, curves, levels):
-    """Draws one panel of `save_curves` on a matplotlib axis."""
+    """Draws one panel of `save_curves` on matplotlib axes."""
     for label, curve in curves.items():
         learned = label.startswith("Learned")
         marker = "o" if learned else "."

@@ -10,10 +10,10 @@ def markdown_table(
     """A Markdown table.
 
     Args:
-        titles: of the columns.
-        rows: the cells; each row has as many as there are titles.
-        text_columns: number of columns, from the first, that are aligned left;
-            numbers are aligned right.
+        titles: titles of the columns.
+        rows: the cells; each row has one for each title.
+        text_columns: number of leading columns that are aligned left; the
+            others are aligned right.
     """
     aligned = ["---"] * text_columns + ["---:"] * (len(titles) - text_columns)
     lines = [f"| {' | '.join(cells)} |" for cells in (titles, *rows)]
@@ -21,18 +21,18 @@ def markdown_table(
 
 
 def _number(value, digits: int = 2) -> str:
-    """A number of a table; "nan" for one that is null in a results.json."""
+    """Formats a number; "nan" for None, which results.json stores as null."""
     return f"{math.nan if value is None else value:.{digits}f}"
 
 
 def _shown_steps(last: int) -> list[int]:
-    """The steps that a table of `last` steps has columns for."""
+    """The steps that have a column in a table of `last` steps."""
     steps = (0, 1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100, 200, 500, 1000)
     return [s for s in steps if s < last] + [last]
 
 
 def in_numbers(curve) -> str:
-    """A curve of PSNRs after 0, 1, ... steps in a line, at a dozen steps."""
+    """A curve of PSNRs after 0, 1, ... steps as one line, at a dozen steps."""
     steps = _shown_steps(len(curve) - 1)
     return " ".join(_number(curve[step]) for step in steps)
 
@@ -41,7 +41,7 @@ def to_markdown(results: dict) -> str:
     """The results as Markdown tables, with a line on how they were measured.
 
     Args:
-        results: what `evaluate.evaluate` returns.
+        results: as returned by `evaluate.evaluate`.
     """
     first = results["conditions"][0]
     last = len(first["rows"][0]["psnr"]) - 1
@@ -49,7 +49,7 @@ def to_markdown(results: dict) -> str:
         "PSNR in dB after gradient steps, and SSIM of pictures after the last; "
         f"trained on {results['trained_on']}, mean over "
         f"{first['num_signals']} held-out {results['evaluated_on']} signals. "
-        f"The baselines' rates are those of the best PSNR after {last} steps "
+        f"The baselines' rates are those with the best PSNR after {last} steps "
         f"on {first['num_tuning_signals']} validation signals.",
         "",
     ]
@@ -116,7 +116,7 @@ def _summary(conditions, last):
         [of_method[0][0], *(_number(psnr) for _, psnr in of_method)]
         for of_method in zip(*by_condition)
     ]
-    # Fewer signals than above: the learned weights are scored on them, too.
+    # Fewer signals than above, so the learned weights are scored on them, too.
     matches = [condition["standard_to_match"] for condition in conditions]
     count, limit = matches[0]["num_signals"], matches[0]["max_steps"]
     for label, key in (

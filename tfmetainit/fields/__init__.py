@@ -1,7 +1,7 @@
 """Neural fields: coordinate networks as Keras models, and their layers.
 
-May import: Keras, NumPy. Importing this room registers all of them, so that
-`.keras` files load.
+May import: Keras, NumPy. Importing this package registers all of them with
+Keras, so that `.keras` files load.
 """
 
 from tfmetainit.fields.layers import (

@@ -1,7 +1,7 @@
 """Layers and activations of the fields.
 
-All consist of operations that LiteRT has, in the backward pass too, and are
-registered under the package name `tfmetainit`.
+They use only operations that LiteRT has, in the backward pass too. What a
+`.keras` file names is registered under the package name `tfmetainit`.
 """
 
 import inspect
@@ -12,7 +12,8 @@ from keras import ops
 
 if keras.config.backend() != "tensorflow":
     raise ImportError(
-        "tfmetainit needs Keras's TensorFlow backend (KERAS_BACKEND). "
+        "tfmetainit needs Keras's TensorFlow backend: set KERAS_BACKEND to "
+        "tensorflow before Keras is imported. "
         f"Received: {keras.config.backend()}"
     )
 
@@ -20,10 +21,9 @@ PACKAGE = "tfmetainit"
 
 
 class Configured:
-    """Mixin of Keras layers whose attributes have the names of the arguments.
+    """Mixin that derives a Keras layer's `get_config` from its constructor.
 
-    `get_config` collects all arguments of the constructors, so that Keras saves
-    and copies the layer.
+    Every argument must be stored in an attribute of the same name.
     """
 
     def get_config(self):
@@ -37,7 +37,7 @@ class Configured:
 
 
 def check_positive(**arguments):
-    """Raises ValueError unless all arguments, by their names, are positive."""
+    """Raises ValueError unless every keyword argument is positive."""
     for name, value in arguments.items():
         if not value > 0:
             raise ValueError(
@@ -48,8 +48,12 @@ def check_positive(**arguments):
 def sine_uniform(w0, seed=None):
     """Initializer U(-b, b) with b = sqrt(6 / fan_in) / w0.
 
-    For every SIREN kernel after the first, including the output's. It gives
-    pre-activations of unit variance (Sitzmann et al. 2020, section 3.2).
+    SIREN uses it for every kernel after the first, including the output's.
+    Pre-activations then have unit variance (Sitzmann et al. 2020, section 3.2).
+
+    Args:
+        w0: positive float, the angular frequency of the layer.
+        seed: integer seed, or None.
     """
     # VarianceScaling draws from U(-b, b) with b = sqrt(3 * scale / fan_in).
     return keras.initializers.VarianceScaling(
@@ -60,11 +64,11 @@ def sine_uniform(w0, seed=None):
 @keras.saving.register_keras_serializable(package=PACKAGE)
 @ops.custom_gradient
 def relu(x):
-    """`max(x, 0)`, with a derivative of operations that LiteRT has.
+    """`max(x, 0)`, whose derivative uses only operations that LiteRT has.
 
-    The derivative is `sign(max(x, 0))`, which is 0 at 0. It equals that of
-    `keras.activations.relu`, which is an operation that LiteRT lacks
-    (`ReluGrad`).
+    The derivative is `sign(max(x, 0))`, which is 0 at 0. It has the values of
+    the derivative of `keras.activations.relu`. That one is computed by the
+    operation `ReluGrad`, which LiteRT lacks.
     """
     y = ops.relu(x)
 
@@ -76,16 +80,17 @@ def relu(x):
 
 @ops.custom_gradient
 def softplus(x):
-    """`log(1 + exp(x))`, without overflow and of operations that LiteRT has.
+    """`log(1 + exp(x))`, without overflow, in operations that LiteRT has.
 
-    The derivative is the sigmoid. The derivative of the formula below would be
-    0 at x = 0, where a network of dead ReLUs without a bias is.
+    The derivative is the sigmoid. Differentiating the formula below would give
+    0 at x = 0, which is the output of a network without biases whose ReLUs are
+    all dead.
     """
 
     def grad(upstream):
         return upstream * ops.sigmoid(x)
 
-    # log(1 + u); for small u by its series, as the sum would round u away.
+    # log(1 + u). Small u would be rounded away in 1 + u: a series for them.
     u = ops.exp(-ops.abs(x))
     series = u * (1.0 - u * (1.0 / 2.0 - u * (1.0 / 3.0 - u / 4.0)))
     return ops.relu(x) + ops.where(u < 1e-2, series, ops.log(1.0 + u)), grad
@@ -97,7 +102,8 @@ def sine(x):
 
     TensorFlow's own gradient makes the cosine depend on the upstream gradient,
     and the graph optimizer then cannot reuse it for an outer tape. With this
-    function a MAML step computes each sine and cosine once: 0.96 of the time.
+    function a MAML step computes each sine and cosine once, and takes 0.96 of
+    the time.
     """
     return ops.sin(x), lambda upstream: upstream * cosine(x)
 
@@ -116,6 +122,9 @@ class SineDense(Configured, keras.layers.Layer):
         units: positive integer, the width of the output.
         w0: positive float, the angular frequency.
         kernel_initializer: defaults to `sine_uniform(w0)`.
+
+    Raises:
+        ValueError: if `units` or `w0` is not positive.
 
     Input shape: `[..., input_dims]`. Output shape: `[..., units]`, in [-1, 1].
 
@@ -161,15 +170,18 @@ class SineDense(Configured, keras.layers.Layer):
 class FourierFeatures(Configured, keras.layers.Layer):
     """Random Fourier features: `concat(sin(x @ B), cos(x @ B))`.
 
-    B is drawn once from N(0, scale^2) and frozen: a non-trainable weight that
-    is saved and exported but never adapted. There is no factor of 2 pi (Tancik
-    et al. 2021, CT notebook).
+    B is drawn once from N(0, scale^2) and frozen: it is a non-trainable weight,
+    saved and exported but never adapted. There is no factor of 2 pi (Tancik et
+    al. 2021, CT notebook).
 
     Args:
         num_frequencies: positive integer; the output is twice as wide.
         scale: positive float, the standard deviation of B, in radians per unit
             of coordinate.
         seed: integer seed of B, or None.
+
+    Raises:
+        ValueError: if `num_frequencies` or `scale` is not positive.
 
     Input shape: `[..., input_dims]`. Output: `[..., 2 * num_frequencies]`.
     """
@@ -201,14 +213,17 @@ class FourierFeatures(Configured, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class PositionalEncoding(Configured, keras.layers.Layer):
-    """`concat(sin(x * f), cos(x * f))` for some frequencies f, without x.
+    """Positional encoding: `concat(sin(x * f), cos(x * f))`, without x itself.
 
-    The frequencies are 2^i for i evenly spaced in [0, max_exponent] (Tancik et
-    al. 2021, view synthesis notebook). They are constants, not weights.
+    The frequencies f are 2^i for i evenly spaced in [0, max_exponent] (Tancik
+    et al. 2021, view synthesis notebook). They are constants, not weights.
 
     Args:
-        num_frequencies: positive integer.
+        num_frequencies: positive integer, for each coordinate.
         max_exponent: positive float, the exponent of the last frequency.
+
+    Raises:
+        ValueError: if an argument is not positive.
 
     Input shape: `[..., dims]`. Output: `[..., 2 * num_frequencies * dims]`.
     """
@@ -222,7 +237,7 @@ class PositionalEncoding(Configured, keras.layers.Layer):
         self.max_exponent = float(max_exponent)
 
     def build(self, input_shape):
-        # A block matrix: all frequencies of one coordinate after another.
+        # A block matrix: all frequencies of one coordinate, then of the next.
         frequencies = 2.0 ** np.linspace(
             0.0, self.max_exponent, self.num_frequencies
         )

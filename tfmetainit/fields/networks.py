@@ -11,7 +11,7 @@ A field maps coordinates `[..., coord_dims]` to values `[..., value_dims]`.
   section 4.3, after Mildenhall et al. 2020, arXiv 2003.08934).
 
 Every model is built when it is constructed. All are registered under the
-package name `tfmetainit`: where this module was imported, `.keras` files load
+package name `tfmetainit`: once this module is imported, `.keras` files load
 without `custom_objects`.
 """
 
@@ -47,10 +47,10 @@ class _CoordinateNetwork(Configured, keras.Model):
     """Base of the networks: sizes, precision, building, configuration.
 
     `hidden_dtype` is the dtype policy of the square layers, which take nearly
-    all of the time: "mixed_bfloat16" multiplies in half precision, from float32
-    weights. Coordinates, first and last layer, losses and weights stay in the
-    model's own precision: the 8 bits of a bfloat16 do not tell the pixels of an
-    image apart.
+    all of the time. "mixed_bfloat16" keeps float32 weights and multiplies in
+    bfloat16. Coordinates, first and last layer, losses and weights stay in the
+    model's own precision: the 8 significant bits of a bfloat16 cannot represent
+    the coordinates of neighbouring pixels.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class _CoordinateNetwork(Configured, keras.Model):
         super().__init__(**kwargs)
         if self.compute_dtype not in ("float32", "float64"):
             raise ValueError(
-                "`dtype` of a field must be 'float32' or 'float64'; half "
-                "precision is for its hidden layers alone: "
-                "hidden_dtype='mixed_bfloat16'. Received: "
+                "`dtype` must be 'float32' or 'float64'. For half precision in "
+                "the hidden layers, set hidden_dtype='mixed_bfloat16'. "
+                "Received: "
                 f"dtype={self.dtype_policy.name!r}"
             )
         if hidden_dtype not in (None, "mixed_bfloat16"):
@@ -124,6 +124,10 @@ class SIREN(_CoordinateNetwork):
         hidden_dtype: precision of the square layers, which take nearly all of
             the time: None for the model's own, or "mixed_bfloat16".
         seed: integer seed of the initial weights, or None.
+
+    Raises:
+        ValueError: if a size or `w0` is not positive, or a dtype is not
+            supported.
 
     Input shape: `[..., coord_dims]`. Output shape: `[..., value_dims]`,
     unbounded.
@@ -201,8 +205,12 @@ class FourierMLP(_CoordinateNetwork):
         hidden_units: width of each.
         num_frequencies: number of random frequencies.
         scale: their standard deviation, in radians per unit of coordinate.
-        hidden_dtype: as of `SIREN`.
+        hidden_dtype: as in `SIREN`.
         seed: integer seed of frequencies and initial weights, or None.
+
+    Raises:
+        ValueError: if a size or `scale` is not positive, or a dtype is not
+            supported.
 
     Input shape: `[..., coord_dims]`. Output shape: `[..., value_dims]`, in
     (0, 1).
@@ -259,16 +267,17 @@ class SimplifiedNeRF(_CoordinateNetwork):
         num_frequencies: number of frequencies of the encoding.
         max_exponent: the highest frequency of the encoding is 2 to this power.
         density: "softplus", or "relu" (the paper's).
-        density_shift: added to the raw density; negative for a space that is
-            nearly empty at first.
-        hidden_dtype: as of `SIREN`.
+        density_shift: added to the raw density; a negative value makes the
+            initial space nearly empty.
+        hidden_dtype: as in `SIREN`.
         seed: integer seed of the initial weights, or None.
 
     Input shape: `[..., 3]`. Output shape: `[..., 4]`: colours in (0, 1), and a
     density of at least 0 per unit of depth.
 
     Raises:
-        ValueError: if `density` is unknown or the dimensions are not 3 and 4.
+        ValueError: if `density` is unknown, the dimensions are not 3 and 4, a
+            size is not positive, or a dtype is not supported.
     """
 
     def __init__(
@@ -289,7 +298,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
         )
         if (coord_dims, value_dims) != (3, 4):
             raise ValueError(
-                "A SimplifiedNeRF maps 3 coordinates to 4 values. Received: "
+                "`coord_dims` and `value_dims` must be 3 and 4. Received: "
                 f"coord_dims={coord_dims}, value_dims={value_dims}"
             )
         if density not in DENSITIES:
@@ -323,7 +332,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
 
 
 def _relu_layers(model, seeds, output_activation=None):
-    """The dense layers of a network: hidden ones and output."""
+    """The dense layers of a network: hidden layers, then the output layer."""
     widths = [model.hidden_units] * model.hidden_layers + [model.value_dims]
     layers = []
     for index, (units, seed) in enumerate(zip(widths, seeds)):
@@ -333,8 +342,8 @@ def _relu_layers(model, seeds, output_activation=None):
             keras.layers.Dense(
                 units,
                 activation=output_activation if is_output else relu,
-                # The authors' framework draws kernels like this, except that
-                # it does not correct the deviation for the truncation (12%).
+                # As in the authors' framework, except that it does not correct
+                # the standard deviation for the truncation (12%).
                 kernel_initializer=keras.initializers.LecunNormal(seed=seed),
                 dtype=(is_square and model.hidden_dtype) or model.dtype_policy,
                 name="output" if is_output else f"relu_{index}",

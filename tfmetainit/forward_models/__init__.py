@@ -1,7 +1,7 @@
-"""How a field gives rise to what is observed: points, projections, rays.
+"""Forward models: how a field is observed, at points, by projections or rays.
 
 May import: TensorFlow, `geometry`. A forward model is a function `(field,
-inputs) -> predictions`, handed to learners, evaluation and export.
+inputs) -> predictions`. Learners, evaluation and export take it as an argument.
 """
 
 from tfmetainit.forward_models.identity import Field, ForwardModel, identity

@@ -1,4 +1,4 @@
-"""The types of a forward model, and the simplest: the field at points."""
+"""The types of forward models, and the simplest one: the field at points."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ ForwardModel = Callable[[Field, tf.Tensor], tf.Tensor]
 
 
 def identity(field: Field, inputs: tf.Tensor) -> tf.Tensor:
-    """The field itself is observed, at points: images, signed distances.
+    """The values of the field itself, as for images and signed distances.
 
     Args:
         field: maps coordinates to values.

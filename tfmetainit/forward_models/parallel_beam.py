@@ -13,10 +13,10 @@ from tfmetainit.geometry.parallel_beam import (
 class ParallelBeam:
     """Parallel-beam projection (Radon transform) of a field in the plane.
 
-    The field is evaluated on the R x R grid of `slice_coords`, and that image
-    is projected (Tancik et al. 2021, CT notebook: rotation by the nearest
-    pixel, then the mean along the rows; direction and centre of the rotation
-    differ, see `geometry.parallel_beam`).
+    The field is evaluated on the R x R grid of `slice_coords`. The resulting
+    image is turned, and the mean of each column is taken (Tancik et al. 2021,
+    CT notebook, which turns by the nearest pixel). Direction and centre of the
+    rotation differ from the notebook's (see `geometry.parallel_beam`).
 
     Args:
         resolution: R, the side of the grid, and the number of detectors.
@@ -24,22 +24,22 @@ class ParallelBeam:
 
     Called with a field of one value and angles `[projections]` in radians, it
     returns the sinogram `[projections, R]`. It is differentiable any number of
-    times with respect to the field, and not with respect to the angles.
+    times with respect to the field, but not with respect to the angles.
 
     Raises:
-        ValueError: if `interpolation` is neither.
+        ValueError: if `interpolation` is unknown.
     """
 
     def __init__(self, resolution: int, interpolation: str = "nearest"):
         check_interpolation(interpolation)
         self.resolution = resolution
         self.interpolation = interpolation
-        # Column first: the first row has the coordinates of either axis.
+        # The columns' coordinates in the first row; those of rows are equal.
         self._axis = slice_coords(resolution)[:resolution, 0].copy()
 
     def __call__(self, field: Field, angles: tf.Tensor) -> tf.Tensor:
-        # Adds a zero that is known at run time only: an exported file would
-        # otherwise store the grid, and its features, as constants.
+        # Adds a zero that is only known at run time. Otherwise an exported file
+        # would store the grid, and its Fourier features, as constants.
         axis = tf.cast(self._axis, angles.dtype)
         axis += tf.minimum(tf.abs(angles[0]), 0.0)
         side = self.resolution
@@ -50,7 +50,7 @@ class ParallelBeam:
         return self.project(tf.reshape(image, [-1]), angles)
 
     def project(self, image: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
-        """A x: the sinogram `[projections, R]` of an image `[R * R]`."""
+        """The sinogram `[projections, R]` of an image `[R * R]`."""
         samples = self._samples(angles)
 
         @tf.custom_gradient
@@ -68,8 +68,8 @@ class ParallelBeam:
 
         Returns:
             A list of (pixel, weight), each `[projections, R, R]` (row i, column
-            j of the turned image). A pixel is an index into the flat image, R *
-            R where the ray is outside of it; a weight of None is 1.
+            j of the turned image). A pixel is an index into the flat image, or
+            R * R outside of the image. A weight of None means 1.
         """
         side, center = self.resolution, (self.resolution - 1) / 2.0
         offset = tf.range(side, dtype=angles.dtype) - center

@@ -1,14 +1,14 @@
 """Volume rendering: the colours of rays through a field of colour and density.
 
-The inputs are rays `[n, 6 + S]`: origin, direction, and the rising depths of S
-samples (`ray_inputs`). Whoever makes the rays draws the depths.
+The inputs are rays `[n, 6 + S]`: origin, direction, and the increasing depths
+of S samples (`ray_inputs`). The forward model draws no depths itself.
 """
 
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import Field
 
-# Points worked on at a time: 64 MiB a layer of 256 units in float32.
+# Points evaluated at a time: 64 MiB for a layer of 256 units in float32.
 _MAX_POINTS = 65_536
 
 
@@ -18,7 +18,7 @@ def ray_inputs(origins, directions, depths) -> tf.Tensor:
     Args:
         origins: `[n, 3]`.
         directions: `[n, 3]`.
-        depths: `[S]` or `[n, S]`.
+        depths: `[S]` or `[n, S]`, increasing along each ray.
     """
     depths = tf.broadcast_to(depths, [tf.shape(origins)[0], depths.shape[-1]])
     return tf.concat([origins, directions, depths], axis=-1)
@@ -34,16 +34,16 @@ class VolumeRendering:
         C = sum_k T_k (1 - exp(-sigma_k delta_k)) c_k
         T_k = exp(-sum_{l < k} sigma_l delta_l)
 
-    The light that passes all samples, 1 - sum_k T_k (1 - exp(...)), is white or
-    black.
+    The background, white or black, has the remaining weight 1 - sum_k T_k (1 -
+    exp(-sigma_k delta_k)).
 
     Args:
         white_background: whether the background is white; else it is black.
-        last_interval: delta_S, which no further sample bounds: 1e-3 for an
+        last_interval: delta_S, the interval after the last sample: 1e-3 for an
             object in front of a background, 1e10 for an opaque scene (Tancik et
             al. 2021, notebooks).
 
-    Called with a field, 3 coordinates to 4 values, and rays `[rays, 6 + S]`, it
+    Called with a field (3 coordinates to 4 values) and rays `[rays, 6 + S]`, it
     returns colours `[rays, 3]`.
     """
 
@@ -76,8 +76,9 @@ class VolumeRendering:
         """Colours without the background, opacities, and depths.
 
         Returns:
-            `[rays, 3]`; `[rays, 1]` in [0, 1]; and `[rays, 1]`, the mean depth,
-            each sample weighted as its colour.
+            Colours `[rays, 3]`; opacities `[rays, 1]` in [0, 1]; and depths
+            `[rays, 1]`, the samples' depths summed with the weights of their
+            colours.
         """
         samples = rays.shape[-1] - 6
         origins, directions, depths = tf.split(rays, [3, 3, samples], axis=-1)
@@ -101,7 +102,7 @@ class VolumeRendering:
 
 
 def _in_chunks(function, rays):
-    """`function(rays)`; some at a time, where all would take gigabytes."""
+    """`function(rays)`, in chunks of rays that bound the memory."""
     count, width = rays.shape
     at_once = max(1, _MAX_POINTS // (width - 6))
     if count is None or count <= at_once:

@@ -1,4 +1,4 @@
-"""Mathematics that training and a device share: pixels, projections, cameras.
+"""Geometry that training and devices share: pixels, projections, cameras.
 
 May import: NumPy, Pillow, `tfmetainit.io`. Runs without TensorFlow and Keras;
 functions that say so take tensors as well as arrays.

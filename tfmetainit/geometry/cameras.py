@@ -1,4 +1,4 @@
-"""Pinhole cameras: one record of a camera, one function from pixels to rays.
+"""Pinhole cameras: the record `Camera`, and `pixel_rays` from pixels to rays.
 
 A pose is a matrix from camera to world coordinates, `[3 or 4, 4]`. Within this
 package the camera's axes are those of OpenCV: x to the right, y down, and the
@@ -22,18 +22,18 @@ import numpy as np
 
 from tfmetainit.geometry.pixels import central_square
 
-# Distance from the origin of the cameras of the paper's ShapeNet renderings.
+# Distance of the cameras of the paper's ShapeNet renderings from the origin.
 DISTANCE = 4.0
 
 
 class Camera(NamedTuple):
-    """A pinhole camera, or several of the same lens.
+    """A pinhole camera, or several cameras with the same intrinsics.
 
     Attributes:
         pose: from camera to world, OpenCV axes, `[..., 3 or 4, 4]`.
         focal: focal lengths in pixels, `[2]`, (x, y).
-        principal_point: where the axis meets the image, `[2]`, (column, row) in
-            pixels.
+        principal_point: where the optical axis meets the image, `[2]`,
+            (column, row) in pixels.
     """
 
     pose: Any
@@ -50,7 +50,7 @@ class Camera(NamedTuple):
         """
         top, left, side = central_square(height, width)
         scale = side / resolution
-        # Pixels are squares: the first one's outer corner is at -0.5.
+        # Pixels are squares: the outer corner of the first is (-0.5, -0.5).
         point = np.asarray(self.principal_point) + 0.5 - [left, top]
         return self._replace(
             focal=np.asarray(self.focal) / scale,
@@ -59,13 +59,13 @@ class Camera(NamedTuple):
 
 
 def centred(pose, height: int, width: int, angle: float) -> Camera:
-    """The camera of a picture whose axis meets it at (width / 2, height / 2).
+    """A camera whose principal point is (width / 2, height / 2).
 
     Args:
         pose: `[..., 3 or 4, 4]`.
         height: rows of the picture.
         width: columns of the picture.
-        angle: in radians, spanned by the width.
+        angle: horizontal field of view in radians, in (0, pi).
     """
     focal = focal_length(width, angle)
     return Camera(
@@ -74,7 +74,7 @@ def centred(pose, height: int, width: int, angle: float) -> Camera:
 
 
 def swap_opengl(pose):
-    """A pose with OpenGL axes as one with OpenCV axes, and the reverse.
+    """Converts a pose from OpenGL axes to OpenCV axes, or the reverse.
 
     Args:
         pose: `[..., 3 or 4, 4]`.
@@ -83,10 +83,10 @@ def swap_opengl(pose):
 
 
 def pixel_rays(pixels, camera: Camera):
-    """The rays of some pixels.
+    """The rays through some pixels.
 
     Args:
-        pixels: floats `[..., 2]`, (row, column); they need not be whole.
+        pixels: floats `[..., 2]`, (row, column); they need not be integers.
         camera: its pose may have the leading axes of `pixels`.
 
     Returns:
@@ -113,21 +113,22 @@ def stratified_depths(near, far, count: int, within=0.0):
         far: where the last interval ends.
         count: number of samples S.
         within: position of each sample in its interval, in [0, 1), `[..., S]`:
-            random numbers for stratified sampling, or 0 for its beginning.
+            random numbers for stratified sampling, or 0 for its near end.
 
     Returns:
-        `[..., S]`, rising.
+        `[..., S]`, increasing.
     """
     step = (far - near) / count
     return near + step * (within + np.arange(count, dtype=np.float32))
 
 
 def focal_length(width: int, angle: float) -> float:
-    """Focal length in pixels of an image `width` wide that spans `angle`.
+    """Focal length, in pixels, of an image with a given field of view.
 
     Args:
         width: columns of the image.
-        angle: in radians, in (0, pi): `camera_angle_x` of transforms.json.
+        angle: horizontal field of view in radians, in (0, pi):
+            `camera_angle_x` of transforms.json.
     """
     return 0.5 * width / math.tan(0.5 * angle)
 
@@ -146,7 +147,7 @@ def look_at(position, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)) -> np.ndarray:
 
 
 def orbit(azimuth: float, elevation: float) -> np.ndarray:
-    """The pose `[4, 4]` of a camera on a sphere that looks at the origin.
+    """The pose `[4, 4]` of a camera that looks at the origin from `DISTANCE`.
 
     Args:
         azimuth: in radians, about the z axis, from x to y.

@@ -10,14 +10,14 @@ each column:
 
 (rows first). x is read at the nearest pixel or bilinearly, and is 0 outside of
 the image. At phi = 0 the projection is the mean of each column. A sinogram
-`[projections, R]` has one row for each angle; that of an image in [0, 1] is in
-[0, 1].
+`[projections, R]` has one row for each angle. The sinogram of an image in
+[0, 1] is in [0, 1].
 
 For odd R and images that vanish outside of the inscribed circle, the bilinear
 projection is `skimage.transform.radon` divided by R and transposed. For even R
 scikit-image turns about pixel R // 2, half a pixel away. The code of Tancik et
-al. 2021 turns in the other direction, about pixel R / 2: its angle is minus
-ours, and its sinograms are shifted by half a pixel.
+al. 2021 turns in the other direction, about pixel R / 2: its angles have the
+opposite sign, and its sinograms are shifted by half a pixel.
 
 `forward_models.ParallelBeam` is the same projection in TensorFlow.
 """
@@ -29,8 +29,9 @@ import numpy as np
 from tfmetainit.geometry import pixels
 
 INTERPOLATIONS = ("nearest", "bilinear")
-# A tie between two nearest pixels goes to the later one. At multiples of pi / 4
-# whole diagonals are ties, which a runtime's rounding of sines must not decide.
+# Added before rounding: a tie between two nearest pixels goes to the later one.
+# At multiples of pi / 4 whole diagonals are ties, and without this the result
+# would depend on how a runtime rounds sines.
 TIE = 1e-4
 
 
@@ -65,7 +66,7 @@ def project(
     """The sinogram, float32 `[projections, R]`, of an image `[R, R]`.
 
     Args:
-        image: floats.
+        image: floats `[R, R]`.
         angles: in radians, `[projections]`.
         interpolation: "nearest" or "bilinear".
 
@@ -75,7 +76,7 @@ def project(
     check_interpolation(interpolation)
     side = len(image)
     center = (side - 1) / 2.0
-    # One pixel of zeros around the image stands for all that is outside.
+    # A border of zeros, one pixel wide, stands for everything outside.
     padded = np.pad(np.asarray(image, np.float32), 1)
     offset = np.arange(side, dtype=np.float32) - np.float32(center)
     i, j = offset[:, None], offset[None, :]
@@ -126,8 +127,9 @@ def filtered_back_projection(
 
     side = sinogram.shape[1]
     if side % 2 == 0:
-        # For even R, scikit-image's centre is half a pixel from ours, in the
-        # image and along the detectors: each projection is shifted to match.
+        # For even R, scikit-image's centre is half a pixel from the centre
+        # here, in the image and along the detectors. Each projection is
+        # shifted to match.
         frequencies = np.fft.rfftfreq(2 * side)
         shift = 0.5 * (np.cos(angles) - np.sin(angles) - 1.0)
         spectrum = np.fft.rfft(sinogram, 2 * side, axis=1)

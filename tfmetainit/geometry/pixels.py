@@ -24,8 +24,9 @@ def pixel_coords(height: int, width: int) -> np.ndarray:
 
 
 def z_order(side: int) -> np.ndarray:
-    """The pixels of a square along a Z-order curve: neighbours stay together.
+    """The pixels of a square in the order of a Z-order curve.
 
+    Pixels near each other in the square are near each other in this order.
     Interleaving the bits of row and column gives a pixel's place on the curve
     (Morton 1966).
 
@@ -84,12 +85,12 @@ def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def _coords_along(count: int, resolution: int) -> np.ndarray:
-    """Coordinates of `count` pixels along an axis that R pixels were fitted on.
+    """Coordinates of `count` pixels along an axis to which R were fitted.
 
-    A pixel stands for its area. The centre of pixel i lies at (i + 1/2) / count
-    of the axis, where `crop_and_resize` takes its value from; that of the
-    fitted pixel k has the coordinate k / R. Centres beyond those of the
-    outermost fitted pixels, where nothing was observed, are clipped to them.
+    A pixel stands for its area, as in `crop_and_resize`: the centre of pixel i
+    lies at (i + 1/2) / count of the axis. The centre of fitted pixel k has the
+    coordinate k / R. Nothing was observed beyond the centres of the first and
+    the last fitted pixel, so coordinates are clipped to these.
     """
     middles = (2 * np.arange(count) + 1) * resolution / (2 * count)
     return np.clip(middles - 0.5, 0, resolution - 1) / resolution
@@ -101,12 +102,12 @@ def render(
     width: int,
     resolution: int,
 ) -> np.ndarray:
-    """A field of two coordinates as an image of any size.
+    """Renders a field of two coordinates as an image of any size.
 
     Args:
         field: maps float32 coordinates `[n, 2]` to values `[n, c]`.
         height: rows of the result.
-        width: its columns.
+        width: columns of the result.
         resolution: R of the R x R pixels that the field was fitted to. The
             result covers the same area.
 

@@ -1,4 +1,4 @@
-"""Files in and out: what is read is checked, and nothing is left half-written.
+"""Reads files with checks, and writes files atomically.
 
 May import: NumPy and Pillow. Runs without TensorFlow and Keras.
 """

@@ -1,9 +1,9 @@
-"""Errors that the user can mend: one clear message, no traceback.
+"""Errors that the user can fix: one message, no traceback.
 
-A message names the rule and what was received. It names arguments in
-backticks, `resolution`; a command shows them as its flags (`cli.flags`). The
-commands print the message of a `UserError` and exit with its code. Any other
-exception is a defect of this package and keeps its traceback.
+A message states the rule and what was received. Arguments are in backticks,
+such as `resolution`; commands replace them by their flags (`cli.flags`). A
+command prints the message of a `UserError` and exits with its `exit_code`. Any
+other exception is a bug in this package and keeps its traceback.
 """
 
 
@@ -20,11 +20,11 @@ class InputError(UserError, ValueError):
 
 
 class TrainingDivergedError(UserError, RuntimeError):
-    """Training was stopped because its numbers were no longer healthy."""
+    """Training was stopped because it diverged."""
 
 
 def reason(error: Exception) -> str:
-    """The message of a library's error, in one line."""
+    """The message of a library's error on one line, at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
@@ -37,10 +37,10 @@ def check_range(name: str, value, low, high) -> None:
 
 
 def check_one_source(workdir, artifact) -> None:
-    """Raises InputError unless exactly one of a run and a file is given."""
+    """Raises InputError unless exactly one of the two arguments is given."""
     if (workdir is None) == (artifact is None):
         raise InputError(
             "Exactly one of `workdir` (a training run) and `artifact` (an "
-            f"exported .tflite file) must be given. Received: {workdir} and "
-            f"{artifact}"
+            "exported .tflite file) must be given. Received: "
+            f"workdir={workdir}, artifact={artifact}"
         )

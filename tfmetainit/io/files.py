@@ -1,7 +1,7 @@
-"""Reading what comes from outside, and writing so that nothing is half there.
+"""Reads files with checks, and writes files and folders atomically.
 
-Imports neither TensorFlow nor Keras. Nothing in here, or that uses it, runs
-code found in a file; every size is checked before memory is taken for it.
+Imports neither TensorFlow nor Keras. Code found in a file is never run. Sizes
+are checked before memory is allocated.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ except ModuleNotFoundError:
     fcntl = None
 
 MAX_JSON_BYTES = 16 * 2**20
-# A float32 for each pixel of the largest image, and a header.
+# One float32 for each pixel of the largest image, and a header.
 MAX_ARRAY_BYTES = 400_004_096
 
 
@@ -32,11 +32,12 @@ MAX_ARRAY_BYTES = 400_004_096
 def atomic_path(path):
     """Yields a temporary path that becomes `path` when the block succeeds.
 
-    The temporary file lies beside the target and keeps its suffix. If the
-    block raises, the target is left as it was and the temporary is removed.
+    The temporary file lies beside `path` and keeps its suffix. If the block
+    raises, `path` is left as it was and the temporary file is removed.
 
     Raises:
-        InputError: if the folder is missing, or cannot be written to.
+        InputError: if `path` is a folder, or its folder is missing or not
+            writable.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -60,10 +61,10 @@ def atomic_path(path):
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None:  # a decoder's or encoder's, not the system's
+        if error.errno is None:  # raised by a codec, not by the system
             raise
         if error.filename not in (None, temporary, str(path)):
-            raise InputError(  # of another file, that the block works on
+            raise InputError(  # about another file that the block uses
                 f"Cannot use {error.filename}: {os.strerror(error.errno)}."
             ) from error
         raise InputError(
@@ -74,9 +75,9 @@ def atomic_path(path):
 
 
 def remove_leftovers(path):
-    """Removes what killed processes left of `atomic_path(path)`.
+    """Removes temporary files that killed calls of `atomic_path(path)` left.
 
-    Only where no other process can be writing `path` at the moment.
+    Call this only while no other process can be writing `path`.
     """
     path = pathlib.Path(path)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
@@ -93,8 +94,8 @@ def _umask():
 def atomic_folder(path):
     """Yields a temporary folder that becomes `path` when the block succeeds.
 
-    A folder that is there already is replaced, and kept until then: the caller
-    has made sure that it may be. If the block raises, nothing changes.
+    An existing folder is kept until then and replaced as a whole; the caller
+    checks that it may be replaced. If the block raises, nothing changes.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -128,7 +129,7 @@ def atomic_folder(path):
             raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        if error.errno is None:  # a decoder's or encoder's, not the system's
+        if error.errno is None:  # raised by a codec, not by the system
             raise
         raise InputError(
             f"Cannot write {path}: {os.strerror(error.errno)}."
@@ -139,9 +140,9 @@ def atomic_folder(path):
 
 
 def files_below(folder) -> list[pathlib.Path]:
-    """All files of a folder and the folders below it, sorted.
+    """All files in a folder and its subfolders, sorted.
 
-    Links are followed, and no folder is read twice.
+    Symbolic links are followed; no folder is read twice.
 
     Raises:
         InputError: if a folder cannot be read.
@@ -168,10 +169,10 @@ def files_below(folder) -> list[pathlib.Path]:
 
 
 def make_folder(path) -> pathlib.Path:
-    """Makes a folder for outputs, unless it is there.
+    """Makes a folder for outputs if it does not exist.
 
     Raises:
-        InputError: if it cannot be made, or nothing can be written to it.
+        InputError: if the folder cannot be made or is not writable.
     """
     path = pathlib.Path(path)
     try:
@@ -186,31 +187,33 @@ def make_folder(path) -> pathlib.Path:
 
 
 def check_space(folder, size: int) -> None:
-    """Raises InputError unless the disk of a folder has `size` bytes left.
+    """Raises InputError unless the disk of a folder has `size` free bytes.
 
-    For what libraries write whose errors for a full disk are pages long.
+    Called before a library writes whose own error for a full disk is pages
+    long.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
         raise InputError(
-            f"The disk of {folder} must have {size} bytes left for what is "
-            f"written next. Received: a disk with {free}"
+            f"The disk of {folder} must have {size} free bytes for the next "
+            f"output. Received: {free} free bytes"
         )
 
 
 @contextlib.contextmanager
 def lock(path, wait: bool = True):
-    """Holds the lock `path`, which no other process of this machine then does.
+    """Holds the lock file `path` against other processes of this machine.
 
-    The lock ends with the process, however that ends. The file stays. Where
-    the system (Windows) or the file system has no such locks, there is none.
+    The lock is released when the block or the process ends, even if the
+    process is killed. The file stays. Nothing is locked where the system
+    (Windows) or the file system has no such locks.
 
     Args:
-        path: of a file, which is made.
-        wait: whether to wait for another process that holds it.
+        path: the lock file; it is made if it is missing.
+        wait: whether to wait while another process holds the lock.
 
     Raises:
-        BlockingIOError: if another process holds it, and `wait` is False.
+        BlockingIOError: if another process holds the lock and `wait` is False.
         OSError: if the file cannot be made.
     """
     if fcntl is None:
@@ -245,7 +248,7 @@ def check_size(path, max_bytes):
 def write_json(path, value):
     """Writes `value` as indented JSON, atomically.
 
-    A float that is no number, or infinite, which JSON has not, becomes null.
+    NaN and infinite floats, which JSON lacks, become null.
     """
     content = json.dumps(_with_null(value), indent=2, allow_nan=False)
     with atomic_path(path) as temporary:
@@ -266,7 +269,7 @@ def read_json(path):
     """Reads a JSON file of at most 16 MiB.
 
     Raises:
-        InputError: if it is missing, too large, or not JSON.
+        InputError: if the file is missing, too large, or not JSON.
     """
     path = pathlib.Path(path)
     try:
@@ -278,7 +281,7 @@ def read_json(path):
         return json.loads(path.read_text())
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    # RecursionError: brackets within brackets within brackets.
+    # RecursionError: deeply nested brackets.
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
@@ -289,15 +292,16 @@ def read_array(path) -> np.ndarray:
     """Reads a `.npy` file of at most 400 MB; its numbers must be finite.
 
     Returns:
-        An array of the file's own shape and dtype, an integer or a float one.
+        An integer or float array with the file's shape and dtype.
 
     Raises:
-        InputError: with one sentence saying what is wrong with the file.
+        InputError: if the file is missing, too large, damaged, or holds
+            anything but finite numbers.
     """
     path = pathlib.Path(path)
     check_size(path, MAX_ARRAY_BYTES)
     try:
-        # Mapped: a header that lies about the shape allocates nothing.
+        # Memory-mapped: a false shape in the header allocates nothing.
         array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     # Damaged files make NumPy raise errors of many kinds.
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Images from outside, and pictures written so that none is half there.
+"""Reads images with checks, and writes pictures atomically.
 
-Imports neither TensorFlow nor Keras. What a file announces is checked before a
-pixel of it is decoded.
+Imports neither TensorFlow nor Keras. The header of a file is checked before a
+pixel is decoded.
 """
 
 import pathlib
@@ -14,17 +14,17 @@ from PIL import ExifTags, Image
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError, reason
 
-# Formats whose decoders are Pillow's own: no interpreters, no subprocesses.
+# Formats that Pillow decodes itself, without interpreters or subprocesses.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = frozenset(
     [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
 )
-# Far above any photograph; a decompression bomb is refused by its header.
+# Far above any photograph. The header of a decompression bomb exceeds it.
 MAX_IMAGE_PIXELS = 100_000_000
 
 _MODES_8BIT = ("1", "L", "LA", "P", "PA", "CMYK", "YCbCr")
 _MODES_8BIT += ("RGB", "RGBA", "RGBX")
-# By the orientation tag; 1 is upright.
+# By the value of the orientation tag; 1 is upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,7 +34,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Tags of TIFF.
+# TIFF tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _MODES_16BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _GAP = 2  # pixels between the images of a grid
@@ -48,7 +48,8 @@ def write_image(path, image):
         image: `[height, width, 1 or 3]`, floats in [0, 1] (clipped) or uint8.
 
     Raises:
-        InputError: if the path is not valid, or the format has no such size.
+        InputError: if the path is not valid, or the format cannot hold an image
+            of this size.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8:
@@ -59,7 +60,7 @@ def write_image(path, image):
     with files.atomic_path(path) as temporary:
         try:
             Image.fromarray(image).save(temporary)
-        # A format's own limits; an OSError of the system has a number.
+        # Limits of the format; an OSError of the system has an errno.
         except (ValueError, OverflowError, OSError, struct.error) as error:
             if getattr(error, "errno", None) is not None:
                 raise
@@ -70,7 +71,7 @@ def write_image(path, image):
 
 
 def check_image_suffix(path):
-    """Raises InputError unless an image can be written to a file so named."""
+    """Raises InputError unless the suffix of `path` is of a writable format."""
     suffix = pathlib.Path(path).suffix.lower()
     Image.init()
     if Image.EXTENSION.get(suffix) not in IMAGE_FORMATS:
@@ -83,9 +84,9 @@ def check_image_suffix(path):
 def read_image(path, upright: bool = True) -> np.ndarray:
     """Reads an image file as RGB.
 
-    Grey images are repeated over the channels, transparent ones composited on
-    white, and a camera's orientation tag is applied. Of an animation, the first
-    frame is taken.
+    Grey images are repeated over the channels, transparent images are
+    composited on white, and the camera's orientation tag is applied. An
+    animation yields its first frame.
 
     Args:
         path: a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM file of at most 100
@@ -96,7 +97,8 @@ def read_image(path, upright: bool = True) -> np.ndarray:
         float32 `[height, width, 3]` in [0, 1].
 
     Raises:
-        InputError: with one sentence saying what is wrong with the file.
+        InputError: if the file is missing, too large, damaged, or not such an
+            image.
     """
     path = pathlib.Path(path)
     try:
@@ -108,8 +110,8 @@ def read_image(path, upright: bool = True) -> np.ndarray:
             raise InputError(f"There is no file {path}.")
         if path.stat().st_size == 0:
             raise InputError(f"The image file {path} is empty.")
-        # Pillow warns of large images and raises for huge ones; ours is the
-        # one limit, checked on the header before a pixel is decoded.
+        # Pillow warns about large images. The limit here is MAX_IMAGE_PIXELS,
+        # checked on the header before a pixel is decoded.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=IMAGE_FORMATS) as image:
@@ -149,8 +151,8 @@ def read_image(path, upright: bool = True) -> np.ndarray:
 def _check_tiff(image, path):
     """Whether Pillow left the values of a decoded TIFF file inverted.
 
-    It takes some numbers for others: signed ones for unsigned, and of 12 bits
-    for 16.
+    Raises InputError for TIFF files that Pillow misreads: it takes signed
+    numbers for unsigned ones, and 12-bit numbers for 16-bit ones.
     """
     bits = set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
     signs = set(image.tag_v2.get(_SAMPLE_FORMAT, (1,)))
@@ -164,14 +166,14 @@ def _check_tiff(image, path):
 
 
 def _upright(image):
-    """The image as its camera's orientation tag says.
+    """Turns an image as its orientation tag says.
 
-    Not `ImageOps.exif_transpose`, which writes all tags anew and fails if one
-    of them is odd.
+    `ImageOps.exif_transpose` is not used: it rewrites all tags and fails if one
+    of them is malformed.
     """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged tags are no part of the picture
+    except Exception:  # the picture can be read without its tags
         orientation = None
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
@@ -188,7 +190,7 @@ def _to_rgb(image, path):
                 f"{np.asarray(image).max()}"
             )
         transparent = image.info.get("transparency")
-        if isinstance(transparent, int):  # a value, in PNG files
+        if isinstance(transparent, int):  # the transparent grey value of a PNG
             grey[np.asarray(image) == transparent] = 1.0
         return np.repeat(grey[..., None], 3, axis=-1)
     if image.mode not in _MODES_8BIT:
@@ -204,7 +206,7 @@ def _to_rgb(image, path):
 
 
 def grid(rows) -> np.ndarray:
-    """Pictures in rows and columns, with a white gap between them.
+    """Arranges pictures in rows and columns, with white gaps between them.
 
     Args:
         rows: lists of images `[height, width, 3]` of one size, in [0, 1].
@@ -232,13 +234,13 @@ def grid(rows) -> np.ndarray:
 
 
 def save_film(path, frames, milliseconds=80, scale=3):
-    """Saves a film as a GIF that repeats itself.
+    """Saves a film as a GIF that loops.
 
     Args:
         path: the file, replaced atomically.
         frames: images `[height, width, 3]` of one size, in [0, 1].
-        milliseconds: how long one is shown.
-        scale: side of the square that a pixel is drawn as.
+        milliseconds: duration of a frame.
+        scale: factor by which frames are enlarged.
     """
     first, *others = (
         Image.fromarray(

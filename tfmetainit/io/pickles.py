@@ -1,8 +1,8 @@
-"""Unpickling with an allow-list: arrays and mappings, and no code.
+"""Unpickles arrays and mappings with an allow-list, and runs no code.
 
-The paper's authors published weights and datasets as pickles. `load` reads
-them. It refuses a file that names any other class or function, and never
-imports or calls one.
+The paper's authors published weights and datasets as pickles, which `load`
+reads. A file that names any class or function outside of the allow-list is
+refused, and that name is neither imported nor called.
 """
 
 import collections
@@ -55,7 +55,7 @@ def _latin1_bytes(text, encoding):
 _NDARRAY = object()
 
 
-# What an authors' pickle may name, and what stands in for it here.
+# The names that a pickle may hold, and the objects that stand in for them.
 _ALLOWED = {
     ("builtins", "dict"): dict,
     ("collections", "OrderedDict"): collections.OrderedDict,
@@ -89,11 +89,14 @@ def load(path, max_bytes: int = MAX_BYTES):
 
     Args:
         path: the file.
-        max_bytes: the size that it may have at most.
+        max_bytes: largest size of the file.
+
+    Returns:
+        The unpickled object; all arrays in it are NumPy's.
 
     Raises:
-        InputError: if the file names anything else, is damaged, or is too
-            large. Nothing it names is imported or called.
+        InputError: if the file names anything outside of the allow-list, is
+            damaged, or is too large.
     """
     path = pathlib.Path(path)
     files.check_size(path, max_bytes)

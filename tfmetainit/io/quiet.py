@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 
-# The process has one stderr: whose block hides it must also be who shows it.
+# The process has one stderr: only one thread at a time may redirect it.
 _LOCK = threading.RLock()
 
 
@@ -16,15 +16,15 @@ def notices():
     """Hides what native code writes to stderr, unless the block raises.
 
     TensorFlow and LiteRT report their delegates and missing accelerators with
-    C++ streams, which no Python setting reaches. If the block raises, all of
-    it is written after all.
+    C++ streams, which no Python setting reaches. If the block raises, the
+    hidden text is written to stderr.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_LOCK)
         hidden = stack.enter_context(tempfile.TemporaryFile())
         try:
             terminal = os.dup(2)
-        except OSError:  # closed: there is nothing to hide from
+        except OSError:  # stderr is closed
             yield
             return
         _flush()
@@ -41,10 +41,10 @@ def notices():
 
 
 def farewells():
-    """Hides what native libraries write when this process has ended.
+    """Hides what native libraries write to stderr while the process exits.
 
-    For commands. LiteRT reports from its destructors, after Python's own end:
-    nothing that Python still says is lost.
+    For commands. LiteRT reports from its destructors, which run after Python
+    has finished, so no message of Python's is lost.
     """
 
     def hide():
@@ -55,5 +55,5 @@ def farewells():
 
 
 def _flush():
-    if sys.stderr is not None:  # None where a process starts without
+    if sys.stderr is not None:  # None if the process was started without one
         sys.stderr.flush()

@@ -28,7 +28,7 @@ def write_npz(path, params: Sequence) -> None:
 
     Args:
         path: the file.
-        params: arrays: kernel and bias, layer by layer (`weight_names`).
+        params: arrays, kernel and bias of each layer in order (`weight_names`).
     """
     arrays = {
         n: np.asarray(p) for n, p in zip(weight_names(len(params)), params)
@@ -48,7 +48,8 @@ def load_npz(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         An array for each shape, of the file's own dtype.
 
     Raises:
-        InputError: if the file is damaged, or its arrays do not fit.
+        InputError: if the file is damaged, or the names, shapes or dtypes of
+            its arrays are not those of the field's weights.
     """
     path = pathlib.Path(path)
     files.check_size(path, _MAX_FILE_BYTES)
@@ -65,7 +66,7 @@ def load_npz(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     names = weight_names(len(shapes))
     if sorted(arrays) != sorted(names):
         raise InputError(
-            f"The weights of this network are named {', '.join(names)}. "
+            f"The weights of this network must be named {', '.join(names)}. "
             f"Received: {path} with {', '.join(sorted(arrays)) or 'no arrays'}"
         )
     return _checked(path, [arrays[name] for name in names], shapes)
@@ -75,8 +76,8 @@ def load_haiku(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     """Reads a field's weights from a pickle of the paper's authors.
 
     Their files hold haiku parameters: a mapping from module names to
-    `{"w": kernel, "b": bias}`, one module a layer. `pickles.load` reads them:
-    no code of the file is run.
+    `{"w": kernel, "b": bias}`, one module a layer. `pickles.load` reads them
+    and runs no code of the file.
 
     Args:
         path: the file.
@@ -86,7 +87,8 @@ def load_haiku(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         A float32 array for each shape.
 
     Raises:
-        InputError: if the pickle holds anything else, or does not fit.
+        InputError: if the pickle holds anything else, or the shapes of its
+            arrays are not `shapes`.
     """
     path = pathlib.Path(path)
     modules = pickles.load(path)
@@ -108,7 +110,7 @@ READERS = {".npz": load_npz, ".pkl": load_haiku, ".pickle": load_haiku}
 
 
 def _natural_order(name):
-    """Sorts linear, linear_1, ..., linear_10 in the order of their layers."""
+    """Sort key that puts linear, linear_1, ..., linear_10 in layer order."""
     stem, _, number = name.rpartition("_")
     return (stem, int(number)) if number.isdigit() else (name, 0)
 
@@ -118,13 +120,13 @@ def _checked(path, arrays, shapes):
     received = [array.shape for array in arrays]
     if received != expected:
         raise InputError(
-            f"The weights of this network have the shapes {expected}. "
+            f"The weights of this network must have the shapes {expected}. "
             f"Received: {path} with the shapes {received}"
         )
     for array in arrays:
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise InputError(
                 "Weights must be finite floating-point numbers. Received: "
-                f"{path} of dtype {array.dtype}, or with others"
+                f"{path} of dtype {array.dtype}, or with NaN or infinity"
             )
     return arrays

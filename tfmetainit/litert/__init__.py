@@ -1,7 +1,7 @@
-"""The exported .tflite file, and fitting with it.
+"""Loads an exported .tflite file and fits signals with it.
 
 May import: NumPy, ai-edge-litert, `io`, `geometry`, `modalities`. Runs without
-TensorFlow and Keras: on a device, this is all that is needed.
+TensorFlow and Keras, so that a device needs only these.
 """
 
 from tfmetainit.litert.artifact import LiteArtifact

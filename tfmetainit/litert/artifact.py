@@ -29,7 +29,7 @@ SIGNATURES = {
 }
 _IDENTIFIER = b"TFL3"
 _MAX_FILE_BYTES = 2**30
-# Of one tensor: LiteRT allocates whatever a file asks for.
+# Limit for one tensor: LiteRT allocates any size that a file declares.
 _MAX_TENSOR_ENTRIES = 2**28
 
 
@@ -55,12 +55,12 @@ class LiteArtifact:
         num_threads: threads that LiteRT may use.
 
     Attributes:
-        metadata: what the exporter recorded (docs/on_device.md lists it).
+        metadata: a dict that the exporter wrote (docs/on_device.md lists it).
         num_points: largest number of rows of one call of `adapt`.
         max_steps: largest number of steps of one call of the file's `adapt`.
 
     Raises:
-        InputError: if the file is missing, damaged, or no such export.
+        InputError: if the file is missing, damaged, or not such an export.
     """
 
     def __init__(self, path, num_threads: int = 1):
@@ -68,8 +68,8 @@ class LiteArtifact:
             from ai_edge_litert import interpreter
         except ModuleNotFoundError as error:
             raise InputError(
-                f"An exported file needs {error.name.partition('.')[0]}: pip "
-                "install ai-edge-litert."
+                f"Loading an exported file needs "
+                f"{error.name.partition('.')[0]}: pip install ai-edge-litert."
             ) from error
         path = pathlib.Path(path)
         content = _read(path)
@@ -87,7 +87,7 @@ class LiteArtifact:
                     for name in signatures
                 }
                 if "init" in self._run:
-                    # LiteRT allocates, and reports, at the first call.
+                    # LiteRT allocates and prints notices at the first call.
                     self._theta = self._run["init"]().get("theta")
         # LiteRT raises ValueError or RuntimeError with several lines.
         except Exception as error:
@@ -100,8 +100,9 @@ class LiteArtifact:
         }
         if any(received.get(n) != SIGNATURES[n] for n in SIGNATURES):
             raise InputError(
-                f"An artifact has the signatures {', '.join(SIGNATURES)}. "
-                f"Received: {path} with {', '.join(received) or 'none'}"
+                "An artifact must have the signatures "
+                f"{', '.join(SIGNATURES)}. Received: {path} with "
+                f"{', '.join(received) or 'none'}"
             )
         details = self._run["adapt"].get_input_details()
         self.num_points = int(details["inputs"]["shape"][0])
@@ -117,7 +118,7 @@ class LiteArtifact:
         outputs = self._run["predict"].get_output_details()
         self._predicted = tuple(map(int, outputs["values"]["shape"][1:]))
         if min(self.num_points, self.max_steps, self._at_once) < 1:
-            raise InputError(f"The .tflite file {path} takes no rows or steps.")
+            raise InputError(f"The .tflite file {path} takes 0 rows or steps.")
 
     def recorded(self) -> Recorded:
         """The part of the metadata that describes training and signals.
@@ -128,7 +129,7 @@ class LiteArtifact:
         try:
             shapes = [tuple(p["shape"]) for p in self.metadata["params"]]
             if any(type(n) is not int or n < 1 for s in shapes for n in s):
-                raise ValueError("a size of a weight is no positive number")
+                raise ValueError("a weight has a size that is not positive")
             if sum(map(math.prod, shapes)) != len(self._theta):
                 raise ValueError("the shapes of the weights do not add up")
             return Recorded(
@@ -146,7 +147,7 @@ class LiteArtifact:
         return self._theta.copy()
 
     def adapt(self, theta, inputs, values, steps: int):
-        """Adapts theta to some observations by gradient descent.
+        """Adapts theta to observations by gradient descent.
 
         Args:
             theta: float32 `[P]`.
@@ -156,9 +157,9 @@ class LiteArtifact:
                 several calls.
 
         Returns:
-            The adapted theta `[P]`, and the mean squared error before each step
-            taken. A step whose loss or weights are not finite is not taken, nor
-            any after it.
+            The adapted theta `[P]`, and a list of the mean squared error before
+            each step taken. The steps end before the first one whose loss or
+            weights are not finite.
 
         Raises:
             InputError: if the number of rows is out of range, or their shape is
@@ -190,7 +191,7 @@ class LiteArtifact:
         return theta, losses
 
     def predict(self, theta, coords) -> np.ndarray:
-        """Predictions of the field of weights theta at any number of coords.
+        """Predictions of the field with weights theta at any number of coords.
 
         Args:
             theta: float32 `[P]`.
@@ -225,7 +226,11 @@ class LiteArtifact:
 
 
 def read_metadata(content: bytes, path="the file") -> dict:
-    """The exporter's metadata from the bytes of a .tflite file.
+    """Reads the exporter's metadata from the bytes of a .tflite file.
+
+    Args:
+        content: the bytes.
+        path: name of the file, for error messages.
 
     Raises:
         InputError: if the file is damaged or was not made by this package.
@@ -248,11 +253,11 @@ def read_metadata(content: bytes, path="the file") -> dict:
         buffer = model.Buffers(entries[METADATA_NAME.encode()])
         metadata = json.loads(buffer.DataAsNumpy().tobytes())
         if not isinstance(metadata, dict):
-            raise ValueError("its metadata are no JSON object")
+            raise ValueError("its metadata are not a JSON object")
         return metadata
     except InputError:
         raise
-    # Offsets that point nowhere raise struct.error, TypeError and others.
+    # Wrong offsets raise struct.error, TypeError and others.
     except Exception as error:
         raise InputError(
             f"The .tflite file {path} is damaged: {reason(error)}"
@@ -264,8 +269,8 @@ def _read(path):
         size = path.stat().st_size
         if path.is_dir() or size > _MAX_FILE_BYTES:
             raise InputError(
-                f"An artifact is a .tflite file of at most {_MAX_FILE_BYTES} "
-                f"bytes. Received: {path}"
+                f"An artifact must be a .tflite file of at most "
+                f"{_MAX_FILE_BYTES} bytes. Received: {path}"
             )
         return path.read_bytes()
     except OSError as error:
@@ -273,9 +278,9 @@ def _read(path):
 
 
 def _check_sizes(content, path):
-    """Refuses a model that declares larger tensors than any export does.
+    """Raises InputError if a model declares a tensor that is too large.
 
-    LiteRT's operations may allocate more (docs/scale.md).
+    LiteRT's operations may still allocate more (docs/scale.md).
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -294,6 +299,7 @@ def _check_sizes(content, path):
         ) from error
     if largest > _MAX_TENSOR_ENTRIES:
         raise InputError(
-            f"A tensor of an artifact may have {_MAX_TENSOR_ENTRIES} entries. "
-            f"Received: {path}, one of whose has {largest}"
+            "A tensor of an artifact may have at most "
+            f"{_MAX_TENSOR_ENTRIES} entries. Received: {path} with a tensor of "
+            f"{largest} entries"
         )

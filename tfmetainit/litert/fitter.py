@@ -23,7 +23,7 @@ class ArtifactFitter:
         path: the file.
 
     Raises:
-        InputError: if the file is missing, damaged, or no such export.
+        InputError: if the file is missing, damaged, or not such an export.
     """
 
     def __init__(self, path):
@@ -51,8 +51,8 @@ class ArtifactFitter:
             wanted, received = self._description.get(name), described[name]
             if received != wanted:
                 raise InputError(
-                    f"`signal` must be of the {name} {wanted!r} that "
-                    f"{self._path} fits. Received: the {name} {received!r}"
+                    f"`signal` must have the {name} {wanted!r} of the artifact "
+                    f"{self._path}. Received: {name}={received!r}"
                 )
         self.modality = modality
 
@@ -80,14 +80,14 @@ class ArtifactFitter:
                 psnr[step] = psnr_from_mse(float(error))
             if step == steps:
                 break
-            # One call takes all steps up to the next that is scored, unless
-            # each sees other observations.
+            # One call takes all steps up to the next scored one, unless each
+            # step sees different observations.
             count = 1
             if len(inputs) == 1:
                 stops = [s for s in scored if known and s > step]
                 count = min([*stops, steps]) - step
             theta, losses = self._artifact.adapt(theta, *observed, count)
-            if not known:  # a loss is that of the weights before the step
+            if not known:  # the loss of a step is that before it
                 psnr |= _psnr_of(losses, step, scored)
             step += count
             if len(losses) < count:
@@ -99,7 +99,7 @@ class ArtifactFitter:
         return Fitted(theta, psnr)
 
     def predict(self, theta, coords) -> np.ndarray:
-        """Predictions `[n, ...]` of the field of weights theta at `coords`."""
+        """Predictions `[n, ...]` of the field with weights theta."""
         return self._artifact.predict(theta, coords)
 
     def render(self, theta, height, width, camera=None) -> np.ndarray:
@@ -113,7 +113,7 @@ class ArtifactFitter:
 
 
 def _psnr_of(losses, first, scored):
-    """The PSNRs of mean squared errors, by step, of the scored steps."""
+    """PSNRs by step of the scored steps, from the losses of steps in order."""
     return {
         step: psnr_from_mse(loss)
         for step, loss in enumerate(losses, first)

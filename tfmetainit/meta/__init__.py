@@ -1,7 +1,7 @@
 """Meta-learning: tasks, the inner loop, and the learners that train through it.
 
-May import: TensorFlow, Keras, `geometry`, `forward_models`. It knows nothing of
-files, modalities or signal classes.
+May import: TensorFlow, Keras, `geometry`, `forward_models`. It does not depend
+on files, modalities or signal classes.
 """
 
 from tfmetainit.meta.checkpointing import FirstOrder, Recomputed

@@ -1,8 +1,9 @@
-"""Losses that an outer tape differentiates in another way.
+"""Wrappers of losses that change how an outer tape differentiates them.
 
-Each class here wraps a loss for `inner_loop.adapt`; values and gradients are
-the same. `FirstOrder` drops the derivative of the gradients. `Recomputed` keeps
-no activations for that derivative, and computes them again.
+Each class wraps a loss for `inner_loop.adapt` and leaves its values and
+gradients unchanged. `FirstOrder` drops the derivative of the gradients.
+`Recomputed` computes the activations for that derivative again instead of
+keeping them.
 """
 
 import tensorflow as tf
@@ -15,6 +16,9 @@ class FirstOrder:
 
     The value and the gradient are those of `loss`; only the derivative of the
     gradient is dropped (Finn et al. 2017, arXiv 1703.03400, section 5.2).
+
+    Args:
+        loss: any loss of `inner_loop.adapt`.
     """
 
     def __init__(self, loss: Loss):
@@ -26,21 +30,21 @@ class FirstOrder:
 
 
 class Recomputed:
-    """A loss of which outer tapes keep nothing but the weights.
+    """A loss whose activations are recomputed for outer tapes, not stored.
 
-    Value and gradient are those of `loss`; an outer derivative of either
+    Value and gradient are those of `loss`. An outer derivative of either
     computes them once more (gradient checkpointing, Chen et al. 2016, arXiv
-    1604.06174). An outer gradient then takes the memory of one inner step,
-    whatever their number, or of one chunk of its observations.
+    1604.06174). An outer gradient then takes the memory of one inner step, for
+    any number of steps, or that of one chunk of its observations.
 
-    `tf.recompute_grad` does not serve: it stops every tape around the function,
-    including the inner one, whose gradients would be zeros. XLA
-    (`jit_compile`) computes the same; its memory was not measured.
+    `tf.recompute_grad` cannot be used: it stops every tape around the function,
+    including the inner one, whose gradients would be zeros. XLA (`jit_compile`)
+    gives the same values; its memory was not measured.
 
     Args:
         loss: a mean over observations, such as a `tasks.FieldLoss`.
-        chunk: number of observations worked on at a time; 0 for all. All are
-            taken where their number is not static.
+        chunk: number of observations evaluated at a time; 0 for all. All are
+            evaluated together if their number is not static.
     """
 
     def __init__(self, loss: Loss, chunk: int = 0):
@@ -68,10 +72,10 @@ class Recomputed:
         """The mean of `function(params, observed)` over observations.
 
         Args:
-            function: gives a nest of means over observations.
+            function: returns a nest of means over observations.
             params: list of tensors.
             observed: a nest of tensors `[n, ...]`.
-            like: a nest like the result, with tensors of the same shapes.
+            like: a nest of tensors with the structure and shapes of the result.
         """
 
         def weighted(params, part, weight):
@@ -92,8 +96,8 @@ class Recomputed:
                         unconnected_gradients=tf.UnconnectedGradients.ZERO,
                     )
 
-                # They wait for the upstream gradients, which also keeps the
-                # graph optimizer from merging them with those below.
+                # The recomputation waits for the upstream gradients. Otherwise
+                # the graph optimizer would merge it with the forward pass.
                 return self._sum(
                     weighted_gradients, params, observed, params, upstream
                 )
@@ -106,8 +110,8 @@ class Recomputed:
     def _sum(self, function, params, observed, like, after):
         """The sum of `function(params, part, weight)` over chunks, in turn.
 
-        A loop: unrolled, the graph of the chunks would take more memory than a
-        chunk. The remainder, less than a chunk, comes first.
+        An unrolled graph would take more memory than one chunk, so this is a
+        `tf.while_loop`. A remainder smaller than a chunk comes first.
         """
         count = tf.nest.flatten(observed)[0].shape[0]
         with tf.control_dependencies(after):
@@ -117,13 +121,13 @@ class Recomputed:
         chunk, rest = self._chunk, count % self._chunk
 
         def part(start, size):
-            rows = start + tf.range(size)  # of a known number, as XLA wants
+            rows = start + tf.range(size)  # a static number of rows, for XLA
             return tf.nest.map_structure(
                 lambda leaf: tf.gather(leaf, rows), observed
             )
 
         def add_chunk(start, *total):
-            # What a tape watches must be of the loop's own graph.
+            # A tape can only watch tensors of the loop's own graph.
             own = [tf.identity(p) for p in params]
             terms = function(own, part(start, chunk), chunk / count)
             return start + chunk, *(a + b for a, b in zip(total, terms))

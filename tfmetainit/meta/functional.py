@@ -1,7 +1,7 @@
 """A Keras model as a pure function of a flat list of parameters.
 
 Meta-learning differentiates through parameter updates, so nothing may be
-assigned while a field is being adapted: parameters go in, parameters come out.
+assigned while a field is adapted: parameters go in, parameters come out.
 
 `params` is a list of tensors, one to one with the model's
 `trainable_variables`. Frozen state (for example random Fourier frequencies)
@@ -83,8 +83,8 @@ def values_and_grads(
 
     Only `predict` runs under the tape, once for all measures. A measure
     supplies its own derivative, which enters as the tape's `output_gradients`.
-    Outer tapes differentiate through all of it, and an exported graph holds no
-    operation that LiteRT lacks.
+    Outer tapes can differentiate through all of this, and an exported graph
+    holds no operation that LiteRT lacks.
 
     Args:
         predict: the predictions as a function of the parameters.
@@ -135,13 +135,13 @@ def descend(
 
 
 def mean(params_of_tasks: Sequence[Params]) -> Params:
-    """The mean over tasks of several parameter lists."""
+    """The mean of several parameter lists, one list per task."""
     count = len(params_of_tasks)
     return [tf.add_n(same) / count for same in zip(*params_of_tasks)]
 
 
 def flatten(params: Sequence) -> tf.Tensor:
-    """All parameters as one vector `[P]`, in their order, each row by row."""
+    """All parameters as one vector `[P]`: in their order, each row by row."""
     return tf.concat([tf.reshape(p, [-1]) for p in params], axis=0)
 
 

@@ -5,11 +5,11 @@ differentiates through it, evaluation measures it, and the exporter bakes it
 into an artifact.
 
 Notation (Tancik et al. 2021, section 3): theta_0 are the initial weights;
-theta_{i+1} = theta_i - alpha * grad L(theta_i). The step size alpha is a
-scalar, one number a tensor, or one number a weight (Meta-SGD, Li et al. 2017,
-arXiv 1707.09835), fixed or learned together with theta_0. It may also be
-matrices on both sides of a kernel's gradient (Meta-Curvature, Park & Oliva
-2019, arXiv 1902.03356).
+theta_{i+1} = theta_i - alpha * grad L(theta_i). The step size alpha is one
+number, one number per tensor, or one number per weight (Meta-SGD, Li et al.
+2017, arXiv 1707.09835). It may also be matrices on both sides of a kernel's
+gradient (Meta-Curvature, Park & Oliva 2019, arXiv 1902.03356). It is fixed, or
+learned together with theta_0.
 """
 
 import collections
@@ -23,14 +23,14 @@ from tfmetainit.meta.functional import Params
 
 
 class Loss(Protocol):
-    """What `adapt` needs of a loss; `tasks.FieldLoss` is one."""
+    """The interface of a loss that `adapt` uses, such as `tasks.FieldLoss`."""
 
     def value_and_grad(self, params, observed):
         """Returns the scalar loss and its gradient, a list like `params`."""
 
 
 def at_step(support, step: int):
-    """The observations of inner step `step`: the batches are taken in turn.
+    """The observations of one inner step; steps take the batches in turn.
 
     Args:
         support: `Observations` `[b, n, ...]` (see `tasks`).
@@ -59,12 +59,12 @@ def adapt(
     and `step_sizes`.
 
     Args:
-        loss: gives value and gradient on some observations.
+        loss: returns its value and gradient on some observations.
         params: the initial weights, a list of tensors.
         support: `Observations` `[b, n, ...]` (see `tasks`).
         num_steps: number of gradient steps, at least 0.
         step_sizes: one for each parameter, as `functional.descend` takes them.
-        steps_before: number of steps already taken: the first batches of the
+        steps_before: number of steps already taken, whose batches of the
             support are skipped.
 
     Returns:
@@ -80,7 +80,7 @@ def adapt(
         )
     if len(step_sizes) != len(params):
         raise ValueError(
-            "There must be one step size for each parameter. Received: "
+            "`step_sizes` must have one entry for each parameter. Received: "
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
     losses = []
@@ -94,7 +94,7 @@ def adapt(
 
 
 class _Known(NamedTuple):
-    """A loss whose value and gradient were computed before."""
+    """A loss whose value and gradient are already computed."""
 
     value: tf.Tensor
     gradients: Params
@@ -105,7 +105,7 @@ class _Known(NamedTuple):
 
 
 def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
-    """Losses for the first step of several signals observed alike.
+    """Losses for the first step of signals that share their support inputs.
 
     The forward pass, and its backward pass in the outer gradient, are computed
     once and shared.
@@ -113,8 +113,8 @@ def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
     Args:
         loss: a `tasks.FieldLoss`, or `checkpointing.Recomputed` of one.
         params: the initial weights, from which the steps are taken.
-        supports: `Observations` of each signal, as in `adapt`. Their first
-            inputs are equal.
+        supports: `Observations` of each signal, as in `adapt`. Their inputs
+            at the first step must be equal.
 
     Returns:
         A loss for each signal, for one step of `adapt` from `params`.
@@ -128,8 +128,8 @@ def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
         tf.debugging.Assert(
             tf.reduce_all(one.inputs == observed[0].inputs),
             [
-                "`shares_support` must be False where the first support inputs "
-                "of a batch's signals differ."
+                "`shares_support` must be False if the signals of a batch "
+                "differ in the support inputs of the first step."
             ],
         )
         for one in observed[1:]
@@ -144,12 +144,12 @@ def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
 
 
 def last(trajectory: Iterator[Params]) -> Params:
-    """The last weights of a trajectory; earlier ones are not kept."""
+    """The last weights of a trajectory; earlier weights are not kept."""
     return collections.deque(trajectory, maxlen=1).pop()
 
 
 class SgdFit:
-    """`adapt`, one compiled step at a time: for curves, and for many steps.
+    """Runs `adapt` one compiled step at a time, for curves and for many steps.
 
     Args:
         loss: as in `adapt`.

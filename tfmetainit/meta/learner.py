@@ -2,8 +2,8 @@
 
 A learner is a Keras model. It holds a field, whose weights are the learned
 initialization, and the inner loop's step sizes. `compile`, `fit`, `evaluate`,
-`predict`, callbacks and `save_weights` are Keras's own; an element of a dataset
-is a batch of `Task`.
+`predict`, callbacks and `save_weights` are Keras's own. The elements of a
+dataset are batches of `Task`.
 """
 
 import abc
@@ -29,7 +29,7 @@ class MetaLearner(keras.Model, abc.ABC):
     """Base of the learners: adaptation, scoring, and the outer update.
 
     Args:
-        field: a built Keras model, coordinates to values.
+        field: a built Keras model that maps coordinates to values.
         inner_steps: number of inner gradient steps in training.
         inner_lr: positive float, the initial inner step size.
         step_sizes: "scalar", "tensor", "weight" or "curvature"
@@ -39,17 +39,22 @@ class MetaLearner(keras.Model, abc.ABC):
             (`step_sizes.StepSizes`).
         eval_steps: number of inner steps in `evaluate`; defaults to
             `inner_steps`.
-        support_model: forward model of the observations adapted to.
-        query_model: forward model of the observations scored.
+        support_model: forward model of the support.
+        query_model: forward model of the query.
         shares_support: whether all tasks of a batch have the same support
-            inputs at the first inner step. `MAML` of second order then predicts
-            them once.
+            inputs at the first inner step. Second-order `MAML` then computes
+            their predictions once.
 
-    `fit` reports the mean query `loss` after the inner loop, `loss_before` the
-    inner loop (on the support, if support and query have one forward model and
-    measure), the outer `gradient_norm` and, of a squared error, the `psnr`.
-    `evaluate` reports `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each
-    inner step, averaged over signals.
+    Raises:
+        ValueError: if `field` is not built, or another argument is out of
+            range.
+
+    `fit` reports means over tasks: `loss`, the query loss after the inner loop;
+    `loss_before`, the loss before it (of the support, if support and query have
+    the same forward model and measure); `gradient_norm`, that of the outer
+    gradient; and `psnr`, if the measure is the squared error. `evaluate`
+    reports `psnr_0`, ..., `psnr_K`: the query PSNR in dB after each inner step,
+    averaged over signals.
     """
 
     def __init__(
@@ -78,8 +83,8 @@ class MetaLearner(keras.Model, abc.ABC):
             )
         if not field.built:
             raise ValueError(
-                "`field` must be built: call it once, or give it an Input. "
-                f"Received: {field.name}, without weights yet"
+                "`field` must be built; call it once, or give it an Input. "
+                f"Received: {field.name}, which has no weights yet"
             )
         if step_sizes not in GRANULARITIES:
             raise ValueError(
@@ -91,7 +96,7 @@ class MetaLearner(keras.Model, abc.ABC):
                 f"`eval_steps` must not be negative. Received: {eval_steps}"
             )
         self.field = field
-        # Whether the tasks of a batch take turns, which bounds the memory.
+        # Whether the tasks of a batch run in sequence, to bound the memory.
         self.in_turn = False
         self.shares_support = shares_support
         self.inner_steps = inner_steps
@@ -118,13 +123,13 @@ class MetaLearner(keras.Model, abc.ABC):
         self.built = True
 
     def compile(self, optimizer="adam", jit_compile=False, **kwargs):
-        """As `keras.Model.compile`, but without XLA unless asked for.
+        """As `keras.Model.compile`, but without XLA by default.
 
         With XLA's sine, a SIREN's step takes about twice as long on a CPU.
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         if self.optimizer is not None:
-            # Under a strategy, its state cannot be made within a step.
+            # Under a strategy, its state cannot be created within a step.
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, *args, **kwargs):
@@ -140,7 +145,7 @@ class MetaLearner(keras.Model, abc.ABC):
         return super().predict(x, *args, **kwargs)
 
     def _trace_anew(self, function, batches):
-        """Drops a compiled step that was made for batches of another size.
+        """Drops a compiled step that was traced for batches of another size.
 
         Keras would retrace it with a dynamic batch size, and such a batch
         cannot be unstacked into tasks.
@@ -152,7 +157,7 @@ class MetaLearner(keras.Model, abc.ABC):
         setattr(self, made_for, spec)
 
     def call(self, coords):
-        """Values of the learned initialization itself, before any step."""
+        """Values of the learned initialization, before any inner step."""
         return self.field(coords)
 
     @property
@@ -172,7 +177,7 @@ class MetaLearner(keras.Model, abc.ABC):
         """Adapts the learned initial weights to one signal.
 
         Args:
-            support: observations with a leading axis over inner steps.
+            support: `Observations` `[b, n, ...]` (see `tasks`).
             num_steps: defaults to `inner_steps`.
 
         Returns:
@@ -197,10 +202,10 @@ class MetaLearner(keras.Model, abc.ABC):
 
         Args:
             task: without a batch axis.
-            params: where to start.
+            params: the initial weights.
             fit: an `inner_loop.SgdFit` or `baselines.AdamFit`.
             num_steps: number of steps.
-            shown: after which of them; by default all.
+            shown: the steps after which to predict; by default all.
         """
         trajectory = fit.trajectory(params, task.support, num_steps)
         return [
@@ -212,6 +217,9 @@ class MetaLearner(keras.Model, abc.ABC):
     @abc.abstractmethod
     def outer_gradients(self, task: Task):
         """The outer gradient of one task.
+
+        Args:
+            task: without a batch axis.
 
         Returns:
             `(gradients, loss, loss_before)`: a list like
@@ -225,7 +233,7 @@ class MetaLearner(keras.Model, abc.ABC):
         Args:
             task: without a batch axis.
             support_loss: the scalar loss on the support before the first step.
-            query_loss: what computes the loss on the query.
+            query_loss: maps weights and the query to its scalar loss.
         """
         support, query = self.support_loss, self.query_loss
         if (
@@ -233,14 +241,14 @@ class MetaLearner(keras.Model, abc.ABC):
             and support.measure is query.measure
         ):
             return support_loss
-        # The loss of projections does not compare with that of an image.
+        # The loss of projections is not comparable with that of an image.
         return query_loss(functional.get_params(self.field), task.query)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Does nothing: the learner is built.
 
-        Under a strategy, Keras would take a batch of the dataset to build the
-        model, which changes the order of a shuffled one.
+        Under a strategy, Keras would take a batch from the dataset to build the
+        model. That changes the order of a shuffled dataset.
         """
 
     def meta_gradient(self, tasks: Task):
@@ -265,7 +273,7 @@ class MetaLearner(keras.Model, abc.ABC):
     def train_step(self, tasks: Task):
         gradients, losses, losses_before = self.meta_gradient(tasks)
         # Under a tf.distribute strategy every replica has a share of the
-        # tasks. From here on all have the mean, and compute the same.
+        # tasks. From here on all replicas have the mean and compute the same.
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
         total = tf.add_n(losses)
@@ -306,13 +314,13 @@ class MetaLearner(keras.Model, abc.ABC):
         return self._results(*self._psnr_at)
 
     def _results(self, *metrics):
-        """The values of some metrics by their names, as a step reports them."""
+        """The values of some metrics by their names, for a step to return."""
         results = {metric.name: metric.result() for metric in metrics}
         strategy = self.distribute_strategy
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             here = len(strategy.extended.worker_devices)
             if here < strategy.num_replicas_in_sync:
-                # Keras also reduces the first axis of several workers' results.
+                # With several workers Keras reduces the first axis of results.
                 results = {name: r[None] for name, r in results.items()}
         return results
 
@@ -329,17 +337,21 @@ class MetaLearner(keras.Model, abc.ABC):
 
 
 def unstack(tasks: Task) -> list[Task]:
-    """The tasks of a batch, one by one; the batch size must be static."""
+    """The tasks of a batch, one by one.
+
+    Raises:
+        ValueError: if `tasks` is no `Task`, or its batch size is not static.
+    """
     if not isinstance(tasks, Task):
         raise ValueError(
-            "A batch must be a `tfmetainit.Task` with a batch axis, as the "
-            "datasets of signal classes have it (and `fit`, not "
-            f"`train_on_batch`, takes it). Received: a {type(tasks).__name__}"
+            "A batch must be a `tfmetainit.Task` with a batch axis, as in the "
+            "datasets of signal classes. Pass them to `fit`, not to "
+            f"`train_on_batch`. Received: a {type(tasks).__name__}"
         )
     batch_size = tasks.query.values.shape[0]
     if batch_size is None:
         raise ValueError(
-            "The number of tasks in a batch must be static: batch the dataset "
+            "The number of tasks in a batch must be static; batch the dataset "
             "with drop_remainder=True. Received: query values of shape "
             f"{tasks.query.values.shape}"
         )

@@ -1,7 +1,7 @@
 """MAML: Finn et al. 2017, arXiv 1703.03400.
 
-The outer gradient flows through every inner step (or, in first order, treats
-their gradients as constants).
+The outer gradient flows through every inner step. In first order, it treats
+the inner gradients as constants.
 """
 
 import math
@@ -13,27 +13,30 @@ from tfmetainit.meta.learner import MetaLearner, unstack
 
 
 class MAML(MetaLearner):
-    """Model-agnostic meta-learning, through every inner step.
+    """Model-agnostic meta-learning: differentiates through every inner step.
 
     Args:
-        field: as of `MetaLearner`, with all further arguments.
-        early_loss_weight: weight in the outer loss of the loss after each
-            inner step but the last; the query loss after the last step has
-            weight 1 (Antoniou et al. 2019, arXiv 1810.09502, section 4, without
-            annealing). They weight query losses; these are support losses,
-            which the inner loop computes and differentiates anyway.
-        first_order: treat the inner gradients as constants. Cheaper, and
-            another gradient wherever the loss is curved.
-        recompute: take the memory of one inner step instead of all, for more
-            time (`checkpointing.Recomputed`, docs/scale.md).
-        chunk: with `recompute`, take the memory of this many observations
-            (pixels, rays) of one step of one task; 0 for all observations.
+        field: as in `MetaLearner`, as are all further arguments.
+        early_loss_weight: weight, in the outer loss, of the support loss after
+            each inner step but the last. The query loss after the last step has
+            weight 1. Antoniou et al. 2019, arXiv 1810.09502, section 4, weight
+            query losses and anneal the weights. Support losses are cheaper: the
+            inner loop computes and differentiates them anyway.
+        first_order: treat the inner gradients as constants. This is cheaper,
+            and differs from the exact gradient wherever the loss is curved.
+        recompute: take the memory of one inner step instead of all steps, for
+            more time (`checkpointing.Recomputed`, docs/scale.md).
+        chunk: with `recompute`, the number of observations (pixels, rays) of
+            one task that are evaluated at a time; 0 for all.
+
+    Raises:
+        ValueError: if `chunk` is set without `recompute`, or an argument is out
+            of range.
 
     Attributes:
         shares_first_step: whether tasks with the same first support inputs
             share that step's predictions (`shares_support` of `MetaLearner`).
-            False for a subclass that defines `outer_gradients`, unless it sets
-            this attribute, too.
+            It defaults to False in a subclass that defines `outer_gradients`.
     """
 
     shares_first_step = True
@@ -56,12 +59,12 @@ class MAML(MetaLearner):
         super().__init__(field, **kwargs)
         if chunk < 0 or (chunk and not recompute):
             raise ValueError(
-                "`chunk` must be 0, or a number of observations together with "
-                f"`recompute`. Received: {chunk=}, {recompute=}"
+                "`chunk` must be 0, or positive together with `recompute`. "
+                f"Received: {chunk=}, {recompute=}"
             )
         if not 0 <= early_loss_weight < math.inf:
             raise ValueError(
-                "`early_loss_weight` must be a number and not negative. "
+                "`early_loss_weight` must be finite and not negative. "
                 f"Received: {early_loss_weight}"
             )
         self.early_loss_weight = early_loss_weight
@@ -98,7 +101,7 @@ class MAML(MetaLearner):
         return self._shared_meta_gradient(unstack(tasks))
 
     def _wrapped_losses(self):
-        """The losses of inner steps and query, as outer tapes see them."""
+        """The losses of inner steps and query, wrapped for outer tapes."""
         inner_loss, query_loss = self.support_loss, self.query_loss
         if self.first_order:
             inner_loss = checkpointing.FirstOrder(inner_loss)
@@ -127,11 +130,12 @@ class MAML(MetaLearner):
         return outer_loss, loss, losses
 
     def _shared_meta_gradient(self, tasks):
-        """The outer gradient where all tasks share the first step.
+        """The outer gradient of tasks that share the first step's predictions.
 
-        The chain rule in two parts: each task's outer loss is differentiated
-        with respect to the weights after the first step, then these weights of
-        all tasks with respect to the initial weights.
+        This is the chain rule in two parts. Each task's outer loss is
+        differentiated with respect to the weights after the first step. Then
+        these weights of all tasks are differentiated with respect to the
+        initial weights.
         """
         inner_loss, query_loss = self._wrapped_losses()
         with tf.GradientTape() as tape:
@@ -171,10 +175,10 @@ class MAML(MetaLearner):
     def _gradients_after_first_step(
         self, inner_loss, query_loss, adapted, tasks, sizes
     ):
-        """Of each task: its loss, and the gradients of its outer loss.
+        """The query loss of each task, and the gradients of its outer loss.
 
-        The gradients are those by the weights after the first step, and by the
-        step sizes. The tasks take turns, which bounds the memory.
+        The gradients are with respect to the weights after the first step, and
+        to the step sizes. The tasks run in sequence, to bound the memory.
         """
         flat_sizes = tf.nest.flatten(sizes)
         losses, by_adapted, by_sizes = [], [], []
@@ -202,7 +206,7 @@ class MAML(MetaLearner):
         return losses, by_adapted, by_sizes
 
     def _or_zeros(self, gradients):
-        """With zeros for weights that the outer loss does not depend on."""
+        """Replaces None by zeros, for weights that the outer loss ignores."""
         return [
             tf.zeros(variable.shape, variable.dtype) if g is None else g
             for g, variable in zip(gradients, self.trainable_variables)

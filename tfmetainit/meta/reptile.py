@@ -1,7 +1,7 @@
 """Reptile: Nichol et al. 2018, arXiv 1803.02999.
 
-The outer gradient is the mean over tasks of theta_0 - theta_K. It is handed to
-the outer optimizer, so that MAML and Reptile share one outer update (Tancik et
+The outer gradient is the mean over tasks of theta_0 - theta_K. The outer
+optimizer applies it, so that MAML and Reptile share one outer update (Tancik et
 al. 2021, section 3).
 """
 
@@ -13,25 +13,25 @@ class Reptile(MetaLearner):
     """Reptile: moves the initial weights towards the adapted ones.
 
     Args:
-        field: as of `MetaLearner`, with all further arguments.
-        early_loss_weight: 0; Reptile has no outer loss.
+        field: as in `MetaLearner`, as are all further arguments.
+        early_loss_weight: must be 0.
 
     Raises:
-        ValueError: if `learn_step_sizes` or `early_loss_weight` is set:
+        ValueError: if `learn_step_sizes` or `early_loss_weight` is set.
             Reptile's outer gradient has no component along the step sizes, and
-            is the gradient of no outer loss.
+            is not the gradient of an outer loss.
     """
 
     def __init__(self, field, *, early_loss_weight: float = 0.0, **kwargs):
         if kwargs.get("learn_step_sizes"):
             raise ValueError(
-                "Reptile cannot learn step sizes; use MAML for that. "
-                "Received: learn_step_sizes=True"
+                "`learn_step_sizes` must be False: Reptile cannot learn step "
+                "sizes. Use MAML for that. Received: learn_step_sizes=True"
             )
         if early_loss_weight:
             raise ValueError(
-                "Reptile has no outer loss; use MAML for early losses. "
-                f"Received: {early_loss_weight=}"
+                "`early_loss_weight` must be 0: Reptile has no outer loss. Use "
+                f"MAML for early losses. Received: {early_loss_weight=}"
             )
         super().__init__(field, **kwargs)
 

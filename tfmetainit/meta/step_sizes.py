@@ -1,10 +1,10 @@
 """The inner loop's step sizes, as a Keras layer beside the field.
 
-Four granularities: one number; one a parameter tensor; one a weight (Meta-SGD,
-Li et al. 2017, arXiv 1707.09835); or one a tensor and matrices on both sides of
-each kernel's gradient (Meta-Curvature, Park & Oliva 2019, arXiv 1902.03356,
-without its third mode). They are fixed, or learned together with the initial
-weights.
+There are four granularities: one number; one per parameter tensor; one per
+weight (Meta-SGD, Li et al. 2017, arXiv 1707.09835); or one per tensor, with
+matrices on both sides of each kernel's gradient (Meta-Curvature, Park & Oliva
+2019, arXiv 1902.03356, without its third mode). Step sizes are fixed, or
+learned together with the initial weights.
 """
 
 import math
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfmetainit.meta import functional
 
-# Each granularity, with those that it can represent (`StepSizes.keep_from`).
+# Each granularity, and those that it can represent (`StepSizes.keep_from`).
 _HOLDS = {
     "scalar": ("scalar",),
     "tensor": ("scalar", "tensor"),
@@ -26,7 +26,7 @@ GRANULARITIES = tuple(_HOLDS)
 # Step sizes range from 1e-2 (SIREN) to 1e3 (the first layer of a CT field), so
 # they are learned as logarithms: an outer update by u multiplies a step size by
 # exp(gain u). With this gain, an outer Adam of rate 3e-5 changes it by about
-# 1.5% an iteration.
+# 1.5% per iteration.
 DEFAULT_GAIN = 512.0
 
 
@@ -43,8 +43,11 @@ class StepSizes(keras.layers.Layer):
             gradient, which start as the identity).
         learned: whether the outer loop updates them (Meta-SGD). The numbers
             stay positive.
-        gain: positive float; the logarithm of a step size is the variable that
-            the outer loop updates, times this.
+        gain: positive float. A step size is initial * exp(gain * v), where v
+            is the variable that the outer loop updates.
+
+    Raises:
+        ValueError: if `granularity` is unknown, or a number is not positive.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class StepSizes(keras.layers.Layer):
         if self.granularity == "scalar":
             return sizes * len(self.shapes)
         for index, sides in zip(self._kernels, self.sides):
-            # Its square root on each side: float16 then holds small ones.
+            # Its square root on each side, or small ones underflow in float16.
             root = tf.sqrt(sizes[index])
             sizes[index] = functional.Sides(
                 *(
@@ -132,7 +135,7 @@ class StepSizes(keras.layers.Layer):
         return sizes
 
     def keep_from(self, other: "StepSizes") -> None:
-        """Takes the step sizes of another layer, for the same shapes.
+        """Copies the step sizes of another layer for the same shapes.
 
         Raises:
             ValueError: if this layer's granularity cannot represent them.

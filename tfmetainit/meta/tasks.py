@@ -1,15 +1,15 @@
 """A task: what is observed of one signal, and how its fit is scored.
 
-`support` is what the inner loop adapts to; `query` is what the adapted field is
-scored on. The support has a leading axis over batches of observations: the
-inner steps take them in turn. One batch means the same observations at every
+The inner loop adapts a field to the `support`; the adapted field is scored on
+the `query`. The support has a leading axis over batches of observations, which
+the inner steps take in turn. One batch means the same observations at every
 step. The query has no such axis:
 
     support.inputs [b, n, ...]    support.values [b, n, c]
     query.inputs   [m, ...]       query.values   [m, c]
 
-Datasets add a batch axis over tasks in front. The query's values are None for a
-file of observations only, whose target is not known.
+Datasets add a batch axis over tasks in front. The query's values are None if a
+file holds observations only, without a target.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ from tfmetainit.meta.functional import Params
 
 
 class Observations(NamedTuple):
-    """Some observations: where (or how) they were made, and their values."""
+    """Observations of a signal: coordinates, angles or rays, and values."""
 
     inputs: tf.Tensor
     values: tf.Tensor
 
 
 class Task(NamedTuple):
-    """One signal: observations to adapt to, and observations to score."""
+    """Observations of one signal: those to adapt to, and those to score."""
 
     support: Observations
     query: Observations
@@ -47,7 +47,7 @@ def mean_squared_error(
 
     Args:
         predictions: tensor of any shape.
-        values: tensor of the same shape; another precision is cast.
+        values: tensor of the same shape, cast to the dtype of `predictions`.
 
     Returns:
         `(loss, d loss / d predictions)`: a scalar, and a tensor like
@@ -58,7 +58,7 @@ def mean_squared_error(
     """
     if not predictions.shape.is_compatible_with(values.shape):
         raise ValueError(
-            "Observed values must have the shape of the predictions, "
+            "`values` must have the shape of the predictions, "
             f"{predictions.shape}. Received: values of shape {values.shape}"
         )
     residual = predictions - tf.cast(values, predictions.dtype)
@@ -80,8 +80,8 @@ class FieldLoss:
         field: the network; its own weights are neither read nor written.
         forward_model: maps the field and inputs to predictions.
         measure: `(predictions, values) -> (loss, d loss / d predictions)`, a
-            mean over observations. (An export adapts by the squared error
-            alone.)
+            mean over observations. Exported artifacts adapt by the squared
+            error only.
     """
 
     field: keras.Model
@@ -91,7 +91,7 @@ class FieldLoss:
     def predict(self, params: Params, inputs: tf.Tensor) -> tf.Tensor:
         """Predicted values of the observations made at `inputs`.
 
-        Inputs of another precision than the field's are cast.
+        Inputs are cast to the compute dtype of the field.
         """
         inputs = tf.cast(inputs, self.field.compute_dtype)
         return self.forward_model(functional.bind(self.field, params), inputs)
@@ -102,7 +102,7 @@ class FieldLoss:
         return self.measure(predictions, observed.values)[0]
 
     def psnr(self, params: Params, observed: Observations) -> tf.Tensor:
-        """The PSNR of the predictions in dB, whatever the measure: a scalar."""
+        """The PSNR of the predictions in dB, a scalar, for any measure."""
         predictions = self.predict(params, observed.inputs)
         mse, _ = mean_squared_error(predictions, observed.values)
         return psnr_from_mse(mse)
@@ -117,7 +117,7 @@ class FieldLoss:
     def values_and_grads(
         self, params: Params, inputs: tf.Tensor, values: Sequence[tf.Tensor]
     ) -> list[tuple[tf.Tensor, Params]]:
-        """As `value_and_grad`, for several signals observed at the same inputs.
+        """As `value_and_grad`, for several signals with the same inputs.
 
         The predictions are computed once.
 
@@ -127,7 +127,7 @@ class FieldLoss:
             values: `[n, c]` of each signal.
 
         Returns:
-            What `value_and_grad` returns, for each signal.
+            The result of `value_and_grad` for each signal.
         """
         return functional.values_and_grads(
             lambda params: self.predict(params, inputs),

@@ -1,7 +1,7 @@
-"""What a file becomes, and how a field is drawn: image, CT slice, rays.
+"""Modalities read files as signals and render fields: images, CT, rays.
 
 May import: NumPy, `io`, `geometry`. Runs without TensorFlow and Keras: training
-and a device share these classes, and an exported artifact names one of them.
+and devices share these classes, and an exported artifact names one of them.
 """
 
 from tfmetainit.io.errors import InputError
@@ -37,13 +37,14 @@ def from_description(description: dict) -> Modality:
         description: what `Modality.describe` returned at the export.
 
     Raises:
-        InputError: if the modality is unknown, or its description incomplete.
+        InputError: if the modality is unknown, or its description not valid.
     """
     name = description.get("kind")
     if not isinstance(name, str) or name not in _MODALITIES:
         raise InputError(
-            f"`artifact` must be of one of the kinds {', '.join(NAMES)}; call "
-            f"the signatures of any other. Received: the kind {name!r}"
+            f"`artifact` must have one of the kinds {', '.join(NAMES)}. Call "
+            "the signatures of any other artifact directly. Received: kind "
+            f"{name!r}"
         )
     options = {
         key: value

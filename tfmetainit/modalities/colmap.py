@@ -1,12 +1,11 @@
-"""The files of COLMAP's sparse models, text and binary.
+"""Readers of COLMAP's sparse models, text and binary.
 
-They are read here, and not by pycolmap, because that one (4.2.1) takes the
-counts in a truncated or hostile file at their word and does not come back.
-Nothing here is allocated that the file itself does not hold.
+pycolmap (4.2.1) is not used: it trusts the counts in a truncated or hostile
+file and hangs. The readers here allocate no more than the file holds.
 
-A lens is `(focal, principal_point, size)`: focal lengths in pixels (x, y);
-(column, row) in pixels, where the middle of the first pixel is (0, 0); (height,
-width).
+A lens is a tuple `(focal, principal_point, size)`: focal lengths (x, y) in
+pixels; principal point (column, row) in pixels, where the centre of the first
+pixel is (0, 0); and size (height, width) in pixels.
 """
 
 import struct
@@ -17,8 +16,8 @@ from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
 
 MAX_MODEL_BYTES = 2**31
-# Parameters of COLMAP's camera models by their number in binary files. Only
-# the first two have no lens distortion.
+# COLMAP's camera models by their number in binary files: name and number of
+# parameters. Only the first two have no lens distortion.
 _MODELS = {
     0: ("SIMPLE_PINHOLE", 3),
     1: ("PINHOLE", 4),
@@ -38,9 +37,9 @@ def _lens(path, model, width, height, parameters):
     """Focal lengths, principal point and size of one camera."""
     if model not in ("SIMPLE_PINHOLE", "PINHOLE"):
         raise InputError(
-            "Cameras must be free of lens distortion, PINHOLE or "
-            f"SIMPLE_PINHOLE (colmap image_undistorter). Received: {model} in "
-            f"{path}"
+            "Cameras must be PINHOLE or SIMPLE_PINHOLE, without lens "
+            "distortion. Run colmap image_undistorter first. Received: "
+            f"{model} in {path}"
         )
     *focal, column, row = parameters
     if (
@@ -54,7 +53,7 @@ def _lens(path, model, width, height, parameters):
             f"principal point. Received: {model} {width} {height} "
             f"{' '.join(f'{p:g}' for p in parameters)} in {path}"
         )
-    # COLMAP has the corner of the first pixel at 0, and its middle at 0.5.
+    # COLMAP has the corner of the first pixel at 0, and its centre at 0.5.
     return (
         np.array([focal[0], focal[-1]]),
         np.array([column, row]) - 0.5,
@@ -63,9 +62,9 @@ def _lens(path, model, width, height, parameters):
 
 
 class TextFile:
-    """One file of a sparse model in text.
+    """One file of a sparse model in COLMAP's text format.
 
-    All it reads raises an InputError that names the file if it is damaged.
+    Every method raises an InputError that names the file if it is damaged.
     """
 
     def __init__(self, path):
@@ -73,7 +72,7 @@ class TextFile:
         files.check_size(path, MAX_MODEL_BYTES)
 
     def _lines(self):
-        """Every line's words; of comments, nothing."""
+        """Yields the words of each line that is not a comment."""
         try:
             with open(self._path, encoding="utf-8") as file:
                 for line in file:
@@ -88,7 +87,7 @@ class TextFile:
         )
 
     def cameras(self) -> dict[int, tuple]:
-        """Of a file of cameras: lenses by their numbers."""
+        """Reads a file of cameras: lenses by camera number."""
         cameras = {}
         for words in self._lines():
             if not words:
@@ -103,12 +102,13 @@ class TextFile:
         return cameras
 
     def images(self):
-        """Of a file of images: each one's name, lens, pose and points.
+        """Reads a file of images: name, camera, pose and points of each.
 
         Yields:
-            `(name, camera_id, rotation, translation, seen)`: from world to
-            camera a quaternion `[4]` (w, x, y, z) and a vector `[3]`, and the
-            numbers of the points that it sees, -1 where there is none.
+            `(name, camera_id, rotation, translation, seen)`. The rotation, a
+            quaternion `[4]` (w, x, y, z), and the translation `[3]` map world
+            to camera coordinates. `seen` lists the numbers of the points that
+            the image sees, -1 where a feature has no point.
         """
         lines = self._lines()
         for words in lines:
@@ -117,7 +117,7 @@ class TextFile:
             try:
                 numbers = np.array([float(word) for word in words[1:8]])
                 camera_id, name = int(words[8]), " ".join(words[9:])
-                # Of every point: column, row, and its number or -1.
+                # Each feature: column, row, and number of its point or -1.
                 seen = [int(word) for word in next(lines, [])[2::3]]
                 rotation, translation = numbers[:4], numbers[4:7]
             except (IndexError, ValueError) as error:
@@ -127,7 +127,7 @@ class TextFile:
             yield name, camera_id, rotation, translation, seen
 
     def points(self) -> dict[int, list[float]]:
-        """Of a file of points: positions `[3]` by their numbers."""
+        """Reads a file of points: positions `[3]` by point number."""
         points = {}
         for words in self._lines():
             if not words:
@@ -143,9 +143,9 @@ class TextFile:
 
 
 class BinaryFile:
-    """One file of a sparse model in COLMAP's binary form.
+    """One file of a sparse model in COLMAP's binary format.
 
-    All it reads raises an InputError that names the file if it is damaged.
+    Every method raises an InputError that names the file if it is damaged.
     """
 
     def __init__(self, path):
@@ -161,12 +161,12 @@ class BinaryFile:
 
     def _damaged(self):
         return InputError(
-            f"The sparse model's file {self._path} is damaged: it ends before "
-            "what it announces."
+            f"The sparse model's file {self._path} is damaged: it ends too "
+            "early, or holds NaN or infinity."
         )
 
     def _take(self, layout):
-        """The next numbers, in the layout of `struct`."""
+        """Reads the next numbers; `layout` is that of `struct`."""
         try:
             numbers = struct.unpack_from(f"<{layout}", self._data, self._at)
         except struct.error as error:
@@ -180,14 +180,13 @@ class BinaryFile:
         self._at += size
 
     def cameras(self) -> dict[int, tuple]:
-        """Of a file of cameras: lenses by their numbers."""
+        """Reads a file of cameras: lenses by camera number."""
         cameras = {}
         for _ in range(*self._take("Q")):
             index, number, width, height = self._take("iiQQ")
             if number not in _MODELS:
                 raise InputError(
-                    f"{self._path} has a camera of the model {number}, which "
-                    "is not known."
+                    f"{self._path} has a camera of the unknown model {number}."
                 )
             model, count = _MODELS[number]
             parameters = self._take(f"{count}d")
@@ -195,7 +194,7 @@ class BinaryFile:
         return cameras
 
     def images(self):
-        """Of a file of images: what `TextFile.images` yields."""
+        """Reads a file of images; yields the same as `TextFile.images`."""
         for _ in range(*self._take("Q")):
             numbers = np.array(self._take("x" * 4 + "7d"))
             (camera_id,) = self._take("i")
@@ -216,7 +215,7 @@ class BinaryFile:
             yield name, camera_id, numbers[:4], numbers[4:], seen.tolist()
 
     def points(self) -> dict[int, list[float]]:
-        """Of a file of points: positions `[3]` by their numbers."""
+        """Reads a file of points: positions `[3]` by point number."""
         points = {}
         for _ in range(*self._take("Q")):
             index, *position = self._take("Q3d")

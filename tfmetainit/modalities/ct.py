@@ -16,7 +16,7 @@ from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
 
 MAX_PROJECTIONS = 1024
 SLICE_SUFFIXES = images.IMAGE_SUFFIXES | {".npy", ".dcm"}
-# Noise may take a measured sinogram a little out of [0, 1].
+# How far noise may take a measured sinogram out of [0, 1].
 _NOISE = 0.1
 
 
@@ -25,7 +25,7 @@ class CTModality(Modality):
 
     Args:
         resolution: side of the slices in pixels, and number of detectors.
-        interpolation: of the projection (`parallel_beam.project`).
+        interpolation: "nearest" or "bilinear" (`parallel_beam.project`).
         projections: number of evenly spaced angles at which a slice is
             projected if no angles are given.
     """
@@ -58,7 +58,15 @@ class CTModality(Modality):
         }
 
     def read(self, path, angles: str | None = None):
-        """Reads a sinogram (.npy, with angles), or a slice and projects it."""
+        """Reads a sinogram (.npy, with angles), or reads and projects a slice.
+
+        Args:
+            path: the file.
+            angles: as of `parse_angles`; by default `projections` even ones.
+
+        Raises:
+            InputError: if the file cannot be read as either.
+        """
         coords = parallel_beam.slice_coords(self.resolution)
         is_array = pathlib.Path(path).suffix.lower() == ".npy"
         radians = (
@@ -72,10 +80,10 @@ class CTModality(Modality):
         image = read_slice(path)
         if is_array and min(image.shape[:2]) < self.resolution:
             raise InputError(
-                "A sinogram needs `angles`, in degrees; an array without them "
-                "is a slice, which must have at least the trained resolution "
-                f"of {self.resolution} pixels. Received: {path} of shape "
-                f"{image.shape[:2]} without angles"
+                "A sinogram needs `angles`, in degrees. An array without "
+                "angles is read as a slice, whose sides must have at least "
+                f"the trained {self.resolution} pixels. Received: {path} of "
+                f"shape {image.shape[:2]} without angles"
             )
         image = pixels.crop_and_resize(image, self.resolution)
         sinogram = parallel_beam.project(
@@ -96,10 +104,13 @@ class CTModality(Modality):
 
 
 def parse_angles(text: str) -> np.ndarray:
-    """Angles in radians of "0,45,90,135", or of a .npy file of degrees.
+    """Parses angles in degrees.
+
+    Args:
+        text: angles such as "0,45,90,135", or the path of a .npy file.
 
     Returns:
-        float32 `[projections]`, in [0, 2 pi).
+        Angles in radians, float32 `[projections]`, in [0, 2 pi).
 
     Raises:
         InputError: if they are not 1 to 1024 numbers of degrees in [0, 360).
@@ -128,6 +139,11 @@ def parse_angles(text: str) -> np.ndarray:
 def read_sinogram(path, resolution: int, projections: int) -> np.ndarray:
     """Reads a sinogram from a .npy file.
 
+    Args:
+        path: the file.
+        resolution: number of detectors R.
+        projections: number of angles.
+
     Returns:
         float32 `[projections, resolution]`.
 
@@ -148,9 +164,9 @@ def read_sinogram(path, resolution: int, projections: int) -> np.ndarray:
     low, high = float(sinogram.min()), float(sinogram.max())
     if low < -_NOISE or high > 1.0 + _NOISE:
         raise InputError(
-            "A sinogram must hold means along the rays, in [0, 1]; divide sums "
-            f"by {resolution}. Received: {path} with values from {low:g} to "
-            f"{high:g}"
+            "A sinogram must hold means along the rays, in [0, 1]. Divide sums "
+            f"along the rays by {resolution}. Received: {path} with values "
+            f"from {low:g} to {high:g}"
         )
     return sinogram.astype(np.float32)
 
@@ -160,7 +176,7 @@ def read_slice(path) -> np.ndarray:
 
     Colours are averaged. Float arrays must be in [0, 1]. Integer arrays must
     have 8 or 16 bits, and are divided by the largest number of their type.
-    DICOM files: `dicom.read_dicom`.
+    `dicom.read_dicom` reads DICOM files.
 
     Returns:
         float32 `[height, width, 1]` in [0, 1].
@@ -182,14 +198,14 @@ def read_slice(path) -> np.ndarray:
     if array.dtype.kind in "iu":
         if array.dtype.itemsize > 2:
             raise InputError(
-                "The integers of a slice must have 8 or 16 bits. Received: "
+                "An integer slice must have 8 or 16 bits a pixel. Received: "
                 f"{path} of {array.dtype}"
             )
         array = array / float(np.iinfo(array.dtype).max)
     low, high = float(array.min()), float(array.max())
     if low < 0.0 or high > 1.0:
         raise InputError(
-            "The floats of a slice must be in [0, 1], and its integers not "
+            "A float slice must be in [0, 1], and an integer slice must not be "
             f"negative. Received: {path} with values from {low:g} to {high:g}"
         )
     return array.astype(np.float32)[..., None]

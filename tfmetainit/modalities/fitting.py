@@ -1,8 +1,8 @@
-"""Adapting to files or datasets: one protocol, two implementations.
+"""Fitting signals of files or datasets: one protocol, two implementations.
 
-`runs.RunFitter` fits with the weights of a training run, in TensorFlow;
-`litert.ArtifactFitter` with an exported .tflite file, in LiteRT. The commands
-`fit` and `fit_dataset` work with either.
+`runs.RunFitter` fits with the weights of a training run, in TensorFlow.
+`litert.ArtifactFitter` fits with an exported .tflite file, in LiteRT. The
+commands `fit` and `fit_dataset` work with either.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,11 +17,11 @@ class Fitted(NamedTuple):
     """One signal after its gradient steps.
 
     Attributes:
-        theta: float32 `[P]`, the adapted weights in their order, each row by
-            row.
-        psnr: PSNR in dB, by the number of steps taken: of the target, or of
-            the observations where the target is not known. NaN from the step
-            on at which the fit diverged.
+        theta: float32 `[P]`, the adapted weights in their order, each flattened
+            row by row.
+        psnr: PSNR in dB by number of steps taken, on the target, or on the
+            observations if the target is not known. NaN from the step at which
+            the fit diverged.
     """
 
     theta: np.ndarray
@@ -34,8 +34,8 @@ class Fitter(Protocol):
     Attributes:
         default_steps: number of inner steps in training.
         shapes: shapes of the weights, in their order in theta.
-        modality: of the signals; None for a class of the user's without one.
-        resolution: side of a rendering by default, in pixels, or None.
+        modality: modality of the signals; None if a user's class has none.
+        resolution: default side of a rendering in pixels, or None.
         digest: SHA-256 of the file that the weights come from.
     """
 
@@ -46,14 +46,17 @@ class Fitter(Protocol):
     digest: str
 
     def prepare(self, signal) -> None:
-        """Takes signals of another class than the trained one.
+        """Switches to the signals of another class.
+
+        Args:
+            signal: the `SignalClass`.
 
         Raises:
-            InputError: if they cannot be fitted from these weights.
+            InputError: if these weights cannot fit signals of the class.
         """
 
     def read(self, path, **details) -> Sample:
-        """Reads a file as a signal of the trained class."""
+        """Reads a file as a signal of the class, as `Modality.read` does."""
 
     def fit(
         self, samples: Sequence[Sample], steps: int, scored: Collection[int]
@@ -65,9 +68,12 @@ class Fitter(Protocol):
             steps: number of gradient steps.
             scored: numbers of steps, in [0, `steps`], after which the PSNR is
                 computed.
+
+        Returns:
+            One `Fitted` for each of the samples.
         """
 
     def render(
         self, theta: np.ndarray, height: int, width: int, camera=None
     ) -> np.ndarray:
-        """The field of weights theta as an image `[height, width, 3]`."""
+        """Renders the field with weights theta as `[height, width, 3]`."""

@@ -1,4 +1,4 @@
-"""The base of the modalities: `Modality`, and the `Sample` that it reads."""
+"""Base class of the modalities, and the `Sample` that a modality reads."""
 
 import abc
 from collections.abc import Callable
@@ -12,22 +12,22 @@ MAX_RESOLUTION = 4096
 # Arguments that only some modalities take (`Modality.details`), with the help
 # of their flags.
 DETAILS = {
-    "angles": "Of a sinogram: 0,45,90 (degrees), or a .npy file of them.",
-    "pose": "Of an object's picture: azimuth,elevation, or a .npy file.",
-    "cameras": "Of a landmark's photograph: the folder of its collection.",
+    "angles": "CT: angles in degrees, such as 0,45,90, or a .npy file of them.",
+    "pose": "Objects: azimuth,elevation in degrees, or a .npy file of a pose.",
+    "cameras": "Landmarks: folder of the photograph's collection.",
 }
 
 
 class Sample(NamedTuple):
-    """One signal of the user's, in NumPy.
+    """One signal, in NumPy arrays.
 
     Attributes:
-        inputs: what was observed, `[b, n, ...]`; b batches, of which every
-            gradient step takes the next one.
+        inputs: inputs of the observations, `[b, n, ...]`: b batches, of which
+            each gradient step takes the next one.
         values: the observed values, `[b, n, ...]`.
         coords: where the field is scored, `[m, ...]`.
-        target: the values there, `[m, ...]`; None if they are not known.
-        camera: from where `Modality.render` draws the signal; None for most.
+        target: the true values at `coords`, `[m, ...]`; None if not known.
+        camera: camera for `Modality.render`; None for most modalities.
     """
 
     inputs: np.ndarray
@@ -41,18 +41,18 @@ class Modality(abc.ABC):
     """Base of the modalities.
 
     Attributes:
-        name: in the metadata of artifacts.
+        name: its name in the metadata of artifacts.
         details: names of the arguments that `read` takes beside the path; each
             is a flag of `python -m tfmetainit.fit`.
-        example: flags of that command that fit such a file, for messages.
+        example: flags with which that command fits a file, for messages.
         resolution: side of the signals' pictures, in pixels.
-        num_observations: number of observations of one gradient step.
-        num_coords: number of values that one call of an artifact's `predict`
-            gives; by default those of a picture.
-        fixed: items of `describe()` that are part of an artifact's graph: it
-            fits no signals for which they differ.
-        may_drop: whether a random part of the observations may stand for all,
-            where an artifact was exported for fewer.
+        num_observations: number of observations in one gradient step.
+        num_coords: number of rows that one call of an artifact's `predict`
+            takes; by default the number of pixels of a picture.
+        fixed: keys of `describe()` whose values are fixed in an artifact's
+            graph. The artifact cannot fit signals with other values.
+        may_drop: whether a random subset of the observations may be used where
+            an artifact was exported for fewer.
     """
 
     name: str
@@ -78,6 +78,10 @@ class Modality(abc.ABC):
     def read(self, path, **details) -> Sample:
         """Reads one file.
 
+        Args:
+            path: the file.
+            **details: the arguments named in `details`.
+
         Raises:
             InputError: if it cannot be read as such a signal.
         """
@@ -86,17 +90,17 @@ class Modality(abc.ABC):
     def render(
         self, predict: Callable, height: int, width: int, camera=None
     ) -> np.ndarray:
-        """A field as an image `[height, width, 3]`.
+        """Renders a field as an image `[height, width, 3]`.
 
         Args:
             predict: maps inputs like `Sample.coords` to values.
             height: rows of the result, or of each of its parts.
-            width: its columns.
-            camera: that of the `Sample` that the field was fitted to.
+            width: columns of the result, or of each of its parts.
+            camera: `Sample.camera` of the signal that the field was fitted to.
         """
 
     def thinned(self, inputs, values, count: int):
-        """At most `count` observations of each step, if some may be dropped.
+        """Keeps at most `count` observations of each step, if `may_drop`.
 
         Args:
             inputs: `[steps, n, ...]`.
@@ -104,8 +108,8 @@ class Modality(abc.ABC):
             count: the number of observations that an artifact takes.
 
         Returns:
-            Both with `count` rows a step, drawn from a fixed seed; unchanged
-            if there are no more, or if all of them are needed.
+            Inputs and values with `count` rows a step, drawn with a fixed
+            seed; unchanged if there are no more, or if none may be dropped.
         """
         if inputs.shape[1] <= count or not self.may_drop:
             return inputs, values
@@ -115,7 +119,7 @@ class Modality(abc.ABC):
         return inputs[:, chosen], values[:, chosen]
 
     def picture(self, values) -> np.ndarray:
-        """Values `[k * resolution ** 2, 1 or 3]` as k images side by side.
+        """Puts values `[k * resolution ** 2, 1 or 3]` side by side as k images.
 
         Returns:
             `[resolution, k * resolution, 3]`.

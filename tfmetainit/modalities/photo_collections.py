@@ -1,8 +1,8 @@
-"""Photographs of one place and their cameras, from files.
+"""Reads photographs of one place with their cameras.
 
-Two layouts are read, both made by structure from motion with COLMAP: the
-matrices of the paper's authors (`bds.npy`, `c2w_mats.npy`, `kinv_mats.npy`),
-and COLMAP's own sparse models, text and binary. Poses have OpenCV axes in both.
+Two layouts are read, both from structure from motion with COLMAP: the matrices
+of the paper's authors (`bds.npy`, `c2w_mats.npy`, `kinv_mats.npy`), and
+COLMAP's own sparse models, text and binary. Poses have OpenCV axes in both.
 """
 
 import math
@@ -27,13 +27,13 @@ _MATRICES = ("bds.npy", "c2w_mats.npy", "kinv_mats.npy")
 
 
 class Photograph(NamedTuple):
-    """How a photograph was taken.
+    """The camera of a photograph, and the depths of the scene in it.
 
     Attributes:
         camera: its camera, with a pose `[4, 4]`.
-        bounds: `[2]`, depths between which the scene lies.
-        size: height and width in pixels of the picture that the camera holds
-            for; None if the layout does not state it.
+        bounds: `[2]`, near and far depth of the scene.
+        size: (height, width) in pixels of the picture that the camera
+            describes; None if the layout does not state it.
     """
 
     camera: Camera
@@ -42,16 +42,19 @@ class Photograph(NamedTuple):
 
 
 def read_collection(folder, scale: float) -> dict[pathlib.Path, Photograph]:
-    """The photographs below a folder and their cameras, in alphabetic order.
+    """Reads the photographs below a folder and their cameras, sorted by path.
 
     Args:
-        folder: with either the three matrices in it, or a sparse model of
-            COLMAP in it, in sparse/, sparse/0/ or dense/sparse/; and pictures
-            in images/, in dense/images/, or in itself.
+        folder: holds either the three matrices, or a sparse model of COLMAP,
+            directly or in sparse/, sparse/0/ or dense/sparse/. The pictures
+            are in images/, in dense/images/, or directly in the folder.
         scale: factor of all lengths; coordinates should be about 1.
 
+    Returns:
+        Maps the path of each picture to its `Photograph`.
+
     Raises:
-        InputError: naming the file that is missing, damaged, or inconsistent.
+        InputError: if a file is missing, damaged, or inconsistent.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -100,7 +103,7 @@ def _pictures(folder):
 
 
 def _read_matrices(folder):
-    """Reads the authors' layout; their res_mats.npy is not needed."""
+    """Reads the authors' layout, without their res_mats.npy."""
     bounds, poses, inverses = (
         files.read_array(folder / name) for name in _MATRICES
     )
@@ -156,7 +159,7 @@ def _from_inverse(inverse, where):
 def _check_bounds(bounds, where):
     if not 0.0 < bounds[0] < bounds[1]:
         raise InputError(
-            "The bounds of a photograph must be 0 < near < far. Received: "
+            "The bounds of a photograph must satisfy 0 < near < far. Received: "
             f"{where} with {bounds.tolist()}"
         )
     return bounds
@@ -178,7 +181,7 @@ def _read_sparse(folder):
             if (place / f"cameras{suffix}").is_file():
                 return _assemble(folder, place, suffix, reader)
     raise InputError(
-        "A collection of photographs must have the authors' bds.npy, or the "
+        "A collection of photographs must have the authors' bds.npy, or a "
         f"sparse model of COLMAP. Received: {folder}, with neither bds.npy nor "
         f"cameras.bin or cameras.txt in {', '.join(map(str, places))}"
     )
@@ -190,7 +193,7 @@ def _assemble(folder, place, suffix, reader):
     lenses = reader(names[0]).cameras()
     points = reader(points_file).points()
     images = list(reader(names[1]).images())
-    # Names may contain folders below the root.
+    # The name of a picture may contain subfolders of the root.
     roots = [
         r for r in _places(folder) if any((r / i[0]).is_file() for i in images)
     ]
@@ -238,7 +241,7 @@ def _rotation(quaternion, where):
     norm = np.linalg.norm(quaternion)
     if not 0.9 < norm < 1.1:
         raise InputError(
-            f"A quaternion must have the length 1. Received: {where} with "
+            f"A quaternion must have length 1. Received: {where} with length "
             f"{norm:g}"
         )
     w, x, y, z = quaternion / norm

@@ -1,4 +1,4 @@
-"""Objects and landmarks: observed through the rays of pictures."""
+"""Objects and landmarks, observed through the rays of pictures."""
 
 import math
 import pathlib
@@ -18,7 +18,7 @@ _RAYS_AT_ONCE = 2**14
 # A fit keeps `_RAY_BATCHES` times the samples of a step in memory.
 _MAX_RAYS = 2**18
 _MAX_SAMPLES = 2**20
-# At most so many rays are scored after every step.
+# Largest number of rays on which a fit is scored.
 _MAX_SCORED_RAYS = 2**14
 
 
@@ -53,7 +53,7 @@ class _RayModality(Modality):
         }
 
     def _sample(self, rays, colors, bounds) -> Sample:
-        """Batches of random rays, and all (or many) rays to be scored."""
+        """A sample of random rays in batches, scored on all or many rays."""
         # Seeded: the same file gives the same fit.
         rng = np.random.default_rng(0)
         shape = (_RAY_BATCHES, self.rays_per_step)
@@ -71,7 +71,7 @@ class _RayModality(Modality):
         )
 
     def _draw(self, predict, camera, bounds, height, width):
-        """The picture of a camera, some rows at a time."""
+        """Renders the picture of a camera, some rows at a time."""
         rays = _rays(camera, cameras.pixel_grid(height, width))
         return self._draw_rays(predict, rays, bounds, height, width)
 
@@ -96,12 +96,12 @@ class _RayModality(Modality):
 
 
 class ObjectModality(_RayModality):
-    """Objects, observed through the rays of their views, on white.
+    """Objects on white, observed through the rays of their views.
 
     Args:
         resolution: side of the views in pixels.
-        angle: in radians, spanned by a square view; a transforms.json states
-            its own.
+        angle: field of view of a square view in radians; a transforms.json
+            states its own.
         near: depth of the first sample of a ray.
         far: end of the interval of the last sample.
         num_samples: number of samples of a ray.
@@ -125,7 +125,7 @@ class ObjectModality(_RayModality):
         check_range("angle", angle, 1e-3, 3.14)
         if not 0.0 < near < far:
             raise InputError(
-                "`near` and `far` must be 0 < near < far. Received: "
+                "`near` and `far` must satisfy 0 < near < far. Received: "
                 f"near={near}, far={far}"
             )
         self.angle = angle
@@ -141,13 +141,21 @@ class ObjectModality(_RayModality):
         }
 
     def read(self, path, pose: str | None = None):
-        """Reads a picture and its pose, or a transforms.json of several."""
+        """Reads a picture with its pose, or a transforms.json of several.
+
+        Args:
+            path: the picture or the JSON file (`transforms.read_transforms`).
+            pose: the pose of a picture (`transforms.parse_pose`), or None.
+
+        Raises:
+            InputError: if a file or the pose is not valid, or does not fit.
+        """
         side = self.resolution
         if str(path).endswith(".json"):
             if pose is not None:
                 raise InputError(
-                    "`pose` is for one picture; a transforms.json holds its "
-                    f"own poses. Received: pose={pose} with {path}"
+                    "`pose` must not be given with a transforms.json, which "
+                    f"holds its own poses. Received: pose={pose} with {path}"
                 )
             pictures, camera = transforms.read_transforms(path, side)
         else:
@@ -155,7 +163,7 @@ class ObjectModality(_RayModality):
                 raise InputError(
                     "A picture of an object needs `pose`, the azimuth and "
                     "elevation of its camera in degrees. Received: "
-                    f"{path} without it"
+                    f"{path} without a pose"
                 )
             poses = transforms.parse_pose(pose)[None]
             pictures, camera = transforms.read_picture(
@@ -175,7 +183,7 @@ class ObjectModality(_RayModality):
         parts = []
         for azimuth in range(0, 360, 90):
             pose = cameras.orbit(math.radians(azimuth), math.radians(25.0))
-            # The angle is spanned by the shorter side.
+            # The field of view is that of the shorter side.
             focal = cameras.focal_length(min(height, width), self.angle)
             camera = Camera(
                 pose, np.array([focal] * 2), np.array([width, height]) / 2
@@ -187,12 +195,12 @@ class ObjectModality(_RayModality):
 
 
 class LandmarkModality(_RayModality):
-    """One place, observed through the rays of a photograph of it.
+    """A landmark, observed through the rays of one photograph.
 
     Args:
         resolution: side of the squares that photographs are cropped and
             resized to.
-        scale: what the lengths of a collection's cameras are multiplied by.
+        scale: factor of all lengths in a collection's cameras.
         num_samples: number of samples of a ray.
         rays_per_step: number of rays of a gradient step.
     """
@@ -216,15 +224,24 @@ class LandmarkModality(_RayModality):
         return {**super().describe(), "scale": self.scale}
 
     def read(self, path, cameras: str | None = None):
-        """Reads a photograph; its camera is looked up by the file's name."""
+        """Reads a photograph; its camera is looked up by the file's name.
+
+        Args:
+            path: the picture.
+            cameras: folder of the photograph's collection
+                (`photo_collections.read_collection`).
+
+        Raises:
+            InputError: if a file is not valid, or the camera is not found.
+        """
         if cameras is None:
             raise InputError(
                 "A photograph of a landmark needs `cameras`, the folder of its "
                 "collection (a COLMAP model, or the authors' matrices). "
-                f"Received: {path} without it"
+                f"Received: {path} without cameras"
             )
         collection = photo_collections.read_collection(cameras, self.scale)
-        # The file itself, or one of the same name anywhere else.
+        # The collection's own picture, or else those of the same name.
         path = pathlib.Path(path)
         same = [p for p in collection if p.resolve() == path.resolve()]
         named = same or [p for p in collection if p.name == path.name]
@@ -235,8 +252,8 @@ class LandmarkModality(_RayModality):
             )
         if len(named) > 1:
             raise InputError(
-                f"`cameras` must have one camera for {path.name}, or the file "
-                "must be one of its own pictures. Received: "
+                f"`cameras` must have one picture named {path.name}, unless "
+                "the file is one of its own pictures. Received: "
                 f"{len(named)} of that name, among them {named[0]} and "
                 f"{named[1]}"
             )
@@ -247,16 +264,20 @@ class LandmarkModality(_RayModality):
         return sample._replace(camera=photograph)
 
     def square(self, path, photograph):
-        """A photograph's central square, resized, and the camera of that.
+        """Reads the central square of a photograph, resized, with its camera.
 
         Args:
-            path: of the picture.
+            path: the picture.
             photograph: its `photo_collections.Photograph`.
 
         Returns:
-            float32 `[resolution, resolution, 3]`, and the `Photograph` of it.
+            float32 `[resolution, resolution, 3]` in [0, 1], and the
+            `Photograph` of that square.
+
+        Raises:
+            InputError: if the picture cannot be read or has another size.
         """
-        # A camera is that of the pixels as they are stored.
+        # The camera describes the pixels as stored, before they are turned.
         image = images.read_image(path, upright=False)
         height, width = image.shape[:2]
         if photograph.size not in (None, (height, width)):
@@ -273,19 +294,19 @@ class LandmarkModality(_RayModality):
         return pixels.crop_and_resize(image, side), photograph
 
     def picture(self, values):
-        """A photograph, or a part of its columns."""
+        """Values of a photograph, or of some of its columns, as an image."""
         image = np.reshape(values, [self.resolution, -1, np.shape(values)[-1]])
         return np.broadcast_to(image, [*image.shape[:2], 3])
 
     def render(self, predict, height, width, camera=None):
-        """The place in the photograph's light, from the photograph's camera."""
+        """The landmark from the photograph's camera, in its light."""
         rays = self._rays_at(camera.camera, height, width)
         return self._draw_rays(predict, rays, camera.bounds, height, width)
 
     def _rays_at(self, camera, height, width):
         """Rays of the camera's square at another size, `[height * width, 6]`.
 
-        The pixels are those whose areas divide the square evenly.
+        The areas of the `height` x `width` pixels divide the square evenly.
         """
         shrink = self.resolution / np.array([height, width])
         grid = (cameras.pixel_grid(height, width) + 0.5) * shrink - 0.5
@@ -300,7 +321,7 @@ def _rays(camera, grid):
 
 
 def _progress(steps):
-    """A progress bar, where tqdm is installed."""
+    """Wraps steps in a progress bar, if tqdm is installed."""
     try:
         from tqdm import tqdm
     except ImportError:  # a device has NumPy, Pillow and LiteRT only

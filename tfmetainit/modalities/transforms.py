@@ -1,4 +1,4 @@
-"""Pictures of an object with their poses: files, and NeRF's transforms.json."""
+"""Reads pictures of an object with their poses, or NeRF's transforms.json."""
 
 import math
 import pathlib
@@ -25,7 +25,8 @@ def parse_pose(text: str) -> np.ndarray:
         `[4, 4]`, with OpenCV axes (`geometry.cameras`).
 
     Raises:
-        InputError: if it is neither, or no rotation and translation.
+        InputError: if `text` is neither, or the matrix is not a rotation and a
+            translation.
     """
     if text.lower().endswith(".npy"):
         pose = check_pose(files.read_array(text), text)
@@ -44,14 +45,14 @@ def parse_pose(text: str) -> np.ndarray:
 
 
 def check_pose(pose, name) -> np.ndarray:
-    """A pose as an array `[4, 4]`, whatever its axes.
+    """Checks a pose of any axes, and returns it as float64 `[4, 4]`.
 
     Args:
         pose: `[3 or 4, 4]`.
-        name: whose it is, for the error message.
+        name: where the pose comes from, for the error message.
 
     Raises:
-        InputError: unless it is a rotation and a translation, of finite
+        InputError: unless the pose is a rotation and a translation, of finite
             numbers.
     """
     try:
@@ -69,9 +70,9 @@ def check_pose(pose, name) -> np.ndarray:
         or not np.allclose(pose[3], [0.0, 0.0, 0.0, 1.0], atol=1e-3)
     ):
         raise InputError(
-            "A pose must be a matrix of 3 or 4 rows and 4 columns, a rotation "
-            "and a translation (its last column, and 0 0 0 1 the last row). "
-            f"Received: {name}, which is not one"
+            "A pose must be a matrix of 3 or 4 rows and 4 columns: a rotation, "
+            "the translation as last column, and 0 0 0 1 as fourth row. "
+            f"Received: {name}, which is no such matrix"
         )
     return pose
 
@@ -82,13 +83,13 @@ def read_picture(
     """Reads a picture on white, cropped to its central square and resized.
 
     Args:
-        path: of the picture.
-        poses: `[1, 4, 4]`, its camera's.
-        angle: in radians, spanned by the square.
-        resolution: of the result.
+        path: the picture.
+        poses: pose of its camera, `[1, 4, 4]`.
+        angle: field of view of the square in radians.
+        resolution: side of the result in pixels.
 
     Returns:
-        float32 `[resolution, resolution, 3]`, and its camera.
+        float32 `[resolution, resolution, 3]` in [0, 1], and its camera.
     """
     image = images.read_image(path)
     side = min(image.shape[:2])
@@ -109,16 +110,16 @@ def read_transforms(
     "transform_matrix": a pose with OpenGL axes.
 
     Args:
-        path: of transforms.json.
-        resolution: of the views, which are cropped and resized to it.
+        path: the transforms.json.
+        resolution: side in pixels to which views are cropped and resized.
         limit: number of frames to read; by default all, at most 200.
 
     Returns:
-        Views `[v, resolution, resolution, 3]`, and their cameras, whose pose
-        is `[v, 4, 4]`, with OpenCV axes.
+        Views `[v, resolution, resolution, 3]` in [0, 1], and their cameras,
+        whose pose is `[v, 4, 4]`, with OpenCV axes.
 
     Raises:
-        InputError: naming the file that is missing, damaged, or inconsistent.
+        InputError: if a file is missing, damaged, or inconsistent.
     """
     path = pathlib.Path(path)
     content = files.read_json(path)
@@ -139,7 +140,7 @@ def read_transforms(
         )
     if limit is None and len(entries) > MAX_VIEWS:
         raise InputError(
-            f"A transforms.json may have {MAX_VIEWS} frames at most. Received: "
+            f"A transforms.json may have at most {MAX_VIEWS} frames. Received: "
             f"{path} with {len(entries)}"
         )
     views, poses, shapes = [], [], {}
@@ -168,8 +169,8 @@ def read_transforms(
 def _check_lens(path, stated, height, width, angle):
     """Raises InputError unless the stated intrinsics are those assumed here.
 
-    Files of tools other than Blender state the lens distortion and all of the
-    intrinsics, in pixels of pictures of w x h.
+    Files of tools other than Blender state the lens distortion and all
+    intrinsics, in pixels of a picture of w x h pixels.
     """
     try:
         scale = float(stated.get("w", width)) / width
@@ -194,8 +195,8 @@ def _check_lens(path, stated, height, width, angle):
     if wrong:
         raise InputError(
             "The cameras of a transforms.json must have no lens distortion, "
-            "the focal length that camera_angle_x gives, and their principal "
-            f"point in the middle. Received: {path} with {wrong}"
+            "the focal length that camera_angle_x gives, and the principal "
+            f"point in the centre. Received: {path} with {wrong}"
         )
 
 

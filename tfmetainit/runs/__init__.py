@@ -1,7 +1,7 @@
 """A training run: its folder, and the objects that its config describes.
 
-May import: all rooms but `cli`. From a config to a signal class, a field and a
-learner; from a run back to a trained learner; fits with it.
+May import: all subpackages but `cli`. Builds the signal class, the field and
+the learner of a config, loads the trained learner of a run, and fits with it.
 """
 
 from tfmetainit.runs.build import (

@@ -1,4 +1,4 @@
-"""From a config to objects, and from a run back to a trained learner."""
+"""Builds the objects of a config, and loads the trained learner of a run."""
 
 import importlib.util
 import pathlib
@@ -28,10 +28,11 @@ def choose(table: dict, base: type, options, where: str) -> tuple[type, dict]:
 
     Args:
         table: the package's own classes by their short names.
-        base: of them, and of a class of the user's, given by its dotted name.
-        options: a section of a config. Options that are None are left to the
-            defaults of the class.
-        where: name of the section.
+        base: base class of the package's own and of the user's classes.
+        options: a section of a config. Its name is a key of `table`, or the
+            dotted name of a user's class. Options that are None are left to
+            the defaults of the class.
+        where: name of the section, for error messages.
 
     Raises:
         InputError: if there is no such class.
@@ -58,7 +59,7 @@ def choose(table: dict, base: type, options, where: str) -> tuple[type, dict]:
 
 
 def _construct(where, make, *args, **options):
-    """Calls `make`, turning complaints about arguments into an InputError."""
+    """Calls `make`, and turns errors about its arguments into InputErrors."""
     try:
         return make(*args, **options)
     except InputError:
@@ -71,8 +72,8 @@ def build_signal(config: ml_collections.ConfigDict) -> SignalClass:
     """The signal class of `config.signal`; its data are opened when needed.
 
     `config.signal.name` is the name of a module in `tfmetainit.signals`, or the
-    dotted name of a module of the user's. Its `make_signal_class` receives the
-    other options.
+    dotted name of a user's module. The module's `make_signal_class` receives
+    the other options.
 
     Raises:
         InputError: if there is no such module, or an option is not valid.
@@ -156,10 +157,10 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
 
 
 def load_weights(learner: MetaLearner, path: pathlib.Path) -> None:
-    """Reads a learner's weights; the optimizer's too if it is compiled.
+    """Loads a learner's weights, and its optimizer's state if it is compiled.
 
     Raises:
-        InputError: if the file is missing, damaged, or another network's.
+        InputError: if the file is missing, damaged, or of another network.
     """
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}; train first.")
@@ -181,7 +182,7 @@ def load(workdir) -> MetaLearner:
             one of `pretrained_names()`, for example "text_64".
 
     Raises:
-        InputError: if there is no run, or no checkpoint of it.
+        InputError: if there is no run, or the run has no checkpoint.
     """
     workdir = find_run(workdir)
     config = workdir.read_config()
@@ -189,10 +190,10 @@ def load(workdir) -> MetaLearner:
 
 
 def load_signal(workdir) -> SignalClass:
-    """The class of signals of a run: it reads files, and draws fields.
+    """The signal class of a run, which reads files and draws fields.
 
     Args:
-        workdir: as of `load`.
+        workdir: as in `load`.
 
     Raises:
         InputError: if there is no run.

@@ -83,7 +83,7 @@ class RunFitter:
         self._trace()
 
     def _trace(self):
-        """Makes the graphs: one for all signals of a batch, side by side."""
+        """Makes the graphs, each of which takes all signals of a batch."""
         support_loss = self._learner.support_loss
         query_loss = self._learner.query_loss
         sizes = self._learner.step_sizes.as_params()
@@ -137,7 +137,7 @@ class RunFitter:
         batch = [self._params] * len(tasks)
         psnr = [{} for _ in tasks]
         for step in range(steps + 1):
-            # A support of one batch is that of every step: [1, n, ...].
+            # The observations of this step as a support, [1, n, ...].
             supports = [
                 tf.nest.map_structure(
                     lambda leaf: leaf[None],
@@ -166,12 +166,12 @@ class RunFitter:
 
 
 def _first(support):
-    """The observations of the first step, with their leading axis."""
+    """The observations of the first step, with a leading axis of 1."""
     return tf.nest.map_structure(lambda leaf: leaf[:1], support)
 
 
 def _same_inputs(observed) -> bool:
-    """Whether several signals were observed at the same inputs.
+    """Whether there are several signals, all observed at the same inputs.
 
     Their predictions are then computed once.
     """

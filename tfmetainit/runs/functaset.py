@@ -1,14 +1,15 @@
-"""A data set of fitted fields: files that TFDS reads, and what they hold.
+"""A dataset of fitted fields, in files that TFDS reads.
 
-A "functaset" (Dupont et al. 2022, arXiv 2201.12204): for each signal of a split
-the flat vector of its adapted weights, and its PSNR before and after.
+A "functaset" (Dupont et al. 2022, arXiv 2201.12204) holds, for each signal of a
+split, the flat vector of its adapted weights and its PSNR before and after the
+fit.
 
     <folder>/
-      functaset.json                              the plan: what will be there
-      functaset-<split>.tfrecord-00000-of-00016   each complete, or not there
-      features.json, dataset_info.json            TFDS's, once all files are
+      functaset.json                              the plan of the whole dataset
+      functaset-<split>.tfrecord-00000-of-00016   each complete, or missing
+      features.json, dataset_info.json            TFDS's, once all files exist
 
-Several processes may write one folder, each its share of the files.
+Several workers may fill one folder; each writes its share of the files.
 """
 
 import math
@@ -33,10 +34,11 @@ class Example(NamedTuple):
     """One fitted signal.
 
     Attributes:
-        index: of the signal in its split.
-        theta: float32 `[P]`, all weights in their order, each row by row.
-        psnr_before: in dB, of the weights that the fit started from.
-        psnr: in dB, of theta.
+        index: index of the signal in its split.
+        theta: float32 `[P]`, the adapted weights in their order, each flattened
+            row by row.
+        psnr_before: PSNR in dB of the weights that the fit started from.
+        psnr: PSNR in dB of theta.
     """
 
     index: int
@@ -46,16 +48,17 @@ class Example(NamedTuple):
 
 
 class Functaset:
-    """The folder of a data set.
+    """The folder of a dataset.
 
     Args:
-        folder: it is made, or, if it holds the same plan, gone on with.
-        split: name of the split that was fitted.
-        num_signals: number of its signals.
+        folder: its path. A missing folder is made; a folder with the same plan
+            is completed.
+        split: name of the split that is fitted.
+        num_signals: number of signals of the dataset.
         signals_per_file: number of signals of each file but the last.
-        shapes: of the parameters that theta is made of, in their order.
-        made_from: what else tells this data set from others, a
-            JSON-serializable dict; it becomes part of the plan.
+        shapes: shapes of the parameters in theta, in their order.
+        made_from: JSON-serializable dict of everything else that identifies
+            the dataset; it becomes part of the plan.
 
     Attributes:
         lengths: number of signals of each file.
@@ -119,8 +122,9 @@ class Functaset:
             ],
         }
         files.make_folder(self.folder)
-        # All but what another worker is writing, or a killed one left. Listed
-        # before the plan is looked for: it may come in between.
+        # Without the files that another worker is writing or a killed worker
+        # left. Listed before the check for the plan, as another worker may
+        # write the plan in between.
         others = [
             path
             for path in self.folder.iterdir()
@@ -134,7 +138,7 @@ class Functaset:
             )
 
     def _is_claimed(self) -> bool:
-        """Whether a plan is there; an error if it is another one."""
+        """Whether the folder holds this plan; raises if it holds another."""
         path = self.folder / _PLAN
         if not path.exists():
             return False
@@ -142,14 +146,14 @@ class Functaset:
         for name, wanted in self._plan.items():
             if not isinstance(found, dict) or found.get(name) != wanted:
                 raise InputError(
-                    f"{self.folder} holds a data set that differs in {name!r}; "
-                    "choose another `output_dir`, or give the same command to "
-                    "go on."
+                    f"{self.folder} holds a dataset that differs in {name!r}. "
+                    "Choose another `output_dir`, or repeat the command that "
+                    "made it to resume."
                 )
         return True
 
     def missing(self) -> list[int]:
-        """Which files are not there yet."""
+        """Indices of the files that are not written yet."""
         return [i for i, path in enumerate(self._paths) if not path.exists()]
 
     def first_signal(self, index: int) -> int:
@@ -157,10 +161,17 @@ class Functaset:
         return index * self.lengths[0]
 
     def write(self, index: int, examples: Iterable[Example]) -> None:
-        """Writes a file, which appears when it is complete.
+        """Writes one file atomically.
 
-        The plan appears with the first file: a call that can fit nothing
-        leaves none.
+        The plan is written with the first file, so that a call that cannot fit
+        any signal leaves no plan.
+
+        Args:
+            index: index of the file.
+            examples: the file's examples.
+
+        Raises:
+            InputError: if the disk is full, or the folder has another plan.
         """
         files.check_space(
             self.folder, self.lengths[index] * self._bytes_per_signal
@@ -174,18 +185,21 @@ class Functaset:
 
     def _serialized(self, example):
         serialized = self._features.serialize_example(example._asdict())
-        # Without this the order of the features is another in every process.
+        # Without this, the order of the features differs between processes.
         proto = tf.train.Example.FromString(serialized)
         return proto.SerializeToString(deterministic=True)
 
     def finish(self) -> tuple[float, float]:
-        """Writes what TFDS needs to read the files, all of which are there.
+        """Writes the metadata of TFDS, once all files exist.
 
-        One worker after the other, as TFDS writes in place.
+        Workers do so one after the other, because TFDS writes in place.
 
         Returns:
-            Mean PSNR in dB before and after, over all signals, as TFDS reads
-            them.
+            Mean PSNR in dB before and after the fit over all signals, as TFDS
+            reads them.
+
+        Raises:
+            InputError: if a file is damaged.
         """
         with files.lock(self.folder / _LOCK):
             self._write_metadata()
@@ -228,12 +242,12 @@ class Functaset:
 
 
 def _check_whole(path, length):
-    """Raises InputError if a file is damaged, as no killed call leaves one."""
+    """Raises InputError unless a file has `length` examples."""
     try:
         found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
     except tf.errors.OpError:
         found = None
     if found != length:
         raise InputError(
-            f"{path} is damaged; delete it, and give the same command again."
+            f"{path} is damaged. Delete it and repeat the same command."
         )

@@ -1,4 +1,4 @@
-"""Whether a run can begin or resume in a folder."""
+"""Checks whether a run can start or resume in a folder."""
 
 import contextlib
 import pathlib
@@ -13,14 +13,14 @@ from tfmetainit.runs.workdir import Workdir
 
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
-    """Raises InputError unless a run of a config can begin or resume there."""
+    """Raises InputError unless a run of `config` can start or resume there."""
     folder = config.signal.get("folder")
     if folder and workdir.root.resolve().is_relative_to(
         pathlib.Path(folder).resolve()
     ):
         raise InputError(
-            "`workdir` must be outside of `folder`: its pictures would become "
-            f"signals. Received: {workdir.root} in {folder}"
+            "`workdir` must be outside of `folder`, or its pictures would "
+            f"become signals. Received: {workdir.root} in {folder}"
         )
     if workdir.last.exists():
         _check_resumable(config, workdir)
@@ -38,14 +38,14 @@ def claim_workdir(
     No other training can use the folder until `stack` is closed.
 
     Raises:
-        InputError: if another training uses it, or it cannot be written.
+        InputError: if another training uses the folder, or it is not writable.
     """
     files.make_folder(workdir.last.parent)
     try:
         stack.enter_context(files.lock(workdir.lock, wait=False))
     except BlockingIOError as error:
         raise InputError(
-            "`workdir` must not be that of a training that is still running. "
+            "`workdir` must not be in use by a training that is still running. "
             f"Received: {workdir.root}"
         ) from error
     for path in (
@@ -60,18 +60,18 @@ def claim_workdir(
 
 
 def _check_replaceable(workdir):
-    """A run that was killed in its first epoch may be replaced.
+    """Raises InputError unless the folder's run may be replaced.
 
-    A folder with a model card, or with a best checkpoint of a later epoch, is a
-    published copy.
+    A run that was killed in its first epoch may be replaced. A published copy
+    may not; it has a model card, or a best checkpoint of a later epoch.
     """
     every = workdir.read_config().validation.every
     if workdir.card.is_file() or workdir.read_best()["step"] > every:
         raise InputError(
             "`workdir` must be a new folder, or that of a run that can be "
             f"resumed. Received: {workdir.root}, a copy of a run's best "
-            f"weights; `config.warm_start`={workdir.root} starts another run "
-            "from them."
+            f"weights. Use `config.warm_start`={workdir.root} to start another "
+            "run from them."
         )
 
 
@@ -86,15 +86,15 @@ def _check_resumable(config, workdir):
         raise InputError(
             "A run can be resumed only if its input files have the same names "
             f"and sizes as when it started. Received: {workdir.root} with "
-            f"others; `config.warm_start`={workdir.root} starts another run "
-            "from its weights."
+            f"other files. Use `config.warm_start`={workdir.root} to start "
+            "another run from its weights."
         )
     wanted = _flatten(as_json(config))
     found = _flatten(as_json(workdir.read_config()))
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise InputError(
-                "A run can be resumed only with its own config; choose another "
+                "A run can be resumed only with its own config. Choose another "
                 f"`workdir`, or give the same config. Received: "
                 f"{workdir.root}, a run with `config.{name}`="
                 f"{found.get(name)!r}, and a config with {wanted.get(name)!r}"

@@ -9,14 +9,14 @@ import ml_collections
 
 from tfmetainit.io import files
 
-# Options of `config.signal` that name the files signals are read from.
+# Options of `config.signal` that name files from which signals are read.
 SOURCE_FIELDS = ("folder", "file")
 # Paths on the user's machine, which are not published.
 _PRIVATE_FIELDS = (*SOURCE_FIELDS, "data_dir", "manual_dir")
 
 
 def public_settings(options: ml_collections.ConfigDict) -> dict:
-    """The options of `config.signal` without paths, as JSON has them."""
+    """The options of `config.signal` as JSON values, without paths."""
     settings = json.loads(options.to_json())
     return {k: v for k, v in settings.items() if k not in _PRIVATE_FIELDS}
 

@@ -1,4 +1,4 @@
-"""Starting a training from the weights of another."""
+"""Starts a training from the weights of a run or a file."""
 
 import pathlib
 
@@ -11,8 +11,8 @@ from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.runs import build
 from tfmetainit.runs.workdir import find_run
 
-# Options in which a field may differ from the one whose weights it takes: its
-# precision, or options whose effect is stored in the weights.
+# Options in which a field may differ from the field whose weights it takes: its
+# precision, and options whose effect is stored in the weights.
 _MAY_DIFFER = {"name", "trainable", "dtype", "hidden_dtype", "seed", "scale"}
 
 
@@ -20,22 +20,22 @@ def warm_start(learner: MetaLearner, path) -> None:
     """Starts a learner from the weights of a run, or of a file.
 
     Args:
-        learner: not compiled yet; its optimizer starts afresh.
+        learner: must not be compiled yet; its optimizer starts afresh.
         path: a run (`find_run`), for its best weights and step sizes, or a
             file of the field's weights alone (`io.weights.READERS`).
 
     Raises:
-        InputError: if there are none, or they are another network's.
+        InputError: if there are no weights, or they are of another network.
     """
     path = pathlib.Path(path)
     field = learner.field
     read = weights.READERS.get(path.suffix)
     if read is not None and not path.is_dir():
         if field.non_trainable_variables:
-            # A FourierMLP's frequencies, which are drawn from the run's seed.
+            # The frequencies of a FourierMLP, drawn from the run's seed.
             raise InputError(
-                "`warm_start` must name a run for a network with frozen "
-                "weights: a file of weights lacks these. Received: "
+                "`warm_start` must name a run if the network has frozen "
+                "weights, which a file of weights lacks. Received: "
                 f"{path}, for a {type(field).__name__}"
             )
         shapes = [tuple(v.shape) for v in field.trainable_variables]
@@ -63,7 +63,7 @@ def warm_start(learner: MetaLearner, path) -> None:
 
 
 def _field_difference(config, field):
-    """In words, why `field` cannot take the weights of a run's; or None."""
+    """Why `field` cannot take the weights of a run, in words, or None."""
     make, _ = build.choose(build.FIELDS, keras.Model, config.field, "field")
     if not isinstance(field, make):
         return f"a {make.__name__}, for a {type(field).__name__}"

@@ -4,13 +4,12 @@
     sources.json                     names and sizes of the input files, hashed
     checkpoints/last.weights.h5      learner and optimizer: where to resume
     checkpoints/last.json            the best mean loss of an epoch so far
-    checkpoints/best.weights.h5      the same at the best validation PSNR
-    checkpoints/best.json            the step and the PSNR of the latter
+    checkpoints/best.weights.h5      learner and optimizer at the best PSNR
+    checkpoints/best.json            step and validation PSNR of the best
     tensorboard/                     scalars and reconstruction pictures
     lock                             held by a training while it runs
 
-Weights are HDF5 files, written under a temporary name and renamed; reading one
-never runs code.
+Weights are HDF5 files, written atomically; reading one never runs code.
 
 A few runs come with the package, without their optimizers and in half
 precision. Their names are accepted wherever a trained run is.
@@ -28,7 +27,7 @@ PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 
 
 class Workdir:
-    """The paths of a run's files, as above.
+    """The paths of a run's files, as listed above.
 
     Args:
         root: path of the folder.
@@ -91,8 +90,8 @@ def pretrained_names() -> list[str]:
 def find_run(path) -> Workdir:
     """The run in a folder, or one of the package's own by its name.
 
-    A folder of that name with a run takes precedence. Whether there is a run is
-    checked when it is read.
+    A folder of that name that holds a run takes precedence. Whether the run
+    exists is checked only when it is read.
     """
     workdir = Workdir(path)
     name = str(workdir.root)

@@ -1,5 +1,5 @@
-"""The classes of signals: one file each, which a config names.
+"""Signal classes: one module each, which a config names in `signal.name`.
 
-May import: `signals.base`, `synthetic` and all rooms below them. To add a
-class, copy one of these files; none of them imports another.
+May import: `signals.base`, `synthetic` and all packages below them. To add a
+class, copy one of these modules; none of them imports another.
 """

@@ -1,12 +1,12 @@
 """CT: slices that are observed through a few parallel-beam projections.
 
-Three sources: phantoms drawn from a seed, the pickle of the paper's authors,
-and a folder of the user's own slices.
+There are three sources: phantoms drawn from a seed, the pickle of the paper's
+authors, and a folder of the user's own slices.
 
-A signal is an image `[R, R]` in [0, 1]. Its sinogram is observed and adapted to
+A signal is an image `[R, R]` in [0, 1]. The support is its sinogram
 (`forward_models.ParallelBeam`): angles `[projections]` in radians and values
-`[projections, R]`. The image itself is scored, through `identity`. Coordinates
-are (column, row) in [0, 1): `parallel_beam.slice_coords`.
+`[projections, R]`. The query is the image itself (`identity`). Coordinates are
+(column, row) in [0, 1): `parallel_beam.slice_coords`.
 
 The phantoms are those of `synthetic.phantoms`. Over 300 of them at 64 x 64, the
 class's mean image scores 17.4 dB and each phantom's own mean 15.3 dB
@@ -72,13 +72,16 @@ class CT(SourcedSignal):
         train_projections: numbers of projections of training tasks. One of them
             is drawn for each task, with as many random angles in [0, pi).
         eval_projections: numbers of projections of validation and test tasks,
-            at angles evenly spaced in [0, pi). The tasks take them in turn,
-            the last one first; `conditions` gives each alone.
+            at angles evenly spaced in [0, pi). The tasks take these numbers in
+            turn, the last one first; `conditions` has a class for each.
         points_per_step: number of pixels drawn at random for the query in
             training; 0 for all.
         interpolation: of the projection, "nearest" or "bilinear".
-        inner_steps: unused: every inner step sees the same projections.
+        inner_steps: unused, as every inner step takes the same projections.
         shuffle_buffer: number of encoded images shuffled at a time.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     coord_dims = 2
@@ -105,11 +108,11 @@ class CT(SourcedSignal):
             ("eval_projections", eval_projections),
         ):
             if not counts:
-                raise ValueError(f"`{name}` must have at least one number")
+                raise ValueError(f"`{name}` must have at least one number.")
             for count in counts:
                 if type(count) is not int:
                     raise InputError(
-                        f"`{name}` must be integers. Received: {count!r}"
+                        f"`{name}` must hold integers. Received: {count!r}"
                     )
                 check_range(name, count, 1, MAX_PROJECTIONS)
         super().__init__(open_source, shuffle_buffer)
@@ -131,7 +134,7 @@ class CT(SourcedSignal):
         return self.task(values, self._even_angles(index))
 
     def task(self, values, angles) -> Task:
-        """The task of one slice `[R * R, 1]` at some angles `[projections]`."""
+        """The task of a slice `[R * R, 1]` with angles `[projections]`."""
         sinogram = self.support_model.project(values[:, 0], angles)
         return Task(
             Observations(angles[None], sinogram[None]),
@@ -193,8 +196,9 @@ class CT(SourcedSignal):
 def read_pickle(path: str) -> Source:
     """Reads the dataset of the paper's authors, `ct_256.pkl`.
 
-    A mapping with "data_train" and "data_test", arrays `[n, height, width]` in
-    [0, 1]. The last tenth of "data_train", at most 100, is for validation.
+    The file holds a mapping with "data_train" and "data_test", float arrays
+    `[n, side, side]` in [0, 1]. The last tenth of "data_train", at most 100
+    slices, is the validation split.
 
     Raises:
         InputError: if the file holds anything else.
@@ -217,7 +221,7 @@ def read_pickle(path: str) -> Source:
             raise InputError(
                 "A dataset of slices must map data_train and data_test to "
                 "arrays [n, side, side] of floats in [0, 1]. Received: "
-                f"{path} with another {name}"
+                f"{path}, whose {name} is something else"
             )
         splits[name] = np.float32(images)[..., None]
     train = splits["data_train"]
@@ -242,6 +246,10 @@ def make_signal_class(
         folder: path of a folder of slices (`modalities.ct`), or None.
         **options: further arguments of `CT` and, for phantoms, of
             `generated.generated_source`.
+
+    Raises:
+        InputError: if both `file` and `folder` are set, or an option is not
+            valid.
     """
     of_source = {k: options.pop(k) for k in SOURCE_OPTIONS if k in options}
     if file and folder:

@@ -1,6 +1,6 @@
-"""A folder of the user's own images, of any sizes and kinds.
+"""A folder of the user's own images, of any sizes and formats.
 
-`signals.base.folder` says how it is read and split.
+`signals.base.folder` describes how it is read and split.
 """
 
 from tfmetainit.io import images
@@ -14,7 +14,7 @@ def make_signal_class(
     """The class of the images in `folder` and the folders below it.
 
     Args:
-        folder: path of the folder; read at the first `make_dataset`.
+        folder: path of the folder, which is read at the first `make_dataset`.
         resolution: side of the centre crops in pixels.
         **options: further arguments of `ImageSignal`.
     """

@@ -1,9 +1,8 @@
 """Faces and natural images: CelebA and Imagenette through TFDS.
 
 The paper trains on 178 x 178 centre crops (Tancik et al. 2021, section 4.1).
-TFDS downloads both sets; where that cannot be done, `data_dir` points to a
-folder in which TFDS has prepared them, and `manual_dir` is searched for the
-downloaded archives.
+TFDS downloads both datasets. If it cannot, set `data_dir` to a folder in which
+TFDS has prepared them, or `manual_dir` to one with the downloaded archives.
 """
 
 import tensorflow_datasets as tfds
@@ -30,7 +29,7 @@ def make_signal_class(
     manual_dir: str | None = None,
     **options,
 ) -> ImageSignal:
-    """The class of a TFDS image set.
+    """The class of a TFDS image dataset.
 
     Args:
         dataset: "celeb_a", or "imagenette" with an optional TFDS config, for
@@ -41,8 +40,8 @@ def make_signal_class(
         **options: further arguments of `ImageSignal`.
 
     Raises:
-        InputError: if the set is unknown, or, at the first `make_dataset`, if
-            it cannot be downloaded.
+        InputError: if the dataset is unknown, or, at the first `make_dataset`,
+            if it cannot be downloaded.
     """
     name = dataset.split("/")[0]
     if name not in _SPLITS:
@@ -62,10 +61,10 @@ def make_signal_class(
 
 
 def _prepare(dataset, data_dir, manual_dir):
-    """The builder, its data downloaded unless they are there.
+    """The builder of a dataset, which is downloaded unless it is prepared.
 
     Raises:
-        InputError: if they are not, and cannot be.
+        InputError: if it is not prepared and cannot be downloaded.
     """
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)

@@ -1,9 +1,10 @@
 """Objects observed through a few views: the paper's view synthesis.
 
-A signal is one object. The colours of rays through its views are observed; rays
-of held-out views are scored (Tancik et al. 2021, section 4.3: of 50 views, 0 to
-24 are inputs and 25 to 49 are held out). Inputs are rays as
-`forward_models.VolumeRendering` takes them. Pictures are composited on white.
+A signal is one object. The support holds the colours of rays through some of
+its views; the query holds rays of held-out views. Each object has 50 views:
+views 0 to 24 are inputs, and 25 to 49 are held out (Tancik et al. 2021, section
+4.3). Inputs are rays for `forward_models.VolumeRendering`. Pictures are
+composited on white.
 
 The embedded classes, chairs, lamps and cars, are drawn from a seed by
 `synthetic.object_models`, without a download. The paper's ShapeNet renderings,
@@ -44,7 +45,7 @@ _TURNTABLE_ELEVATION = math.radians(25.0)
 
 
 class _Objects(GeneratedSignals):
-    """Base of the builders: 50 RGBA views of each object, with their poses."""
+    """Base of the builders: 50 RGBA views of each object, with poses."""
 
     KIND = ""
 
@@ -67,7 +68,7 @@ class _Objects(GeneratedSignals):
             object_models.render_view(solids, pose, resolution)
             for pose in poses
         ]
-        # The stored poses have OpenGL axes, as those of ShapeNet.
+        # The stored poses have OpenGL axes, as in ShapeNet.
         return {"views": views, "poses": cameras.swap_opengl(poses)}
 
 
@@ -138,20 +139,20 @@ def folder_source(
 ) -> Source:
     """Objects in the layout of the paper's authors.
 
-    `{class}_splits.json` maps "train", "val" and "test" to names. Each name is
-    that of a folder with the transforms.json of 50 views
+    `{class}_splits.json` maps "train", "val" and "test" to lists of names. Each
+    name is that of a folder with the transforms.json of 50 views
     (`transforms.read_transforms`).
 
     Args:
-        folder: where the objects' folders are.
-        splits: path of the splits' file, from there.
-        resolution: of the views, which are cropped and resized to it.
-        angle: in radians, spanned by a square view.
-        near: depth of the first sample's interval.
-        far: end of the last sample's interval.
+        folder: path of the folder that holds the objects' folders.
+        splits: path of the file of splits, relative to `folder`.
+        resolution: side in pixels that the views are cropped and resized to.
+        angle: field of view of a square view, in radians.
+        near: depth at which the first sample's interval begins.
+        far: depth at which the last sample's interval ends.
 
     Raises:
-        InputError: naming the file that is missing or not valid.
+        InputError: if a file is missing or not valid; the message names it.
     """
     paths, ranges = _read_splits(pathlib.Path(folder), splits)
 
@@ -180,7 +181,7 @@ def folder_source(
 
 
 def _read_splits(root, splits):
-    """Paths of all transforms.json, and the range of them in each split."""
+    """Paths of all transforms.json, and the index range of each split."""
     content = files.read_json(root / splits)
     paths, ranges = [], {}
     for split, key in zip(SPLITS, ("train", "val", "test")):
@@ -192,7 +193,7 @@ def _read_splits(root, splits):
         ):
             raise InputError(
                 "A file of splits must map train, val and test to lists of "
-                f"names. Received: {root / splits} with another {key}"
+                f"names. Received: {root / splits}, whose {key} is no list"
             )
         first = len(paths)
         for name in of_split:
@@ -212,9 +213,9 @@ def _read_object(path, resolution, angle):
     spanned = 2.0 * math.atan(0.5 * resolution / camera.focal[0])
     if abs(spanned - angle) > 0.01 * angle:
         raise InputError(
-            "The square views of a class must span one angle, `angle` (now "
-            f"{angle:g}), at which pictures with a pose are fitted later. "
-            f"Received: {path} with {spanned:.4f}"
+            "All square views of a class must have the field of view `angle` "
+            f"(now {angle:g} radians). Pictures with a pose are fitted with it "
+            f"later. Received: {path} with {spanned:.4f}"
         )
     if len(views) < NUM_VIEWS:
         raise InputError(
@@ -242,12 +243,15 @@ class Objects(RaySignal):
         open_source: maps `near` and `far` to the `Source` of `Views`.
         train_views: number of observed views of a training task.
         eval_views: numbers of observed views of validation and test objects.
-            The first is validated; `conditions` gives each alone.
+            Validation uses the first; `conditions` has a class for each.
         scored_views: number of held-out views that are scored.
-        near: depth of the first sample's interval.
-        far: end of the last sample's interval.
-        angle: in radians, spanned by a square view.
+        near: depth at which the first sample's interval begins.
+        far: depth at which the last sample's interval ends.
+        angle: field of view of a square view, in radians.
         **options: further arguments of `RaySignal`.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -266,7 +270,7 @@ class Objects(RaySignal):
         check_range("train_views", train_views, 1, FIRST_HELD_OUT)
         check_range("scored_views", scored_views, 1, held_out)
         if not eval_views:
-            raise ValueError("`eval_views` must have at least one number")
+            raise ValueError("`eval_views` must have at least one number.")
         for views in eval_views:
             check_range("eval_views", views, 1, FIRST_HELD_OUT)
         super().__init__(
@@ -299,7 +303,7 @@ class Objects(RaySignal):
         return conditions_of(self, "eval_views", "view")
 
     def films(self, loss, adapted):
-        """Turntables: the object on the left, its depths on the right."""
+        """Turntables: an object on the left, its depths on the right."""
         of_signals = self.first_views("test", len(adapted))
         frames = []
         for azimuth in tqdm(
@@ -331,9 +335,9 @@ def make_signal_class(
             `{kind}_splits.json` is read.
         folder: path of a folder in the authors' layout, or None.
         resolution: side of the views in pixels.
-        **options: further arguments of `Objects` (only a folder takes another
-            `angle`), and `num_train`, `num_eval`, `data_seed` and `data_dir` of
-            the generated objects.
+        **options: further arguments of `Objects`, and `num_train`, `num_eval`,
+            `data_seed` and `data_dir` of the embedded objects. The `angle` of
+            embedded objects is fixed.
 
     Raises:
         InputError: if an option is not valid.
@@ -346,7 +350,7 @@ def make_signal_class(
         )
     elif angle != object_models.CAMERA_ANGLE:
         raise InputError(
-            "`angle` of the embedded objects is "
+            "`angle` of the embedded objects must be "
             f"{object_models.CAMERA_ANGLE}. Received: {angle}"
         )
     elif kind in EMBEDDED:

@@ -1,15 +1,15 @@
-"""One landmark, photographed in many lights.
+"""One landmark, photographed in varying light.
 
-A signal is one photograph. The initial weights hold the place; the inner loop
-adapts to the appearance in that photograph: the light, the weather, the
-camera's colours. A photograph is fitted by the rays of its left half and scored
-on its right half (Tancik et al. 2021, section 4.3).
+A signal is one photograph. The initial weights represent the place; the inner
+loop adapts to the appearance in one photograph: the light, the weather, the
+camera's colours. A field is fitted to the rays of the photograph's left half
+and scored on its right half (Tancik et al. 2021, section 4.3).
 
-A collection in a folder (`modalities.photo_collections`) is split by the
-alphabetic order of its names: 20 photographs for testing, 5 for validation, the
-rest for training (paper). Photographs are cropped to their central squares and
-resized to one resolution; the paper takes them as they are. The embedded
-landmark is drawn by `synthetic.landmark_model`.
+A collection in a folder (`modalities.photo_collections`) is split in the
+alphabetical order of its file names: 20 photographs for testing, 5 for
+validation, the rest for training (paper). Photographs are cropped to their
+central squares and resized to one resolution; the paper uses them uncropped.
+The embedded landmark is drawn by `synthetic.landmark_model`.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ TRAIN_ON = ("photographs", "halves")
 
 
 class Landmark(GeneratedSignals):
-    """Photographs of one building on a square, in many lights."""
+    """Photographs of one building on a square, in varying light."""
 
     @classmethod
     def features(cls, resolution):
@@ -93,7 +93,7 @@ def folder_source(folder: str, modality: LandmarkModality) -> Source:
         raise InputError(
             f"A collection must have more than {_NUM_TEST + _NUM_VALIDATION} "
             f"photographs: {_NUM_TEST} for testing, {_NUM_VALIDATION} for "
-            f"validation, the others to train on. Received: {folder} with "
+            f"validation, the others for training. Received: {folder} with "
             f"{len(collection)}"
         )
     paths = list(collection)
@@ -135,15 +135,18 @@ class Photographs(RaySignal):
     """Photographs of one landmark.
 
     Args:
-        folder: of a collection, or None for the embedded landmark.
+        folder: path of a collection, or None for the embedded landmark.
         of_source: `num_train`, `num_eval`, `data_seed` and `data_dir` of the
             embedded landmark.
-        scale: factor of the lengths of a collection's cameras; the embedded
-            landmark has none.
-        train_on: "photographs" to observe and score whole photographs (paper,
-            Reptile), or "halves" to observe the left half and score the whole,
-            which MAML can learn from.
+        scale: factor by which all lengths of a collection's cameras are
+            multiplied; the embedded landmark is not scaled.
+        train_on: the support in training: "photographs" for whole photographs
+            (paper, Reptile), or "halves" for their left halves (for MAML). The
+            query in training is the whole photograph.
         **options: further arguments of `RaySignal`.
+
+    Raises:
+        InputError: if an argument is out of range.
     """
 
     def __init__(
@@ -186,9 +189,9 @@ class Photographs(RaySignal):
         return (whole if self.train_on == "photographs" else left), whole
 
     def films(self, loss, adapted):
-        """From the light of one photograph to that of the next, and depths.
+        """Interpolates from one photograph's light to the next; with depths.
 
-        The weights between two adapted fields are linear in both (paper).
+        The weights are interpolated linearly between adapted fields (paper).
         """
         of_signals = self.first_views("test", len(adapted))
         rays = self.view_rays(of_signals[0].camera.pose[0], of_signals[0])

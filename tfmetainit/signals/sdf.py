@@ -2,14 +2,13 @@
 
 Notation: d(p) is the signed distance of the point p to the shape's boundary,
 in units of the image's side, negative inside. A union is min(d1, d2), a
-difference max(d1, -d2). For a single shape d is exact; for combinations it is
-exact outside a union, and elsewhere a lower bound on the distance with the
-right sign, as is usual in constructive geometry (Quilez, "2D distance
-functions").
+difference max(d1, -d2). For a single shape d is exact. For a union it is exact
+outside. Elsewhere it has the right sign and is a lower bound on the distance,
+as is usual in constructive geometry (Quilez, "2D distance functions").
 
-A signal is grey: clip(0.5 + d, 0, 1), the same in all three channels, so that
-one network serves every image class. Over 300 signals at 64 x 64 the class's
-mean image scores 16.1 dB and each signal's own mean 16.1 dB
+A signal is the grey image clip(0.5 + d, 0, 1), the same in all three channels,
+so that one network suits every image class. Over 300 signals at 64 x 64 the
+class's mean image scores 16.1 dB and each signal's own mean 16.1 dB
 (tests/signals/base/generated_test.py).
 """
 
@@ -69,7 +68,7 @@ def _random_shape(rng, points):
 
 
 def signed_distance(rng: np.random.Generator, resolution: int) -> np.ndarray:
-    """The signed distance of one random shape: one to four combined.
+    """The signed distance of a random combination of one to four shapes.
 
     Args:
         rng: the source of all randomness.
@@ -97,11 +96,11 @@ def draw_sdf(rng: np.random.Generator, resolution: int) -> np.ndarray:
 
 
 class SdfShapes(GeneratedImages):
-    """Signed distances to random circles, boxes, polygons, combined."""
+    """Signed distances to combinations of random circles, boxes, polygons."""
 
     draw = staticmethod(draw_sdf)
 
 
 def make_signal_class(**options):
-    """The SDF class; options as of `generated.make_generated_class`."""
+    """The SDF class; options as in `generated.make_generated_class`."""
     return make_generated_class(SdfShapes, **options)

@@ -1,7 +1,7 @@
 """Rendered text: random strings in random sizes, colours and positions.
 
-The paper names such a class (Tancik et al. 2021, section 4.1) without saying
-how its strings were drawn; the ranges below are this package's own. Over 300
+The paper has such a class (Tancik et al. 2021, section 4.1) but does not say
+how its strings were drawn. The ranges below are this package's own. Over 300
 signals at 64 x 64 the class's mean image scores 12.4 dB and each signal's own
 mean colour 19.1 dB (tests/signals/base/generated_test.py).
 """
@@ -18,7 +18,7 @@ from tfmetainit.signals.base.generated import (
 )
 
 _ALPHABET = string.ascii_letters + string.digits + "!?&@#$%+="
-# Text that is hardly different from what lies under it would be invisible.
+# RMS distance of a text's colour from the background; less is hard to see.
 _MIN_CONTRAST = 0.35
 
 
@@ -54,9 +54,9 @@ def _gradient(rng, resolution):
 def render_text(rng: np.random.Generator, resolution: int) -> np.ndarray:
     """Draws one signal.
 
-    One to four strings of 2 to 8 characters, each of a height between an
-    eighth and a third of the image and in a colour of its own, on a flat or
-    graded background; their centres lie anywhere in the image.
+    One to four strings of 2 to 8 characters lie on a flat or graded background.
+    Each string has its own colour, a height between an eighth and a third of
+    the image, and a random centre.
 
     Args:
         rng: the source of all randomness.
@@ -91,5 +91,5 @@ class RenderedText(GeneratedImages):
 
 
 def make_signal_class(**options):
-    """The text class; options as of `generated.make_generated_class`."""
+    """The text class; options as in `generated.make_generated_class`."""
     return make_generated_class(RenderedText, **options)

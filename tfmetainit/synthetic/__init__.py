@@ -1,6 +1,7 @@
-"""Drawing the embedded classes: phantoms, objects, a landmark, a ray caster.
+"""Synthetic signals of the embedded classes: phantoms, objects, a landmark.
 
-May import: NumPy, `geometry`. Everything is drawn from a random generator.
+May import: NumPy, `geometry`. All random numbers come from a generator that the
+caller passes.
 """
 
 from tfmetainit.synthetic.landmark_model import draw_photograph

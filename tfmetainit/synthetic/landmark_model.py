@@ -1,9 +1,9 @@
-"""A building on a square, and photographs of it in many lights.
+"""A building on a square, and photographs of it in varying light.
 
-It takes the place of the paper's Phototourism collections in a run without a
-download: one place, photographed from many sides, at all hours, and by cameras
-with different colours. The centre of the building is near the origin and its
-front faces -y; behind it is the sky.
+It replaces the paper's Phototourism collections if nothing is downloaded: one
+place, photographed from many sides, at all hours, and by cameras with different
+colours. The centre of the building is near the origin and its front faces -y;
+behind it is the sky.
 """
 
 import math
@@ -15,8 +15,8 @@ from tfmetainit.geometry import cameras
 from tfmetainit.geometry.cameras import Camera
 from tfmetainit.synthetic.ray_casting import Light, Solid, cast, solid
 
-# Depths between which a photograph shows the building and its square, except
-# for some of the ground in front of the nearest cameras.
+# The building and its square lie between these depths in every photograph,
+# except for some of the ground in front of the nearest cameras.
 NEAR, FAR = 1.5, 8.0
 _SUPERSAMPLING = 2  # rays along each side of a pixel
 _STONE = np.array([0.82, 0.76, 0.66])
@@ -27,7 +27,7 @@ _DOOR = np.array([0.2, 0.16, 0.14])
 
 
 def landmark() -> list[Solid]:
-    """The building: hall, portico, dome and two towers; trees, a fountain."""
+    """The building (hall, portico, dome, two towers), trees and a fountain."""
     parts = [
         solid("frustum", (0, 0, -0.05), (2.6, 2.6, 0.05), (0.55, 0.53, 0.5)),
         solid("box", (0, 0.1, 0.06), (1.25, 0.75, 0.06), _SHADE),
@@ -108,7 +108,7 @@ class _Weather(NamedTuple):
 
 
 def _draw_weather(rng):
-    """An hour, a sky, and a camera's colours."""
+    """A random hour, sky, and colour response of the camera."""
     height = rng.uniform(0.08, 1.2)  # of the sun, in radians
     azimuth = rng.uniform(-1.3, 1.3) - 0.5 * math.pi
     toward = (
@@ -143,7 +143,7 @@ def _draw_weather(rng):
 def draw_photograph(
     rng: np.random.Generator, side: int
 ) -> tuple[np.ndarray, Camera]:
-    """One photograph: uint8 `[side, side, 3]`, antialiased, and its camera."""
+    """One photograph, antialiased uint8 `[side, side, 3]`, and its camera."""
     pose = draw_pose(rng)
     camera = cameras.centred(pose, side, side, rng.uniform(0.85, 1.05))
     weather = _draw_weather(rng)

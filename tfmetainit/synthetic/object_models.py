@@ -1,8 +1,8 @@
 """Chairs, lamps and cars made of parametrised parts, and views of them.
 
-They take the place of the paper's ShapeNet classes in a run without a download.
-A class has many shapes and colours. The objects stand on z = 0 before they are
-centred; they lie within a ball of radius 1.2, with cameras around it.
+They replace the paper's ShapeNet classes if nothing is downloaded. A class has
+many shapes and colours. The objects stand on z = 0 before they are centred.
+Then they lie within a ball of radius 1.2, and the cameras are outside of it.
 """
 
 import colorsys
@@ -13,7 +13,7 @@ import numpy as np
 from tfmetainit.geometry import cameras
 from tfmetainit.synthetic.ray_casting import Solid, cast, solid
 
-# In radians, spanned by the width of the paper's ShapeNet renderings.
+# Field of view of the paper's ShapeNet renderings, in radians.
 CAMERA_ANGLE = 0.69
 _ELEVATIONS = (math.radians(5.0), math.radians(60.0))
 _SUPERSAMPLING = 2  # rays along each side of a pixel
@@ -200,7 +200,7 @@ def draw_object(kind: str, rng: np.random.Generator) -> list[Solid]:
 
     Args:
         kind: a key of `MODELS`.
-        rng: draws its shape and colours.
+        rng: source of the shape and the colours.
     """
     parts = MODELS[kind](rng)
     corners = np.concatenate([_corners(part) for part in parts])
@@ -234,7 +234,7 @@ def render_view(solids, pose: np.ndarray, side: int) -> np.ndarray:
     Args:
         solids: list of `Solid`.
         pose: of the camera (`geometry.cameras`), `[4, 4]`.
-        side: R, in pixels.
+        side: side of the picture in pixels.
     """
     camera = cameras.centred(pose, side, side, CAMERA_ANGLE)
     fine = side * _SUPERSAMPLING
@@ -243,7 +243,7 @@ def render_view(solids, pose: np.ndarray, side: int) -> np.ndarray:
     origins, directions = cameras.pixel_rays(grid, camera)
     image = cast(solids, origins, directions)
     image = image.reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING, 4)
-    # The mean colour of the rays that hit; the others make up the opacity.
+    # Colour: the mean over rays that hit. Opacity: their share of all rays.
     total = image.sum(axis=(1, 3))
     opacity = total[..., 3:]
     color = total[..., :3] / np.maximum(opacity, 1.0)

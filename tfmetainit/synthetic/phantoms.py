@@ -1,7 +1,7 @@
 """Randomly perturbed modified Shepp-Logan phantoms (Toft 1996).
 
-How the authors of Tancik et al. 2021 randomised theirs is not published. Here
-each of the ten ellipses has a perturbed centre, size, angle and density.
+Tancik et al. 2021 did not publish how they randomised their phantoms. Here each
+of the ten ellipses has a perturbed centre, size, angle and density.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ SHEPP_LOGAN = np.array(
 
 
 def render_ellipses(ellipses: np.ndarray, resolution: int) -> np.ndarray:
-    """The sum of some ellipses, `[resolution, resolution]`, unclipped.
+    """The sum of ellipses, floats `[resolution, resolution]`, not clipped.
 
     Args:
         ellipses: `[n, 6]` as in `SHEPP_LOGAN`.

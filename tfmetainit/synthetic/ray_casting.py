@@ -1,7 +1,7 @@
 """A small ray caster: solids made of boxes, ellipsoids and frustums.
 
 It draws the embedded objects and the landmark. Every solid is a unit solid
-under an affine map: a ray is brought into the solid's own coordinates, where
+under an affine map: a ray is transformed to the solid's own coordinates, where
 the intersection has a closed form. The nearest hit wins; there are no shadows.
 """
 
@@ -50,16 +50,16 @@ class Solid(NamedTuple):
 
 
 def solid(shape, center, half_sizes, color, *, turn=0.0, tilt=0.0, top=1.0):
-    """A `Solid` of some half sizes.
+    """Makes a `Solid` from its half sizes and rotations.
 
     Args:
         shape: as in `Solid`.
         center: `[3]`.
         half_sizes: `[3]`, along its own x, y and z.
         color: `[3]`.
-        turn: angle in radians by which it is turned about the z axis, after
-        tilt: one about its own x axis.
-        top: radius of a frustum's top, its bottom's being 1.
+        turn: rotation about the z axis in radians, applied after `tilt`.
+        tilt: rotation about the x axis in radians.
+        top: radius of a frustum's top, where its bottom has radius 1.
     """
     cos, sin = np.cos(turn), np.sin(turn)
     about_z = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
@@ -70,13 +70,13 @@ def solid(shape, center, half_sizes, color, *, turn=0.0, tilt=0.0, top=1.0):
 
 
 def cast(solids, origins, directions, light: Light = STUDIO) -> np.ndarray:
-    """The colours and opacities that rays hit.
+    """Casts rays at solids: the colour and opacity of each ray.
 
     Args:
         solids: list of `Solid`.
         origins: `[n, 3]`.
         directions: `[n, 3]`, of any length.
-        light: that the solids are lit by.
+        light: the lighting of the solids.
 
     Returns:
         float32 `[n, 4]`: red, green, blue in [0, 1] and 1 where a solid was
@@ -87,7 +87,7 @@ def cast(solids, origins, directions, light: Light = STUDIO) -> np.ndarray:
     image = np.zeros([len(origins), 4], np.float32)
     length = np.sum(directions * directions, axis=1)
     for item in solids:
-        # Only rays that pass the ball around the solid are considered.
+        # Only rays that cross the ball around the solid are considered.
         away = np.float32(item.center) - origins
         along = np.sum(away * directions, axis=1)
         missed_by = np.sum(away * away, axis=1) - along**2 / length
@@ -115,7 +115,7 @@ def cast(solids, origins, directions, light: Light = STUDIO) -> np.ndarray:
 
 
 def _radius(item):
-    """Radius of a ball around a solid; a little large for an ellipsoid."""
+    """Radius of a ball around a solid; larger than an ellipsoid needs."""
     return float(np.sqrt(np.sum(np.square(item.axes)))) + 1e-4
 
 

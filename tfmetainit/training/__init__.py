@@ -1,7 +1,7 @@
 """The outer loop: learning-rate schedule, callbacks, several devices.
 
-May import: TensorFlow, Keras, `meta`, `io`, `signals.base`. `train.py` puts
-them together.
+May import: TensorFlow, Keras, `meta`, `io`, `signals.base`. `train.py` uses
+these parts.
 """
 
 from tfmetainit.training.callbacks import (

@@ -9,32 +9,31 @@ from tfmetainit.io import files, images
 from tfmetainit.io.errors import TrainingDivergedError
 from tfmetainit.meta import functional
 
-# Beyond fluctuations: an epoch's mean loss this many times the best one so far,
-# and this many times the loss before the inner loop.
+# Training has diverged if an epoch's mean loss is this many times the best one
+# so far, or if the inner loop raises the mean loss by this factor.
 _OUTER_DIVERGENCE = 4.0
 _INNER_DIVERGENCE = 2.0
-# Healthy gradients are above 1e-4; a density of exp(-20) leaves 1e-9.
+# Healthy outer gradients are above 1e-4; a density of exp(-20) leaves 1e-9.
 _DEAD = 1e-7
-_COLLAPSE = 0.5  # in dB: how far above the floor the best score had been
-# The mean over fewer batches of an epoch is too noisy.
+_COLLAPSE = 0.5  # dB by which the best score must have been above the floor
+# A mean over fewer batches is too noisy to detect divergence.
 _NUM_TRUSTED_BATCHES = 50
 _VARIABLE_BYTES = 4096  # upper bound of what HDF5 adds to each variable
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Ends `fit` with a `TrainingDivergedError` when its numbers are unhealthy.
+    """Ends `fit` with a `TrainingDivergedError` when training diverges.
 
     Checked after every batch: a loss or gradient that is not finite; an inner
     loop that raises the loss; a dead field. (A NeRF whose densities are all
-    zero has a gradient of zero, and would stay white for ever.) Checked after
-    every epoch: a validation score that is not finite; an outer loss far above
-    its best, if an epoch has enough batches to tell; a collapsed field, which
-    after adaptation is no better than a constant colour, and once was better.
-    Checkpoints are left as they are.
+    zero has a zero gradient and never recovers.) Checked after every epoch: a
+    validation score that is not finite; a mean loss far above the best one, if
+    an epoch has enough batches; a collapsed field, whose validation PSNR has
+    fallen to that of a constant colour. Existing checkpoints are kept.
 
     Args:
         options: `config.optimizer`; the message names its learning rate.
-        checkpoints: of the run, with the best score and loss.
+        checkpoints: the `Checkpoints` of the run, with the best score and loss.
         floor: mean PSNR in dB of each validation signal's best constant.
     """
 
@@ -114,21 +113,22 @@ class StopOnDivergence(keras.callbacks.Callback):
 class Checkpoints(keras.callbacks.Callback):
     """Writes the last and the best checkpoint after every epoch.
 
-    The best is that of the highest validation PSNR after the trained number of
-    inner steps. The last checkpoint is written last: a run that is killed
-    before repeats the epoch, and writes the same files again.
+    The best checkpoint has the highest validation PSNR after the number of
+    inner steps used in training. The last checkpoint is written after all other
+    files: a run that is killed earlier repeats the epoch and writes the same
+    files again.
 
     Args:
         workdir: `runs.Workdir` of the run, whose records are read.
-        output: `runs.Workdir` where checkpoints are written; of several
-            workers, all but one write elsewhere.
-        monitor: name of the score.
+        output: `runs.Workdir` that checkpoints are written to. With several
+            workers, all but one write to a folder of their own.
+        monitor: name of the score, a key of the logs.
 
     Attributes:
         best: the best score so far.
-        best_step: the outer step of it.
+        best_step: the outer step of the best score.
         best_loss: the best mean loss of an epoch so far. It is stored, so that
-            a resumed run is stopped where an unbroken one would be.
+            a resumed run stops at the same step as an uninterrupted one.
     """
 
     def __init__(self, workdir, output, monitor: str):
@@ -137,7 +137,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.monitor = monitor
         self.best, self.best_step = -math.inf, None
         self.best_loss = math.inf
-        # Without a last checkpoint the run starts afresh, and so do these.
+        # Without a last checkpoint the run starts afresh: no record is read.
         if workdir.last.is_file():
             record = workdir.read_best()
             self.best, self.best_step = record["psnr"], record["step"]
@@ -170,12 +170,12 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class Reconstructions(keras.callbacks.Callback):
-    """Writes pictures of validation signals, step by step, to TensorBoard.
+    """Writes reconstructions of validation signals to TensorBoard.
 
     Args:
         workdir: `runs.Workdir` of the run.
-        signal: the class of the signals.
-        tasks: the signals, without a batch axis.
+        signal: the signal class.
+        tasks: tasks of validation signals, without a batch axis.
         num_steps: number of inner steps.
     """
 

@@ -1,9 +1,9 @@
 """Training on several devices: every replica takes a share of the tasks.
 
-Data parallelism over the tasks of a meta-batch (tf.distribute). The outer
-gradients of the replicas are averaged before they are clipped and applied: a
-seed and a batch size give the same weights on any number of replicas, up to
-rounding. The strategies:
+This is data parallelism over the tasks of a meta-batch (tf.distribute). The
+outer gradients of the replicas are averaged before they are clipped and
+applied. The same seed and batch size therefore give the same weights on any
+number of replicas, up to rounding. The strategies:
 
     one_device      the first GPU, or the CPU
     mirrored        all GPUs of this machine, or else all its CPU devices
@@ -29,7 +29,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     waits until all workers have started.
 
     Raises:
-        InputError: if the name is unknown, or if there are no such devices.
+        InputError: if the name is unknown, TF_CONFIG is not valid, or there is
+            no TPU.
     """
     if name not in STRATEGIES:
         raise InputError(
@@ -56,7 +57,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def _check_cluster(text):
-    """Raises InputError unless TF_CONFIG names workers and one of them."""
+    """Raises InputError unless TF_CONFIG names all workers and this one."""
     try:
         cluster = json.loads(text)
         workers, task = cluster["cluster"]["worker"], cluster["task"]
@@ -69,7 +70,7 @@ def _check_cluster(text):
         raise InputError(
             "`strategy`=multi_worker needs the environment variable TF_CONFIG "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-            '"worker", "index": 0}}, the index being that of this worker. '
+            '"worker", "index": 0}}, with the index of this worker. '
             f"Received: {text[:200]!r}"
         )
 
@@ -103,15 +104,15 @@ def distribute(
     """The batches of a split, each divided among a strategy's replicas.
 
     Args:
-        strategy: of `make_strategy`.
-        signal: the class of the tasks.
+        strategy: as returned by `make_strategy`.
+        signal: the signal class.
         split: one of its splits.
-        batch_size: number of tasks in a batch, a multiple of the number of
-            replicas.
+        batch_size: number of tasks in a batch over all replicas, a multiple of
+            their number.
         seed: as in `SignalClass.make_dataset`.
-        start: the same: number of batches to skip.
-        count: number of tasks, a multiple of `batch_size`, which are kept in
-            memory and repeated; None for all.
+        start: number of batches to skip, as in `SignalClass.make_dataset`.
+        count: if set, only the first `count` tasks are used, a multiple of
+            `batch_size`. They are kept in memory and repeated.
 
     Returns:
         A dataset for `keras.Model.fit`.

@@ -11,21 +11,21 @@ from tfmetainit.meta.learner import MetaLearner
 
 
 class _Adam(keras.optimizers.Adam):
-    """Adam with a multiple of its learning rate for some variables.
+    """Adam whose learning rate is multiplied by a factor for some variables.
 
     Args:
-        learning_rate: of all other variables.
-        gains: the factors, by the paths of variables.
-        **kwargs: of Adam.
+        learning_rate: the rate of all other variables.
+        gains: maps the paths of variables to their factors.
+        **kwargs: further arguments of Adam.
     """
 
     def __init__(self, learning_rate, gains: dict[str, float], **kwargs):
-        # Keras would derive a name from the class's, which is not a valid one.
+        # Keras would derive an invalid name from that of the class.
         super().__init__(learning_rate, name="adam", **kwargs)
         self._gains = gains
 
     def update_step(self, gradient, variable, learning_rate):
-        # Under a strategy, `variable` is one replica's and has no path.
+        # Under a strategy, `variable` belongs to a replica and has no path.
         index = self._get_variable_index(variable)
         path = self._trainable_variables[index].path
         gain = self._gains.get(path, 1.0)
@@ -35,14 +35,14 @@ class _Adam(keras.optimizers.Adam):
 def build_optimizer(
     config: ml_collections.ConfigDict, learner: MetaLearner
 ) -> keras.optimizers.Optimizer:
-    """Adam with warm-up, cosine decay, clipping of the global norm.
+    """Adam with warm-up, cosine decay and clipping of the global norm.
 
     The rate rises from 0 over `warmup_steps`, then falls along a cosine to
     `final_fraction` of its peak at `config.num_steps`. The kernel of the output
-    layer is updated at `output_gain` times the rate, the matrices of step sizes
-    "curvature" at `curvature_gain` times.
+    layer has `output_gain` times this rate. The matrices of the step sizes
+    "curvature" have `curvature_gain` times this rate.
 
-    Call it in the scope of the strategy that trains with it, if there is one.
+    With a `tf.distribute` strategy, call it in the scope of the strategy.
 
     Args:
         config: as in configs/default.py.

@@ -1,4 +1,4 @@
-"""The base classes of signal classes, to be subclassed.
+"""Base classes of the signal classes.
 
 May import: TensorFlow, TFDS, `meta`, `forward_models`, `modalities`,
 `geometry`, `io`.

@@ -4,8 +4,9 @@ Every file is read once, when a dataset is first made: it is cropped, resized,
 and kept in memory with 16 bits a channel. Files that cannot be read are
 skipped, counted and named. The hash of a file's relative name decides its
 split, so adding images never moves one from training to test. If the folder
-holds folders named train, validation and test, these are the splits: for files
-that are not independent, such as several crops of one photograph.
+holds folders named train, validation and test, these are the splits. Use such
+folders for files that are not independent, such as several crops of one
+photograph.
 """
 
 import hashlib
@@ -45,18 +46,20 @@ def read_folder(
 ) -> Source:
     """Reads all images of a folder and the folders below it.
 
-    If these are train, validation and test (and perhaps others), the files in
-    them are the splits, and files elsewhere are not read. Only some of the
-    three, or names like "Train" and "val", are an error, since mixing them is
-    hardly meant.
+    If there are folders train, validation and test, the files in them are the
+    splits, and files elsewhere are not read. Only some of the three, or names
+    such as "Train" and "val", raise an error.
 
     Args:
-        folder: its path.
+        folder: path of the folder.
         resolution: side of the centre crops in pixels.
         suffixes: suffixes of the files to read, lower case.
-        read: maps a path to floats `[height, width, channels]` in [0, 1], or
-            raises an InputError.
+        read: maps a path to floats `[height, width, channels]` in [0, 1].
+            Files for which it raises an InputError are skipped.
         channels: number of channels.
+
+    Returns:
+        The source of images `[resolution, resolution, channels]`.
 
     Raises:
         InputError: if there is no such folder, a split would be empty, or the
@@ -77,7 +80,7 @@ def read_folder(
     size = len(paths) * resolution**2 * channels * 2
     if size > _MAX_BYTES:
         raise InputError(
-            "The images of a folder are kept in memory, in at most "
+            "The images of `folder` are kept in memory and must take at most "
             f"{_MAX_BYTES} bytes. Received: {folder} with {len(paths)} images, "
             f"{size} bytes at a resolution of {resolution}"
         )
@@ -93,8 +96,8 @@ def read_folder(
     )
     if not all(counts.values()):
         raise InputError(
-            "A folder must hold enough images for a training, a validation and "
-            "a test set (a few dozen, or some in each of its folders). "
+            "`folder` must hold images for training, validation and testing: a "
+            "few dozen, or some in each of its folders for the splits. "
             f"Received: {folder} with {counts} readable images and "
             f"{unreadable} unreadable ones"
         )
@@ -104,7 +107,7 @@ def read_folder(
 
 
 def _is_divided(root):
-    """Whether a folder holds the folders of the splits."""
+    """Whether a folder has folders for its splits."""
     try:
         names = sorted(os.listdir(root))
     except OSError as error:
@@ -117,15 +120,15 @@ def _is_divided(root):
     divided = set(there) == set(SPLITS)
     if len(there) >= 2 and not divided:
         raise InputError(
-            "A folder of images with folders for its splits must have "
-            f"{', '.join(SPLITS)}. Received: {root} with {', '.join(there)} "
-            "alone"
+            "`folder` must hold all of the folders "
+            f"{', '.join(SPLITS)}, or none. Received: {root} with only "
+            f"{', '.join(there)}"
         )
     return divided
 
 
 def _read_images(root, paths, divided, resolution, read):
-    """The readable images by split, and the number of the others."""
+    """The readable images of each split, and the number of unreadable files."""
     images, unreadable = {split: [] for split in SPLITS}, 0
     for path in tqdm(paths, desc=f"Reading {root}", unit="image", disable=None):
         try:

@@ -3,8 +3,8 @@
 A subclass of `GeneratedImages` defines one function, `draw(rng, resolution)`;
 TFDS does the rest: files, versions, progress. A signal depends only on the
 seed, its split and its index, so two machines make the same dataset. Each split
-is a dataset of its own, drawn when it is first used: exporting and evaluating
-need no training signals.
+is a dataset of its own and is drawn when it is first used: export and
+evaluation need no training signals.
 """
 
 import abc
@@ -39,14 +39,14 @@ def _beam():
         import apache_beam
     except ImportError as error:
         raise InputError(
-            f"{BEAM_OPTIONS} is set, and needs Apache Beam, which is not "
-            f"installed: pip install apache-beam ({error})"
+            f"The environment variable {BEAM_OPTIONS} needs Apache Beam, which "
+            f"is not installed: pip install apache-beam ({error})"
         ) from error
     return apache_beam
 
 
 def _download_config():
-    """TFDS's settings, with the options of Beam if there are any."""
+    """TFDS's settings with the options of Beam; None without them."""
     if BEAM_OPTIONS not in os.environ:
         return None
     options = _beam().options.pipeline_options.PipelineOptions(
@@ -56,7 +56,7 @@ def _download_config():
 
 
 class GeneratedConfig(tfds.core.BuilderConfig):
-    """Settings of one split of a generated class; they make up its name.
+    """Settings of one split of a generated class, which give it its name.
 
     Args:
         resolution: side of the images in pixels.
@@ -84,7 +84,7 @@ class GeneratedConfig(tfds.core.BuilderConfig):
 
 
 class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
-    """Base of the builders: one split, with a random generator a signal."""
+    """Base of the builders of one split; each signal is seeded on its own."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [GeneratedConfig()]
@@ -92,11 +92,11 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
     @classmethod
     @abc.abstractmethod
     def features(cls, resolution: int) -> dict:
-        """The features of one signal, by their names."""
+        """The TFDS features of one signal, by name."""
 
     @abc.abstractmethod
     def example(self, rng: np.random.Generator, resolution: int) -> dict:
-        """Draws one signal: values for the features."""
+        """Draws one signal: the values of its features, by name."""
 
     def _info(self):
         features = self.features(self.builder_config.resolution)
@@ -128,7 +128,7 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
         """The builder of a dataset, which is generated unless it exists.
 
         Args:
-            config: of the dataset.
+            config: settings of the dataset.
             data_dir: TFDS's folder; None for its own, `~/tensorflow_datasets`.
 
         Raises:
@@ -149,7 +149,7 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
         except OSError as error:
             raise InputError(
                 f"Cannot write the dataset to {builder.data_dir}: "
-                f"{error.strerror or error}. `data_dir` names another folder."
+                f"{error.strerror or error}. Set `data_dir` to another folder."
             ) from error
         return builder
 
@@ -192,8 +192,8 @@ def open_splits(
 ) -> Callable[[str], GeneratedSignals]:
     """A function that opens a split of a generated class.
 
-    The split is drawn unless it exists. The default numbers are for signals
-    that take long to draw.
+    The function draws the split unless it exists. The default numbers are meant
+    for signals that take long to draw.
 
     Args:
         builder_class: subclass of `GeneratedSignals`.
@@ -204,8 +204,8 @@ def open_splits(
         data_dir: TFDS's folder; by default its own, `~/tensorflow_datasets`.
 
     Returns:
-        Maps a split to the builder of its data. Raises InputError if they
-        cannot be written.
+        A function that maps a split to the builder of its data. It raises
+        InputError if the data cannot be written.
 
     Raises:
         InputError: if a number is out of range.
@@ -227,7 +227,7 @@ SOURCE_OPTIONS = ("num_train", "num_eval", "data_seed", "data_dir")
 def generated_source(
     builder_class, *, resolution, num_train=10_000, num_eval=500, **options
 ) -> Callable[[], Source]:
-    """The images of a builder, as `open_source` of a `SourcedSignal`.
+    """The images of a builder, for `open_source` of a `SourcedSignal`.
 
     Args:
         builder_class: subclass of `GeneratedImages`.
@@ -252,7 +252,7 @@ def generated_source(
 def make_generated_class(
     builder_class, *, resolution, **options
 ) -> ImageSignal:
-    """The RGB image class of a builder; generated when it is first used.
+    """The class of a builder's RGB images, which are drawn when first used.
 
     Args:
         builder_class: subclass of `GeneratedImages`.

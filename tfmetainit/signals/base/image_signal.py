@@ -16,7 +16,7 @@ from tfmetainit.signals.base.pipeline import Source, SourcedSignal
 
 
 def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
-    """`pixels.crop_and_resize` for pipelines; equal to it within 1e-5.
+    """`pixels.crop_and_resize` in TensorFlow; the two agree within 1e-5.
 
     Args:
         image: floats `[height, width, channels]`.
@@ -38,22 +38,24 @@ class ImageSignal(SourcedSignal):
 
     Args:
         open_source: returns the `Source` of images `[height, width, 3]`.
-        resolution: side of the images in pixels; others are centre-cropped
-            and resized.
+        resolution: side in pixels; images are centre-cropped and resized to it.
         inner_steps: number of inner steps for which training draws points.
         points_per_step: number of pixels drawn at random for each inner step
             and for the query in training, one from each of as many regions of
             equal area; 0 for all pixels at every step, as in the paper.
-        query_between: share, in [0, 1], of the query's points that in training
-            lie at random places of their pixels' cells, with values
-            interpolated bilinearly; 0 for the pixels themselves, as in the
-            paper. A field that is scored only at pixel centres can memorise
-            them and be noise in between.
+        query_between: share, in [0, 1], of the query's points in training that
+            are moved to a random place in their pixel's cell, with bilinearly
+            interpolated values; 0 for the pixels themselves, as in the paper. A
+            field that is scored only at pixel centres can memorise them and be
+            noise in between.
         shuffle_buffer: number of encoded images shuffled at a time.
 
+    Raises:
+        InputError: if a number is out of range.
+
     Attributes:
-        shares_support: True without `points_per_step`. A subclass with another
-            `make_task` or `whole_task` sets it to False.
+        shares_support: True without `points_per_step`. A subclass that
+            overrides `make_task` or `whole_task` must set it to False.
     """
 
     coord_dims = 2
@@ -86,8 +88,8 @@ class ImageSignal(SourcedSignal):
         image = crop_and_resize(signal, self.resolution)
         if image.shape[-1] not in (None, self.value_dims):
             raise InputError(
-                f"Images of this class have {self.value_dims} channels "
-                "(tf.image.grayscale_to_rgb makes three of one). Received: "
+                f"Images of this class must have {self.value_dims} channels; "
+                "tf.image.grayscale_to_rgb converts grey images. Received: "
                 f"{image.shape[-1]}"
             )
         values = tf.reshape(image, [-1, self.value_dims])
@@ -110,7 +112,7 @@ class ImageSignal(SourcedSignal):
         )
 
     def between(self, task: Task) -> Task:
-        """The same support, scored at the midpoints between four pixels.
+        """The same support, with a query at the midpoints between four pixels.
 
         Args:
             task: a `whole_task`.
@@ -129,16 +131,16 @@ class ImageSignal(SourcedSignal):
         return task._replace(query=query)
 
     def _random_task(self, values, seed) -> Task:
-        """A task with fresh random pixels at each inner step and the query.
+        """A task with new random pixels for each inner step and the query.
 
-        The draw is stratified: the gradient is then closer to that of all
-        pixels than with independent draws.
+        The draw is stratified: its gradient is closer to that of all pixels
+        than the gradient of independent draws.
         """
         steps, count = self.inner_steps, self.points_per_step
         area = len(self.coords) / count
         offsets = tf.random.stateless_uniform([steps + 1, count], seed)
         places = (tf.range(count, dtype=tf.float32) + offsets) * area
-        # Rounding may reach the end itself.
+        # Rounding may give the number of pixels itself.
         places = tf.minimum(tf.cast(places, tf.int32), len(self.coords) - 1)
         chosen = tf.gather(pixels.z_order(self.resolution), places)
         coords = tf.gather(tf.constant(self.coords), chosen)
@@ -149,7 +151,7 @@ class ImageSignal(SourcedSignal):
         )
 
     def _moved(self, image, coords, seed) -> Observations:
-        """The image at pixels `[n, 2]`, a share of them moved in their cells.
+        """The image at pixels `[n, 2]`, a share of which is moved in its cells.
 
         The cell of pixel (row, column) is [row, row + 1) x [column,
         column + 1). Together the cells cover all points that a field is
@@ -198,7 +200,7 @@ def tfds_images(feature, open_split) -> Source:
     Args:
         feature: the TFDS feature "image" of their examples.
         open_split: maps "train", "validation" and "test" to a prepared builder
-            and its own name of the split.
+            and the builder's name of the split.
     """
     import tensorflow_datasets as tfds
 

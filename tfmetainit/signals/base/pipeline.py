@@ -1,8 +1,8 @@
 """From a source of signals to batches of tasks.
 
-The order of the tasks depends on the seeds alone. Each task draws its random
-numbers from its running index, whatever runs in parallel and wherever a run was
-resumed. Several workers share the tasks of one dataset.
+The order of the tasks depends on the seeds alone. The random numbers of a task
+depend on the seed and its running index alone, not on parallelism or on where a
+run was resumed. Several workers share the tasks of one dataset.
 """
 
 import abc
@@ -41,7 +41,7 @@ class SourcedSignal(SignalClass):
 
     Args:
         open_source: returns the `Source`. It is called when a dataset is first
-            made: fitting one file needs no data of the class.
+            made, so fitting one file needs no data of the class.
         shuffle_buffer: number of encoded signals shuffled at a time.
     """
 
@@ -55,13 +55,13 @@ class SourcedSignal(SignalClass):
 
     @abc.abstractmethod
     def make_task(self, signal, index, seed, *, training: bool) -> Task:
-        """The task of one signal, without a batch axis; runs in a pipeline.
+        """The task of one signal, without a batch axis; runs inside `tf.data`.
 
         Args:
-            signal: what the source's `decode` returned.
+            signal: as returned by the source's `decode`.
             index: int64 scalar, the running index of the task.
             seed: int64 `[2]`, of the task's random numbers.
-            training: whether the task is for training, or for evaluation.
+            training: whether the task is for training, not for evaluation.
         """
 
     def make_dataset(self, split, batch_size, seed=0, start=0, shard=(0, 1)):
@@ -106,15 +106,15 @@ class SourcedSignal(SignalClass):
 def conditions_of(
     signal: SourcedSignal, option: str, unit: str
 ) -> dict[str, SourcedSignal]:
-    """A class under each of the numbers in one of its options alone.
+    """Copies of a class, each with a single number in one of its options.
 
     Args:
-        signal: the class.
-        option: name of an attribute, a tuple of numbers.
-        unit: what is counted, for the labels: "view" gives "1 view".
+        signal: the signal class.
+        option: name of an attribute that is a tuple of numbers.
+        unit: noun of the labels: "view" gives "1 view" and "2 views".
 
     Returns:
-        The classes by their labels, for `SignalClass.conditions`.
+        The copies by label, for `SignalClass.conditions`.
     """
     classes = {}
     for number in getattr(signal, option):

@@ -1,9 +1,9 @@
-"""The base of classes that are observed through the rays of pictures.
+"""The base of signal classes that are observed through rays of pictures.
 
-View synthesis after Tancik et al. 2021, section 4.3. Every inner step takes
-fresh random rays of some region of a signal's pictures; the rays of another
-region are scored. Inputs are rays as `forward_models.VolumeRendering` takes
-them: origin, direction and depths.
+This is view synthesis after Tancik et al. 2021, section 4.3. Every inner step
+takes new random rays of one region of a signal's pictures; rays of another
+region are scored. Inputs are rays for `forward_models.VolumeRendering`: origin,
+direction and depths.
 """
 
 import abc
@@ -27,13 +27,13 @@ from tfmetainit.signals.base.pipeline import Source, SourcedSignal
 
 
 class Views(NamedTuple):
-    """The views of one signal; tensors.
+    """The views of one signal, as tensors.
 
     Attributes:
         images: `[v, R, R, 3]` in [0, 1].
-        camera: their cameras, of one lens, with poses `[v, 4, 4]`.
-        bounds: `[2]`: where the interval of the first sample of a ray begins,
-            and where that of the last sample ends.
+        camera: their cameras, with one lens and poses `[v, 4, 4]`.
+        bounds: `[2]`, the depths at which the first sample's interval begins
+            and the last sample's interval ends.
     """
 
     images: tf.Tensor
@@ -42,7 +42,7 @@ class Views(NamedTuple):
 
 
 class Region(NamedTuple):
-    """Some pixels of a signal's views; the ends are exclusive."""
+    """A range of views and of pixel columns; the ends are exclusive."""
 
     first_view: int
     last_view: int
@@ -56,20 +56,23 @@ class RaySignal(SourcedSignal):
     Args:
         open_source: returns the `Source` of `Views`.
         resolution: R, the side of the views in pixels.
-        white_background: as of `VolumeRendering`.
-        last_interval: as of `VolumeRendering`.
+        white_background: as in `VolumeRendering`.
+        last_interval: as in `VolumeRendering`.
         rays_per_step: number of rays drawn for each inner step.
         query_rays: number of rays scored in training.
         num_samples: number of depths along a ray.
         inner_steps: number of inner steps for which training draws rays.
-        eval_batches: number of batches of rays of a validation or test task; a
-            longer fit takes them again in turn.
+        eval_batches: number of batches of rays in a validation or test task; a
+            fit with more steps repeats them.
         shuffle_buffer: number of encoded signals shuffled at a time.
+
+    Raises:
+        InputError: if a number is out of range.
     """
 
     coord_dims = 3
     value_dims = 4
-    # Every signal is scored on rays of its own.
+    # Every signal is scored on its own rays.
     shares_inputs = False
 
     def __init__(
@@ -158,7 +161,7 @@ class RaySignal(SourcedSignal):
         return cameras.stratified_depths(near, far, self.num_samples, within)
 
     def draw_view(self, loss: FieldLoss, params, rays) -> np.ndarray:
-        """A view and, to its right, its depths from white (near) to black."""
+        """A view and, on its right, its depths from white (near) to black."""
         side = self.resolution
         field = functional.bind(loss.field, params)
         rays = tf.cast(rays, loss.field.compute_dtype)
@@ -171,7 +174,7 @@ class RaySignal(SourcedSignal):
         return tf.clip_by_value(tf.concat(parts, axis=1), 0.0, 1.0).numpy()
 
     def _random_rays(self, of_signal, region, steps, count, seed):
-        """Fresh rays for each of some steps."""
+        """New random rays of a region, `count` for each of `steps` steps."""
         seeds = tf.random.split(seed, 2)
         total = steps * count
         side, columns = self.resolution, region.last_column

@@ -1,4 +1,4 @@
-"""A class of signals: where its tasks come from, and how they are shown."""
+"""The base of signal classes: where tasks come from and how they are shown."""
 
 import abc
 import logging
@@ -27,18 +27,18 @@ class SignalClass(abc.ABC):
         support_model: forward model of the support.
         query_model: forward model of the query.
         observations_per_chunk: number of observations that an exported adapter
-            works on at a time, which bounds its memory; None for all together,
-            where the cost of a forward model does not grow with their number.
+            evaluates at a time, which bounds its memory. None for all together,
+            if the cost of the forward model does not grow with their number.
         shares_inputs: whether all signals are scored at the same inputs. Only
-            then is there a baseline fitted to their mean. (All have the same
-            number of scored inputs in any case.)
+            then is there a baseline fitted to their mean. The number of scored
+            inputs is the same for all signals in any case.
         shares_support: whether, in training, all signals have the same support
-            inputs at the first inner step; the tasks of a meta-batch then share
-            its predictions.
-        modality: reads files of such signals and draws them; None for a class
-            that does so itself, or not at all.
+            inputs at the first inner step. The tasks of a meta-batch then share
+            the predictions of that step.
+        modality: reads files of such signals and draws them. None for a class
+            that does this itself or not at all.
         has_pictures: whether `picture` draws values. A class that overrides
-            `picture` without a modality sets it to True.
+            `picture` without a modality must set it to True.
     """
 
     coord_dims: int
@@ -63,16 +63,17 @@ class SignalClass(abc.ABC):
         start: int = 0,
         shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
-        """Batches of `Task`, every random number drawn from `seed`.
+        """Batches of `Task`, with all random numbers drawn from `seed`.
 
         Args:
             split: "train" (shuffled, endless), "validation" or "test" (in a
                 fixed order, once).
-            batch_size: number of tasks in a batch; a rest is dropped.
-            seed: integer. (`tf.data` mixes TensorFlow's global seed into it:
-                the same order needs the same `tf.random.set_seed`.)
-            start: number of batches to skip, without making them: where a
-                resumed run continues.
+            batch_size: number of tasks in a batch; an incomplete last batch is
+                dropped.
+            seed: integer. `tf.data` mixes TensorFlow's global seed into it, so
+                the same order also needs the same `tf.random.set_seed`.
+            start: number of batches to skip without making them, for a resumed
+                run.
             shard: (index, number) of a worker's share: every `number`-th task.
                 The batches of all shares together are those of a `batch_size`
                 `number` times as large.
@@ -87,6 +88,9 @@ class SignalClass(abc.ABC):
 
         Returns:
             Every `Task` without a batch axis, in a fixed order, once.
+
+        Raises:
+            InputError: if the class does not offer the split.
         """
         if split == "train":
             raise InputError(
@@ -99,15 +103,15 @@ class SignalClass(abc.ABC):
         """Conditions that `evaluate` compares, such as numbers of views.
 
         Returns:
-            The class under each condition, by its label; by default itself.
+            The class under each condition, by label; by default only itself.
         """
         return {"": self}
 
     def classical(self, task: Task) -> dict[str, np.ndarray]:
-        """Reconstructions by classical methods, without learning.
+        """Reconstructions of one task by classical methods, without learning.
 
         Returns:
-            Query values `[m, value_dims]`, by the method's name; by default
+            Query values `[m, value_dims]`, by name of the method; by default
             none.
         """
         del task
@@ -117,8 +121,8 @@ class SignalClass(abc.ABC):
         """The observations of the first test signals, as pictures.
 
         Returns:
-            Up to `count` images `[height, width, 3]`; by default none, where
-            the signal itself is observed.
+            Up to `count` images `[height, width, 3]`; by default none, for
+            classes whose signals are observed directly.
         """
         del count
         return []
@@ -130,17 +134,17 @@ class SignalClass(abc.ABC):
 
         Args:
             loss: the query loss, with the field.
-            adapted: the weights, one list a signal.
+            adapted: the adapted weights, one list per signal.
 
         Returns:
-            Frames `[height, width, 3]` in [0, 1], by the films' names; by
+            Frames `[height, width, 3]` in [0, 1], by name of the film; by
             default none.
         """
         del loss, adapted
         return {}
 
     def describe(self) -> dict:
-        """What the user of an exported artifact must know of the signals.
+        """Metadata of the signals for users of an exported artifact.
 
         Returns:
             A JSON-serializable dict with "kind" (`Modality.describe`).
@@ -148,7 +152,7 @@ class SignalClass(abc.ABC):
         return self.modality.describe() if self.modality else {"kind": "custom"}
 
     def read_sample(self, path, **details: str) -> Sample:
-        """Reads one file of the user's.
+        """Reads a signal from a file.
 
         Args:
             path: the file.
@@ -158,11 +162,11 @@ class SignalClass(abc.ABC):
             InputError: if the file cannot be read as such a signal.
         """
         if self.modality is None:
-            raise InputError("Files of this class of signals cannot be read.")
+            raise InputError("Files of this signal class cannot be read.")
         return self.modality.read(path, **details)
 
     def read_task(self, path, **details: str) -> Task:
-        """As `read_sample`, as a task without a batch axis."""
+        """Reads a file as `read_sample`, into a task without a batch axis."""
         return to_task(self.read_sample(path, **details))
 
     def picture(self, values: np.ndarray) -> np.ndarray:
@@ -178,7 +182,7 @@ class SignalClass(abc.ABC):
             predict: maps query inputs to query values.
             height: rows of the image, or of each of its parts.
             width: its columns.
-            camera: that of the `Sample` that the field was fitted to.
+            camera: camera of the `Sample` that the field was fitted to.
         """
         return self.modality.render(
             lambda inputs: np.asarray(predict(tf.constant(inputs))),
@@ -208,7 +212,7 @@ def first_tasks(signal: SignalClass, split: str, count: int) -> list[Task]:
     """Up to `count` tasks of a split, without a batch axis.
 
     Raises:
-        InputError: if there is none.
+        InputError: if the split holds no signal.
     """
     dataset = signal.make_dataset(split, 1).take(count)
     tasks = [

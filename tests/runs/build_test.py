@@ -1,0 +1,38 @@
+"""What a config is built into: options that make nothing are refused."""
+
+import pytest
+
+from tfmetainit import train
+from tfmetainit.io.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "parts"),
+    [
+        ("field.name", "mlp", ["`field.name`", "mlp"]),
+        ("learner.name", "sgd", ["`learner.name`", "sgd"]),
+        ("learner.inner_steps", 0, ["`learner.inner_steps`"]),
+        ("learner.step_sizes", "layer", ["`config.learner`", "layer"]),
+        ("field.hidden_units", -3, ["`hidden_units`", "-3"]),
+        ("optimizer.learning_rate", 0.0, ["`optimizer.learning_rate`"]),
+        ("optimizer.output_gain", -1.0, ["`optimizer.output_gain`", "-1.0"]),
+        ("optimizer.curvature_gain", 0.0, ["`optimizer.curvature_gain`"]),
+        ("field.hidden_units", 10**8, ["`field.hidden_units`", "[1, "]),
+        ("field.name", "os.path.join", ["`field.name`", "os.path.join"]),
+        ("field.name", "nowhere.Field", ["`field.name`", "'nowhere'"]),
+        (
+            "learner.name",
+            "tfmetainit.SIREN",
+            ["`learner.name`", "MetaLearner", "tfmetainit.SIREN"],
+        ),
+        ("signal.name", "nothing", ["`signal.name`", "nothing"]),
+        ("signal.name", "..text", ["`signal.name`", "..text"]),
+    ],
+)
+def test_wrong_configs_are_named(
+    tmp_path, field, value, parts, small_config, raises_with
+):
+    config = small_config(**{field: value})
+    with raises_with(InputError, *parts):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfmetainit.export import lite
 from tfmetainit.geometry import metrics
 from tfmetainit.io.errors import InputError, UserError
-from tfmetainit.litert.fitter import ArtifactFitter
+from tfmetainit.litert.artifact_fitter import ArtifactFitter
 from tfmetainit.meta import functional, inner_loop
 from tfmetainit.meta.tasks import Observations, Task
 from tfmetainit.modalities import Sample, check_details

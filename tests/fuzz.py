@@ -126,12 +126,12 @@ def _transforms():
 def _read_transforms(path):
     from PIL import Image
 
-    from tfmetainit.modalities import transforms
+    from tfmetainit.modalities.readers import transforms_json
 
     picture = path.parent / "view.png"
     if not picture.exists():
         Image.new("RGBA", (8, 8)).save(picture)
-    transforms.read_transforms(path, 8)
+    transforms_json.read_transforms(path, 8)
 
 
 def _colmap():
@@ -156,7 +156,7 @@ def _read_colmap(path):
 
     from PIL import Image
 
-    from tfmetainit.modalities import photo_collections
+    from tfmetainit.modalities.readers import photo_collections
 
     model = path.parent / "sparse"
     model.mkdir(exist_ok=True)

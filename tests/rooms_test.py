@@ -17,9 +17,11 @@ _PLAIN = ("io", "geometry", "modalities", "litert")
 def _room_of(module):
     """The target of a module of this package."""
     parts = module.split(".")
-    if parts[1:3] == ["signals", "base"]:
-        return "signals_base"
-    return parts[1] if len(parts) > 1 else "tfmetainit"
+    for depth in (3, 2):
+        name = "_".join(parts[1:depth])
+        if len(parts) >= depth and name in _TARGETS:
+            return name
+    return "tfmetainit"
 
 
 def _imports_of(path):
@@ -30,7 +32,7 @@ def _imports_of(path):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             modules = [node.module]
-            if node.module in ("tfmetainit", "tfmetainit.signals"):
+            if len(node.module.split(".")) <= 2:
                 modules = [f"{node.module}.{a.name}" for a in node.names]
         else:
             continue

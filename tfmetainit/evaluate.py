@@ -27,7 +27,7 @@ from tfmetainit.evaluation.tables import to_markdown
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError
 from tfmetainit.meta.functional import get_params
-from tfmetainit.runs import build, check
+from tfmetainit.runs import build, config_check
 from tfmetainit.runs.workdir import PRETRAINED, find_run
 from tfmetainit.signals.base import first_tasks
 
@@ -123,7 +123,7 @@ def _settings(config, options):
                 f"{name!r}"
             )
         settings[name] = value
-    check.check_evaluation(settings)
+    config_check.check_evaluation(settings)
     return settings
 
 

@@ -113,7 +113,7 @@ def fit(
         weights: path of an `.npz` file for the adapted weights, or None.
         **details: further arguments for signals of the run's modality:
             `angles` of a sinogram (`ct.parse_angles`), `pose` of an object's
-            picture (`transforms.parse_pose`), `cameras` of a landmark's
+            picture (`transforms_json.parse_pose`), `cameras` of a landmark's
             photograph (`photo_collections.read_collection`).
 
     Raises:

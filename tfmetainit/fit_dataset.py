@@ -37,10 +37,10 @@ from tfmetainit.io.errors import (
     check_one_source,
     check_range,
 )
-from tfmetainit.litert.fitter import ArtifactFitter
+from tfmetainit.litert.artifact_fitter import ArtifactFitter
 from tfmetainit.runs import build, sources
-from tfmetainit.runs.fitter import RunFitter
 from tfmetainit.runs.functaset import Example, Functaset
+from tfmetainit.runs.run_fitter import RunFitter
 from tfmetainit.signals.base import SPLITS, to_sample
 
 _LOGGER = logging.getLogger("tfmetainit")

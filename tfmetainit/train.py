@@ -29,7 +29,7 @@ import keras
 
 from tfmetainit.evaluation.baselines import constant_floor
 from tfmetainit.runs import build, resume
-from tfmetainit.runs.check import check_config
+from tfmetainit.runs.config_check import check_config
 from tfmetainit.runs.warm_start import warm_start
 from tfmetainit.runs.workdir import Workdir
 from tfmetainit.signals.base import first_tasks

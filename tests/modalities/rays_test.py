@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tfmetainit import modalities
 from tfmetainit.io.errors import InputError
-from tfmetainit.modalities import photo_collections, rays
-from tfmetainit.modalities.photo_collections import read_collection
+from tfmetainit.modalities import rays
+from tfmetainit.modalities.readers import photo_collections
+from tfmetainit.modalities.readers.photo_collections import read_collection
 from tfmetainit.synthetic import object_models
 
 

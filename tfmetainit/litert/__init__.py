@@ -5,6 +5,6 @@ TensorFlow and Keras, so that a device needs only these.
 """
 
 from tfmetainit.litert.artifact import LiteArtifact
-from tfmetainit.litert.fitter import ArtifactFitter
+from tfmetainit.litert.artifact_fitter import ArtifactFitter
 
 __all__ = ["ArtifactFitter", "LiteArtifact"]

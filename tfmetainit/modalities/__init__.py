@@ -1,12 +1,13 @@
 """Modalities read files as signals and render fields: images, CT, rays.
 
-May import: NumPy, `io`, `geometry`. Runs without TensorFlow and Keras: training
-and devices share these classes, and an exported artifact names one of them.
+May import: NumPy, `io`, `geometry`, `modalities.readers`. Runs without
+TensorFlow and Keras: training and devices share these classes, and an exported
+artifact names one of them.
 """
 
 from tfmetainit.io.errors import InputError
 from tfmetainit.modalities.ct import CTModality
-from tfmetainit.modalities.fitting import Fitted, Fitter
+from tfmetainit.modalities.fitter import Fitted, Fitter
 from tfmetainit.modalities.image import ImageModality
 from tfmetainit.modalities.modality import (
     DETAILS,

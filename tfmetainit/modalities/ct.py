@@ -11,8 +11,8 @@ import numpy as np
 from tfmetainit.geometry import parallel_beam, pixels
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError, check_range
-from tfmetainit.modalities.dicom import read_dicom
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
+from tfmetainit.modalities.readers.dicom import read_dicom
 
 MAX_PROJECTIONS = 1024
 SLICE_SUFFIXES = images.IMAGE_SUFFIXES | {".npy", ".dcm"}

@@ -9,8 +9,8 @@ from tfmetainit.geometry import cameras, pixels
 from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, check_range
-from tfmetainit.modalities import photo_collections, transforms
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
+from tfmetainit.modalities.readers import photo_collections, transforms_json
 
 # Batches of random rays that a fit takes in turn.
 _RAY_BATCHES = 64
@@ -144,8 +144,8 @@ class ObjectModality(_RayModality):
         """Reads a picture with its pose, or a transforms.json of several.
 
         Args:
-            path: the picture or the JSON file (`transforms.read_transforms`).
-            pose: the pose of a picture (`transforms.parse_pose`), or None.
+            path: the picture, or the JSON file (`readers.read_transforms`).
+            pose: the pose of a picture (`readers.parse_pose`), or None.
 
         Raises:
             InputError: if a file or the pose is not valid, or does not fit.
@@ -157,7 +157,7 @@ class ObjectModality(_RayModality):
                     "`pose` must not be given with a transforms.json, which "
                     f"holds its own poses. Received: pose={pose} with {path}"
                 )
-            pictures, camera = transforms.read_transforms(path, side)
+            pictures, camera = transforms_json.read_transforms(path, side)
         else:
             if pose is None:
                 raise InputError(
@@ -165,8 +165,8 @@ class ObjectModality(_RayModality):
                     "elevation of its camera in degrees. Received: "
                     f"{path} without a pose"
                 )
-            poses = transforms.parse_pose(pose)[None]
-            pictures, camera = transforms.read_picture(
+            poses = transforms_json.parse_pose(pose)[None]
+            pictures, camera = transforms_json.read_picture(
                 path, poses, self.angle, side
             )
         grid = cameras.pixel_grid(side, side)

@@ -7,7 +7,7 @@ import ml_collections
 
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
-from tfmetainit.runs.check import as_json
+from tfmetainit.runs.config_check import as_json
 from tfmetainit.runs.sources import digest_of_files
 from tfmetainit.runs.workdir import Workdir
 

@@ -21,7 +21,7 @@ import ml_collections
 
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
-from tfmetainit.runs import check
+from tfmetainit.runs import config_check
 
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 
@@ -79,7 +79,7 @@ class Workdir:
                 f"tfmetainit.train), or be one of the package's own: {names}. "
                 f"Received: {self.root}, which has no config.json"
             )
-        return check.complete(files.read_json(self.config), self.config)
+        return config_check.complete(files.read_json(self.config), self.config)
 
 
 def pretrained_names() -> list[str]:

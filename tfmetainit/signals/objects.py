@@ -26,7 +26,7 @@ from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.rays import ObjectModality
-from tfmetainit.modalities.transforms import read_transforms
+from tfmetainit.modalities.readers.transforms_json import read_transforms
 from tfmetainit.signals.base.generated import (
     SOURCE_OPTIONS,
     GeneratedSignals,
@@ -141,7 +141,7 @@ def folder_source(
 
     `{class}_splits.json` maps "train", "val" and "test" to lists of names. Each
     name is that of a folder with the transforms.json of 50 views
-    (`transforms.read_transforms`).
+    (`transforms_json.read_transforms`).
 
     Args:
         folder: path of the folder that holds the objects' folders.
@@ -193,7 +193,7 @@ def _read_splits(root, splits):
         ):
             raise InputError(
                 "A file of splits must map train, val and test to lists of "
-                f"names. Received: {root / splits}, whose {key} is no list"
+                f"names. Received: {root / splits} with another {key}"
             )
         first = len(paths)
         for name in of_split:

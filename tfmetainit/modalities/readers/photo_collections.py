@@ -14,8 +14,8 @@ import numpy as np
 from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
-from tfmetainit.modalities import colmap
-from tfmetainit.modalities.transforms import check_pose
+from tfmetainit.modalities.readers import colmap
+from tfmetainit.modalities.readers.transforms_json import check_pose
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Percentiles of the depths of a photograph's points that bound the scene;

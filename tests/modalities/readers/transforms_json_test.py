@@ -8,24 +8,24 @@ from PIL import Image
 
 from tfmetainit.geometry import cameras
 from tfmetainit.io.errors import InputError
-from tfmetainit.modalities import transforms
+from tfmetainit.modalities.readers import transforms_json
 
 _FOCAL = cameras.focal_length(8, 0.69)
 
 
 def test_an_azimuth_and_an_elevation():
     np.testing.assert_allclose(
-        transforms.parse_pose("0,30"), cameras.orbit(0.0, np.pi / 6)
+        transforms_json.parse_pose("0,30"), cameras.orbit(0.0, np.pi / 6)
     )
     np.testing.assert_allclose(
-        transforms.parse_pose("0,30")[:3, 3], [4 * np.cos(np.pi / 6), 0, 2]
+        transforms_json.parse_pose("0,30")[:3, 3], [4 * np.cos(np.pi / 6), 0, 2]
     )
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0,90", "nan,0"])
 def test_bad_poses(raises_with, text):
     with raises_with(InputError, "`pose`", repr(text)):
-        transforms.parse_pose(text)
+        transforms_json.parse_pose(text)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_bad_pose_files(raises_with, tmp_path, pose):
     path = tmp_path / "pose.npy"
     np.save(path, pose)
     with raises_with(InputError, path):
-        transforms.parse_pose(str(path))
+        transforms_json.parse_pose(str(path))
 
 
 def test_a_pose_from_a_file(tmp_path):
@@ -43,13 +43,15 @@ def test_a_pose_from_a_file(tmp_path):
     pose = cameras.orbit(0.3, 0.2)
     np.save(tmp_path / "pose.npy", pose[:3])
     np.testing.assert_allclose(
-        transforms.parse_pose(str(tmp_path / "pose.npy")),
+        transforms_json.parse_pose(str(tmp_path / "pose.npy")),
         cameras.swap_opengl(pose),
     )
 
 
 def test_transforms(write_transforms, tmp_path):
-    pictures, camera = transforms.read_transforms(write_transforms(tmp_path), 8)
+    pictures, camera = transforms_json.read_transforms(
+        write_transforms(tmp_path), 8
+    )
     assert pictures.shape == (3, 8, 8, 3)
     np.testing.assert_allclose(camera.focal, [_FOCAL, _FOCAL])
     np.testing.assert_allclose(camera.principal_point, [4.0, 4.0])
@@ -86,7 +88,7 @@ def test_bad_transforms(
 ):
     path = write_transforms(tmp_path, **changes)
     with raises_with(InputError, tmp_path, *named):
-        transforms.read_transforms(path, 8)
+        transforms_json.read_transforms(path, 8)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_bad_transforms(
 )
 def test_a_matrix_that_is_no_pose(raises_with, pose):
     with raises_with(InputError, "pose.npy"):
-        transforms.check_pose(pose, "pose.npy")
+        transforms_json.check_pose(pose, "pose.npy")
 
 
 def test_names_with_a_point_and_the_number_of_frames(
@@ -111,12 +113,12 @@ def test_names_with_a_point_and_the_number_of_frames(
     old.rename(tmp_path / "train" / "r_0.5.png")
     content["frames"][0]["file_path"] = "train/r_0.5"
     path.write_text(json.dumps(content))
-    assert len(transforms.read_transforms(path, 8)[0]) == 3
+    assert len(transforms_json.read_transforms(path, 8)[0]) == 3
     content["frames"] *= 67
     path.write_text(json.dumps(content))
     with raises_with(InputError, path, 200, 201):
-        transforms.read_transforms(path, 8)
-    assert len(transforms.read_transforms(path, 8, limit=2)[0]) == 2
+        transforms_json.read_transforms(path, 8)
+    assert len(transforms_json.read_transforms(path, 8, limit=2)[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_lens_that_is_not_ours_is_refused(
     path.write_text(json.dumps(content))
     (_, value), *_ = stated.items()
     with raises_with(InputError, path, value):
-        transforms.read_transforms(path, 8)
+        transforms_json.read_transforms(path, 8)
 
 
 def test_a_lens_that_is_stated_as_ours(write_transforms, tmp_path):
@@ -150,7 +152,7 @@ def test_a_lens_that_is_stated_as_ours(write_transforms, tmp_path):
         **{"w": 16, "h": 16, "cx": 8.0, "cy": 8.1, "k1": 0.0},
         fl_x=2 * _FOCAL,
     )
-    _, camera = transforms.read_transforms(path, 8)
+    _, camera = transforms_json.read_transforms(path, 8)
     np.testing.assert_allclose(camera.focal, [_FOCAL, _FOCAL])
 
 
@@ -170,7 +172,9 @@ def test_numbers_and_names_that_python_chokes_on(
     write_transforms, tmp_path, changes
 ):
     with pytest.raises(InputError):
-        transforms.read_transforms(write_transforms(tmp_path, **changes), 8)
+        transforms_json.read_transforms(
+            write_transforms(tmp_path, **changes), 8
+        )
 
 
 def test_views_of_different_sizes(
@@ -179,4 +183,4 @@ def test_views_of_different_sizes(
     path = write_transforms(tmp_path)
     write_picture(tmp_path / "train" / "r_1.png", (9, 8))
     with raises_with(InputError, "8 x 8", "r_1.png of 9 x 8"):
-        transforms.read_transforms(path, 8)
+        transforms_json.read_transforms(path, 8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfmetainit.io.errors import InputError
-from tfmetainit.modalities.photo_collections import read_collection
+from tfmetainit.modalities.readers.photo_collections import read_collection
 
 
 def test_nothing_there(write_text_model, raises_with, tmp_path):

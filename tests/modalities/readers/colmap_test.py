@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tfmetainit.io.errors import InputError
-from tfmetainit.modalities import colmap
-from tfmetainit.modalities.photo_collections import read_collection
+from tfmetainit.modalities.readers import colmap
+from tfmetainit.modalities.readers.photo_collections import read_collection
 
 
 def test_a_text_model_by_hand(write_text_model, tmp_path):

@@ -1,0 +1,15 @@
+"""Files of pictures with more than pixels: DICOM, COLMAP, transforms.json.
+
+May import: NumPy, pydicom, `io`, `geometry`. Runs without TensorFlow and Keras.
+"""
+
+from tfmetainit.modalities.readers.dicom import read_dicom
+from tfmetainit.modalities.readers.photo_collections import (
+    Photograph,
+    read_collection,
+)
+from tfmetainit.modalities.readers.transforms_json import (
+    parse_pose,
+    read_picture,
+    read_transforms,
+)

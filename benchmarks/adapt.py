@@ -198,16 +198,16 @@ def pytorch(folder, size, steps, threads):
 RUNTIMES = {
     "LiteRT": (litert, ["ai_edge_litert.interpreter"]),
     "SavedModel": (saved_model, ["tensorflow"]),
-    "Keras": (keras, ["tfmetainit.learners"]),
-    "JAX jit": (jax, ["tfmetainit.learners", "jax"]),
-    "PyTorch eager": (pytorch, ["tfmetainit.learners", "torch"]),
+    "Keras": (keras, ["tfmetainit.meta"]),
+    "JAX jit": (jax, ["tfmetainit.meta", "jax"]),
+    "PyTorch eager": (pytorch, ["tfmetainit.meta", "torch"]),
 }
 
 
 def _memory_of(name):
     """Prints the bytes by which loading and two fits raise the peak."""
     make, modules = RUNTIMES[name]
-    for module in [*modules, "tfmetainit.pixels"]:
+    for module in [*modules, "tfmetainit.geometry.pixels"]:
         importlib.import_module(module)
     folder = pathlib.Path(_FLAGS.folder)
     sizes = _FLAGS.resolution, _FLAGS.steps, _FLAGS.threads

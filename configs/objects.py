@@ -6,9 +6,9 @@ drawn by signals/objects.py in place of those of ShapeNet.
     python -m tfmetainit.train --config=configs/objects.py --workdir=runs/chairs
     python -m tfmetainit.evaluate --workdir=runs/chairs
 
---config.signal.kind=lamps and cars are the other two classes. Cost on two CPU
-cores: 5 minutes once to draw the objects, 50 minutes of training (72 of CPU
-time, with other work beside it; about 55 without) and 23 of evaluation. From
+--config.signal.kind=lamps and cars are the other two classes. Cost: 5 minutes
+once to draw the objects, 50 minutes of training (72 of CPU time, with other
+work beside it; about 55 without) and 23 of evaluation, on two CPU cores. From
 one view of 20 held-out chairs, after 8 steps, it reached 18.5 dB on a held-out
 view. Random weights have 11.5 dB, and the class's mean view has 13.8 dB.
 

@@ -112,28 +112,10 @@ def fit_dataset(
         UserError: if the fit of a signal diverges; complete files are kept.
     """
     started = time.monotonic()
-    check_one_source(workdir, artifact)
-    if split not in SPLITS:
-        raise InputError(
-            f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}"
-        )
     check_range("batch_size", batch_size, 1, MAX_BATCH)
     check_range("signals_per_file", signals_per_file, 1, 10**6)
-    index, number = shard
-    if not 0 <= index < number:
-        raise InputError(
-            "`shard` must be <index>/<number>, with 0 <= index < number, for "
-            f"example 0/4. Received: {index}/{number}"
-        )
-    if workdir is None and signal is None:
-        raise InputError(
-            "`artifact` needs `signal`, the config of the signals' class, for "
-            "example configs/text.py. Received: none"
-        )
-    fitter = (
-        RunFitter(workdir) if artifact is None else ArtifactFitter(artifact)
-    )
-    config = fitter.config if signal is None else signal
+    _check_split(split, shard)
+    fitter, config = _open(workdir, artifact, signal)
     steps = fitter.default_steps if steps is None else steps
     check_range("steps", steps, 0, MAX_STEPS)
     signals = build.build_signal(config)
@@ -151,7 +133,7 @@ def fit_dataset(
             "steps": steps,
         },
     )
-    mine = [i for i in dataset.missing() if i % number == index]
+    mine = [i for i in dataset.missing() if i % shard[1] == shard[0]]
     fitted = sum(dataset.lengths[i] for i in mine)
     _LOGGER.info(
         "Fitting %d of %d signals; output goes to %s",
@@ -174,6 +156,33 @@ def fit_dataset(
         psnr=psnr[1],
         seconds=time.monotonic() - started,
     )
+
+
+def _check_split(split, shard):
+    if split not in SPLITS:
+        raise InputError(
+            f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}"
+        )
+    index, number = shard
+    if not 0 <= index < number:
+        raise InputError(
+            "`shard` must be <index>/<number>, with 0 <= index < number, for "
+            f"example 0/4. Received: {index}/{number}"
+        )
+
+
+def _open(workdir, artifact, signal):
+    """The fitter of a run or an exported file, and the config of the signals."""
+    check_one_source(workdir, artifact)
+    if artifact is None:
+        fitter = RunFitter(workdir)
+        return fitter, fitter.config if signal is None else signal
+    if signal is None:
+        raise InputError(
+            "`artifact` needs `signal`, the config of the signals' class, for "
+            "example configs/text.py. Received: none"
+        )
+    return ArtifactFitter(artifact), signal
 
 
 def _count(signals, split, num_signals):

@@ -83,12 +83,7 @@ class StepSizes(keras.layers.Layer):
             "curvature": [()] * len(self.shapes),
         }[granularity]
         self.logarithms = [
-            self.add_weight(
-                name=f"logarithm_{index}",
-                shape=shape,
-                initializer="zeros",
-                trainable=learned,
-            )
+            self._add_zeros(f"logarithm_{index}", shape)
             for index, shape in enumerate(variable_shapes)
         ]
         self._kernels = [
@@ -100,12 +95,7 @@ class StepSizes(keras.layers.Layer):
         self.sides = [
             functional.Sides(
                 *(
-                    self.add_weight(
-                        name=f"{side}_{index}",
-                        shape=(size, size),
-                        initializer="zeros",
-                        trainable=learned,
-                    )
+                    self._add_zeros(f"{side}_{index}", (size, size))
                     for side, size in zip(
                         functional.Sides._fields, self.shapes[index]
                     )
@@ -114,6 +104,14 @@ class StepSizes(keras.layers.Layer):
             for index in self._kernels
         ]
         self.built = True
+
+    def _add_zeros(self, name, shape):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer="zeros",
+            trainable=self.learned,
+        )
 
     def as_params(self) -> functional.StepParams:
         """The step sizes as `adapt` takes them: one for each parameter."""

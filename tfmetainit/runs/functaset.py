@@ -85,16 +85,7 @@ class Functaset:
             min(signals_per_file, num_signals - first)
             for first in range(0, num_signals, signals_per_file)
         ]
-        self._features = tfds.features.FeaturesDict(
-            {
-                "index": tfds.features.Scalar(np.int64),
-                "theta": tfds.features.Tensor(
-                    shape=(sum(map(math.prod, shapes)),), dtype=np.float32
-                ),
-                "psnr_before": tfds.features.Scalar(np.float32),
-                "psnr": tfds.features.Scalar(np.float32),
-            }
-        )
+        self._features = _features(shapes)
         self._bytes_per_signal = 4 * self._features["theta"].shape[0] + 1024
         self._template = tfds.core.ShardedFileTemplate(
             data_dir=self.folder,
@@ -239,6 +230,19 @@ class Functaset:
                 _check_whole(path, length)
         before, after = np.mean(psnr, axis=0, dtype=np.float64)
         return float(before), float(after)
+
+
+def _features(shapes):
+    """The TFDS features of an `Example`."""
+    size = sum(map(math.prod, shapes))
+    return tfds.features.FeaturesDict(
+        {
+            "index": tfds.features.Scalar(np.int64),
+            "theta": tfds.features.Tensor(shape=(size,), dtype=np.float32),
+            "psnr_before": tfds.features.Scalar(np.float32),
+            "psnr": tfds.features.Scalar(np.float32),
+        }
+    )
 
 
 def _check_whole(path, length):

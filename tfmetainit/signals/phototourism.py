@@ -5,8 +5,8 @@ loop adapts to the appearance in one photograph: the light, the weather, the
 camera's colours. A field is fitted to the rays of the photograph's left half
 and scored on its right half (Tancik et al. 2021, section 4.3).
 
-A collection in a folder (`readers.read_collection`) is split in the alphabetical
-order of its file names: 20 photographs for testing, 5 for validation, the rest
+A collection in a folder (`readers.read_collection`) is split in alphabetical
+order of file names: 20 photographs for testing, 5 for validation, the rest
 for training (paper). Photographs are cropped to their
 central squares and resized to one resolution; the paper uses them uncropped.
 The embedded landmark is drawn by `synthetic.landmark_model`.

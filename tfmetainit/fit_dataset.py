@@ -172,17 +172,18 @@ def _check_split(split, shard):
 
 
 def _open(workdir, artifact, signal):
-    """The fitter of a run or an exported file, and the config of the signals."""
+    """The fitter of a run or a file, and the config of the signals."""
     check_one_source(workdir, artifact)
     if artifact is None:
         fitter = RunFitter(workdir)
         return fitter, fitter.config if signal is None else signal
+    fitter = ArtifactFitter(artifact)
     if signal is None:
         raise InputError(
             "`artifact` needs `signal`, the config of the signals' class, for "
             "example configs/text.py. Received: none"
         )
-    return ArtifactFitter(artifact), signal
+    return fitter, signal
 
 
 def _count(signals, split, num_signals):

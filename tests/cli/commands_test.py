@@ -18,7 +18,7 @@ from tfmetainit.configs import text
 from tfmetainit.geometry import pixels
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, UserError
-from tfmetainit.meta.inner_loop import SgdFit
+from tfmetainit.meta.step_sizes import StepSizes
 
 
 @pytest.fixture(scope="module")
@@ -239,14 +239,9 @@ def test_fit_errors(
 def test_a_diverging_fit_writes_nothing(
     folder, tmp_path, monkeypatch, raises_with
 ):
-    from tfmetainit.meta.learner import MetaLearner
-
+    real = StepSizes.as_params
     monkeypatch.setattr(
-        MetaLearner,
-        "sgd_fit",
-        lambda self: SgdFit(
-            self.support_loss, [1e30] * len(self.field.trainable_variables)
-        ),
+        StepSizes, "as_params", lambda self: [1e30 for _ in real(self)]
     )
     with raises_with(UserError, "`steps`", "9"):
         fit.fit(

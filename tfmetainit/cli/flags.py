@@ -140,7 +140,9 @@ def as_flags(message: str, known) -> str:
         name = _FLAGS.get(match[1], match[1])
         if name in known:
             return f"--{name}"
-        return config_files.flag_of(name, configs) or match[0]
+        found = config_files.flag_of(name, configs)
+        last = name.rpartition(".")[2]
+        return found or (f"--{last}" if last in known else match[0])
 
     return _ARGUMENT.sub(flag, message)
 

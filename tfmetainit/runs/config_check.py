@@ -111,6 +111,7 @@ def complete(content: dict, source) -> ml_collections.ConfigDict:
     # The class of signals checks its own options.
     config.signal = ml_collections.ConfigDict({"name": ""})
     try:
+        _check_fields(content, config)
         config.update(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -118,3 +119,20 @@ def complete(content: dict, source) -> ml_collections.ConfigDict:
             f"Received: {source}, where {reason(error)}"
         ) from error
     return config.copy_and_resolve_references()
+
+
+def _check_fields(content, config, prefix=""):
+    """Raises TypeError for values that `ConfigDict.update` would take."""
+    for key in content.keys() & config.keys():
+        value, expected = content[key], config[key]
+        if hasattr(expected, "items") and isinstance(value, dict):
+            _check_fields(value, expected, f"{prefix}{key}.")
+            continue
+        is_none = value is None and expected is not None
+        is_other = isinstance(value, bool) != isinstance(expected, bool)
+        if (
+            is_none
+            or hasattr(expected, "items")
+            or (is_other and expected is not None)
+        ):
+            raise TypeError(f"`{prefix}{key}` is {value!r}")

@@ -48,7 +48,8 @@ def test_rows_beyond_n_points_do_not_count(
     alone = call(adapter, inputs[:n_points], values[:n_points], n_points, 2)
     inputs[n_points:], values[n_points:] = np.nan, np.inf
     padded = call(adapter, inputs, values, n_points, 2)
-    np.testing.assert_allclose(padded["theta"], alone["theta"], atol=1e-7)
+    # In float32, one row alone is multiplied by another kernel than 50 rows.
+    np.testing.assert_allclose(padded["theta"], alone["theta"], atol=1e-6)
     np.testing.assert_allclose(padded["losses"], alone["losses"], rtol=1e-5)
 
 

@@ -111,6 +111,7 @@ def _run_command(command, *arguments, cwd=None):
         [sys.executable, "-m", f"tfmetainit.{command}", *arguments],
         capture_output=True,
         text=True,
+        timeout=600,
         cwd=cwd,
         env=environment,
     )

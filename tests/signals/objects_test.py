@@ -267,3 +267,20 @@ def test_missing_views_are_one_sentence(
         f"--workdir={tmp_path / 'run'}",
     )
     assert_one_sentence(result, "50", "b/transforms.json", "30")
+
+
+def test_a_bad_picture_ends_the_process(tmp_path, run_command):
+    """TensorFlow waits for its threads after an error in one of them."""
+    folder = _folder(tmp_path / "data")
+    picture = tmp_path / "data" / "a" / "7.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    result = run_command(
+        "train",
+        "--config=configs/objects.py:smoke",
+        "--config.signal.kind=cars",
+        f"--config.signal.folder={folder}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert result.returncode == 2
+    assert str(picture) in result.stderr
+    assert "Traceback" not in result.stderr

@@ -73,7 +73,17 @@ def run(main, doc):
     logger.propagate = False
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
-    app.run(guarded, flags_parser=_parse_flags)
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except SystemExit as exit:
+        if not exit.code or "tensorflow" not in sys.modules:
+            raise
+        # After an error in a pipeline, TensorFlow waits for its threads for
+        # ever when the interpreter ends. All blocks have been left by now.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit.code if isinstance(exit.code, int) else 1)
 
 
 def _guarded(main, values, known):

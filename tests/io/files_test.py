@@ -96,3 +96,12 @@ def test_a_folder_that_cannot_be_made(tmp_path, raises_with):
     (tmp_path / "file").write_text("")
     with raises_with(InputError, tmp_path / "file"):
         files.make_folder(tmp_path / "file" / "below")
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path):
+    names = ["a.png", "b/c.png", ".git/d.png", "b/.d.png", "__MACOSX/a.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = [path.relative_to(tmp_path) for path in files.files_below(tmp_path)]
+    assert list(map(str, found)) == ["a.png", "b/c.png"]

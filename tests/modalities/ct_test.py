@@ -12,10 +12,11 @@ def test_angles():
     np.testing.assert_allclose(
         ct.parse_angles("0, 45,180"), [0.0, np.pi / 4, np.pi]
     )
+    np.testing.assert_array_equal(ct.parse_angles("0,360"), [0.0, 0.0])
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b", "0,360", "-1", "nan", "0;1", ",".join(["1"] * 2000)]
+    "text", ["", "a,b", "0,361", "-1", "nan", "0;1", ",".join(["1"] * 2000)]
 )
 def test_bad_angles(raises_with, text):
     with raises_with(InputError, "`angles`", ct.MAX_PROJECTIONS, text[:100]):

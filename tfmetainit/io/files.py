@@ -142,7 +142,8 @@ def atomic_folder(path):
 def files_below(folder) -> list[pathlib.Path]:
     """All files in a folder and its subfolders, sorted.
 
-    Symbolic links are followed; no folder is read twice.
+    Symbolic links are followed; no folder is read twice. Hidden files and
+    folders are skipped: names with a leading dot, and __MACOSX.
 
     Raises:
         InputError: if a folder cannot be read.
@@ -157,15 +158,19 @@ def files_below(folder) -> list[pathlib.Path]:
     for parent, folders, names in os.walk(
         folder, onerror=refuse, followlinks=True
     ):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
         real = os.path.realpath(parent)
         if real in read:
             folders.clear()
             continue
         read.add(real)
-        paths = (pathlib.Path(parent, name) for name in names)
+        paths = (pathlib.Path(parent, n) for n in names if not _is_hidden(n))
         found += [path for path in paths if path.is_file()]
     return sorted(found)
+
+
+def _is_hidden(name):
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def make_folder(path) -> pathlib.Path:

@@ -113,7 +113,7 @@ def parse_angles(text: str) -> np.ndarray:
         Angles in radians, float32 `[projections]`, in [0, 2 pi).
 
     Raises:
-        InputError: if they are not 1 to 1024 numbers of degrees in [0, 360).
+        InputError: if they are not 1 to 1024 numbers of degrees in [0, 360].
     """
     if text.lower().endswith(".npy"):
         degrees = files.read_array(text)
@@ -126,14 +126,14 @@ def parse_angles(text: str) -> np.ndarray:
     if (
         degrees.ndim != 1
         or not 1 <= len(degrees) <= MAX_PROJECTIONS
-        or not np.all((degrees >= 0.0) & (degrees < 360.0))
+        or not np.all((degrees >= 0.0) & (degrees <= 360.0))
     ):
         raise InputError(
-            f"`angles` must be 1 to {MAX_PROJECTIONS} degrees in [0, 360), for "
+            f"`angles` must be 1 to {MAX_PROJECTIONS} degrees in [0, 360], for "
             "example 0,45,90,135, or a .npy file of them. Received: "
             f"{text[:100]!r}"
         )
-    return np.radians(degrees).astype(np.float32)
+    return np.radians(degrees % 360.0).astype(np.float32)
 
 
 def read_sinogram(path, resolution: int, projections: int) -> np.ndarray:

@@ -79,16 +79,17 @@ def flag_of(name: str, config_flags: dict) -> str | None:
     """The flag that sets a field of a config, for example `signal.folder`.
 
     Args:
-        name: path of the field in its config, or the last part of that path.
-        config_flags: the configs that the command received, by flag name.
+        name: path of the field, or its last part; "config." before it is
+            ignored.
+        config_flags: the configs that the command was given, by their flags.
     """
+    name = name.removeprefix("config.")
     for flag, config in config_flags.items():
-        if name.startswith(f"{flag}."):
-            return f"--{name}"
-        known = _field_names(config)
-        for field in known:
-            if field == name or field.endswith(f".{name}"):
-                return f"--{flag}.{field}"
+        fields = _field_names(config)
+        same = [field for field in fields if field == name]
+        ending = [field for field in fields if field.endswith(f".{name}")]
+        for field in same + ending:
+            return f"--{flag}.{field}"
     return None
 
 

@@ -1,6 +1,7 @@
 """Builds the objects of a config, and loads the trained learner of a run."""
 
 import importlib.util
+import inspect
 import pathlib
 
 import keras
@@ -56,6 +57,21 @@ def choose(table: dict, base: type, options, where: str) -> tuple[type, dict]:
             f"my_package.my_module.MyClass. Received: {name!r}{problem}"
         )
     return found, options
+
+
+def _check_options(where, make, options):
+    """Raises InputError for an option that no constructor of a class takes."""
+    known = {
+        name
+        for base in make.__mro__
+        for name in inspect.signature(base.__init__).parameters
+    }
+    for name in options:
+        if name not in known:
+            raise InputError(
+                f"`{where}.{name}` is not an option of {make.__name__}. "
+                f"Received: {options[name]!r}"
+            )
 
 
 def _construct(where, make, *args, **options):
@@ -115,6 +131,7 @@ def build_learner(
 def make_field(config, coord_dims: int, value_dims: int) -> keras.Model:
     """The field of `config.field`, with random weights."""
     make, options = choose(FIELDS, keras.Model, config.field, "field")
+    _check_options("field", make, options)
     for name, most in (("hidden_units", 2**14), ("hidden_layers", 256)):
         size = options.get(name)
         if isinstance(size, int) and size > most:
@@ -132,6 +149,7 @@ def make_field(config, coord_dims: int, value_dims: int) -> keras.Model:
 def make_learner(config, field: keras.Model, **models) -> MetaLearner:
     """The learner of `config.learner`, with this field."""
     make, options = choose(LEARNERS, MetaLearner, config.learner, "learner")
+    _check_options("learner", make, options)
     for name in ("inner_steps", "eval_steps"):
         # Training unrolls its inner steps.
         check_range(f"learner.{name}", options[name], 1, 1000)

@@ -31,16 +31,14 @@ cli.quiet_tensorflow()
 
 from tqdm import tqdm
 
+from tfmetainit.fit import open_fitter
 from tfmetainit.io.errors import (
     InputError,
     UserError,
-    check_one_source,
     check_range,
 )
-from tfmetainit.litert.artifact_fitter import ArtifactFitter
 from tfmetainit.runs import build, sources
 from tfmetainit.runs.functaset import Example, Functaset
-from tfmetainit.runs.run_fitter import RunFitter
 from tfmetainit.signals.base import SPLITS, to_sample
 
 _LOGGER = logging.getLogger("tfmetainit")
@@ -173,11 +171,9 @@ def _check_split(split, shard):
 
 def _open(workdir, artifact, signal):
     """The fitter of a run or a file, and the config of the signals."""
-    check_one_source(workdir, artifact)
-    if artifact is None:
-        fitter = RunFitter(workdir)
-        return fitter, fitter.config if signal is None else signal
-    fitter = ArtifactFitter(artifact)
+    fitter = open_fitter(workdir, artifact)
+    if signal is None and artifact is None:
+        signal = fitter.config
     if signal is None:
         raise InputError(
             "`artifact` needs `signal`, the config of the signals' class, for "

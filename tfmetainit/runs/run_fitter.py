@@ -109,12 +109,12 @@ class RunFitter:
             return take_step(losses, [self._params] * len(supports), supports)
 
         @tf.function
-        def score(batch, queries, supports):
+        def score(batch, queries, observed):
             return [
-                support_loss.psnr(params, inner_loop.at_step(support, 0))
+                support_loss.psnr(params, first)
                 if query.values is None
                 else query_loss.psnr(params, query)
-                for params, query, support in zip(batch, queries, supports)
+                for params, query, first in zip(batch, queries, observed)
             ]
 
         @tf.function
@@ -136,6 +136,7 @@ class RunFitter:
         queries = [task.query for task in tasks]
         batch = [self._params] * len(tasks)
         psnr = [{} for _ in tasks]
+        observed = [inner_loop.at_step(task.support, 0) for task in tasks]
         for step in range(steps + 1):
             # The observations of this step as a support, [1, n, ...].
             supports = [
@@ -149,8 +150,7 @@ class RunFitter:
                 if step == 0 and _same_inputs(queries):
                     values = self._score_first(queries)
                 else:
-                    firsts = [_first(task.support) for task in tasks]
-                    values = self._score(batch, queries, firsts)
+                    values = self._score(batch, queries, observed)
                 for of_signal, value in zip(psnr, values):
                     of_signal[step] = float(value)
             if step == steps:
@@ -163,11 +163,6 @@ class RunFitter:
             Fitted(np.float32(functional.flatten(params)), of_signal)
             for params, of_signal in zip(batch, psnr)
         ]
-
-
-def _first(support):
-    """The observations of the first step, with a leading axis of 1."""
-    return tf.nest.map_structure(lambda leaf: leaf[:1], support)
 
 
 def _same_inputs(observed) -> bool:

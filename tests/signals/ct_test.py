@@ -308,7 +308,7 @@ def test_an_array_is_a_sinogram_with_angles_and_a_slice_without(folder):
     [
         ("sinogram.npy", None, ["`angles`", "sinogram.npy"]),
         ("sinogram.npy", "0,90", ["2 x 16"]),
-        ("sinogram.npy", "0,90,360", ["`angles`", "360"]),
+        ("sinogram.npy", "0,90,361", ["`angles`", "360"]),
         ("slice.png", "north", ["`angles`", "1024", "north"]),
         ("slice.npy", "0", ["slice.npy"]),
     ],

@@ -53,6 +53,9 @@ def get_config():
     config.learner.step_sizes = "tensor"
     config.learner.learn_step_sizes = True
     config.learner.step_size_gain = 512.0  # about 2% per iteration
+    # "solved": in closed form after the steps (meta/output_layer.py).
+    config.learner.output_layer = "stepped"  # paper
+    config.learner.ridge = config_dict.placeholder(float)  # if it is solved
     config.learner.early_loss_weight = 0.2  # paper: 0
     config.learner.eval_steps = 8
     # Of maml (meta/maml.py).
@@ -97,6 +100,7 @@ def get_image_config():
     # 0: all pixels, as in the paper. Fewer pixels make a step cheaper, but give
     # a worse result for the same time, because fits use all pixels.
     config.signal.points_per_step = 0
+    config.learner.output_layer = "solved"
     # With 0 (paper), fields of this recipe memorise the pixels.
     config.signal.query_between = 0.5
     config.signal.shuffle_buffer = 10_000
@@ -144,6 +148,7 @@ def use_paper_outer_loop(config):
     config.learner.step_sizes = "scalar"
     config.learner.learn_step_sizes = False
     config.learner.early_loss_weight = 0.0
+    config.learner.output_layer = "stepped"
     config.optimizer.output_gain = 1.0
     config.optimizer.warmup_steps = 0
     config.optimizer.final_fraction = 1.0

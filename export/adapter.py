@@ -10,6 +10,10 @@ training. This module adds the bookkeeping around them:
 - Rows are processed in chunks, which bounds the memory. Chunks beyond
   `n_points` are skipped. The loss and its gradient are sums over chunks.
 - `steps` is a tensor: a `tf.while_loop` runs up to a maximum fixed at export.
+- If the output layer is solved after the steps, theta has the solution behind
+  the field's parameters: gradient steps go on from the parameters, `predict`
+  takes the solution. Several calls of one step then give what one call of
+  several steps gives.
 
 Rules that keep an artifact free of Flex operations: theta is split outside of
 the tape; the residual enters as the tape's output gradient; within the tape
@@ -24,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel
-from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta import functional, inner_loop, output_layer
 from tfmetainit.meta.functional import Params
 from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.tasks import FieldLoss, Observations, mean_squared_error
@@ -34,6 +38,8 @@ from tfmetainit.meta.tasks import FieldLoss, Observations, mean_squared_error
 CHUNK = 1024
 # Factor for predictions, which keep the activations of only two layers.
 PREDICT_CHUNKS = 4
+# Conjugate-gradient iterations of the output layer's solution.
+SOLVE_ITERATIONS = 96
 # The entry in `losses` for a step that was not taken.
 NOT_TAKEN = -1.0
 PRECISIONS = ("float32", "float16")
@@ -88,6 +94,11 @@ class Adapter(tf.Module):
         self.chunk = chunk
         self._shapes = [tuple(v.shape) for v in field.trainable_variables]
         self.num_params = sum(map(math.prod, self._shapes))
+        self._ridge, solution = None, 0
+        if learner.ridge is not None:
+            self._ridge = float(learner.ridge)
+            solution = sum(map(math.prod, self._shapes[-2:]))
+        self.theta_size = self.num_params + solution
         self._support_model = learner.support_loss.forward_model
         self._query_loss = learner.query_loss
         # The network's own weights are not tracked: theta holds them all.
@@ -117,18 +128,32 @@ class Adapter(tf.Module):
         )
 
     def init(self) -> tf.Tensor:
-        """The learned initial weights: float32 `[P]`."""
-        return tf.cast(self.theta, tf.float32)
+        """The learned initial weights: float32 `[T]`."""
+        theta = tf.cast(self.theta, tf.float32)
+        solution = self.theta_size - self.num_params
+        if not solution:
+            return theta
+        _, output = tf.split(theta, [self.num_params - solution, solution])
+        return tf.concat([theta, output], axis=0)
 
     def init_params(self) -> Params:
         """The learned initial weights as a list of the field's parameters."""
-        return functional.unflatten(self.init(), self._shapes)
+        theta = tf.cast(self.theta, tf.float32)
+        return functional.unflatten(theta, self._shapes)
+
+    def _split(self, theta):
+        """The field's parameters, and those to predict with."""
+        if self._ridge is None:
+            params = functional.unflatten(theta, self._shapes)
+            return params, params
+        both = functional.unflatten(theta, self._shapes + self._shapes[-2:])
+        return both[:-2], both[:-4] + both[-2:]
 
     def adapt(self, theta, inputs, values, n_points, steps):
         """Adapts theta to the first `n_points` rows by gradient descent.
 
         Args:
-            theta: float32 `[P]`.
+            theta: float32 `[T]`, from `init` or an earlier call.
             inputs: float32 `[N, *input_shape]`.
             values: float32 `[N, *value_shape]`.
             n_points: int32 scalar, the number of rows that count. If it is not
@@ -138,9 +163,9 @@ class Adapter(tf.Module):
         Returns:
             A dict of
 
-            - theta: float32 `[P]`, after the last step whose loss and weights
-              were finite. If a row that counts holds NaN or infinity, this is
-              the theta received.
+            - theta: float32 `[T]`, after the last step whose loss and weights
+              were finite. If a row that counts holds NaN or infinity, or
+              `n_points` is out of range, this is the theta received.
             - losses: float32 `[max_steps]`, the mean squared error before each
               step, and -1 for steps that were not taken.
             - steps_taken: int32 scalar, the number of steps taken.
@@ -155,6 +180,7 @@ class Adapter(tf.Module):
             self._field.value, self._support_model, n_points, self._shapes
         )
         step_sizes = self.step_sizes()
+        received, (start, _) = theta, self._split(theta)
 
         def body(step, theta, losses, healthy):
             params, before = inner_loop.adapt(
@@ -183,22 +209,43 @@ class Adapter(tf.Module):
                 step < limit, healthy
             ),
             body,
-            [0, theta, tf.fill([self.max_steps], NOT_TAKEN), True],
+            [
+                0,
+                functional.flatten(start),
+                tf.fill([self.max_steps], NOT_TAKEN),
+                True,
+            ],
         )
+        if self._ridge is not None:
+            theta = self._solved(loss, theta, support, valid, received)
         return {"theta": theta, "losses": losses, "steps_taken": taken}
+
+    def _solved(self, loss, theta, support, valid, received):
+        """theta with the solved output layer; `received` if it has none."""
+        params = functional.unflatten(theta, self._shapes)
+        observed = inner_loop.at_step(support, 0)
+        by = output_layer.conjugate_gradients(
+            loss.normal_equations(params, observed),
+            self._ridge,
+            SOLVE_ITERATIONS,
+        )
+        solution = output_layer.change(params, by)[-2:]
+        theta = functional.flatten([theta, *solution])
+        finite = tf.reduce_sum(tf.abs(theta)) <= _MAX_FLOAT
+        return tf.where(tf.logical_and(valid, finite), theta, received)
 
     def predict(self, theta, coords) -> tf.Tensor:
         """Predictions of the field with weights theta, by the query model.
 
         Args:
-            theta: float32 `[P]`.
+            theta: float32 `[T]`.
             coords: float32 `[N, *coords_shape]`: for images, the coordinates of
                 any points, on or between the training's pixels.
 
         Returns:
             float32 `[N, ...]`.
         """
-        params = functional.unflatten(theta, self._shapes)
+        _, params = self._split(theta)
 
         def predict(coords):
             return self._query_loss.predict(params, coords)
@@ -260,18 +307,10 @@ class _MaskedLoss:
         self._shapes = shapes
 
     def value_and_grad(self, params, observed):
-        height = tf.shape(observed.inputs)[1]
-        if observed.inputs.shape[1] is not None:
-            height = observed.inputs.shape[1]
         row_size = math.prod(observed.values.shape[2:])
         scale = 1.0 / (row_size * tf.cast(self._n_points, tf.float32))
-        # A zero computed at run time: zeros of the parameters' shapes would
-        # otherwise be stored in the file as constants.
-        zero = tf.cast(tf.minimum(self._n_points, 0), tf.float32)
 
-        def body(index, value, gradients):
-            valid = index * height + tf.range(height) < self._n_points
-
+        def of_chunk(valid, observed):
             def measure(predictions, values):
                 residual = tf.where(
                     _column(valid, values), predictions - values, 0.0
@@ -281,24 +320,67 @@ class _MaskedLoss:
                     2.0 * scale * residual,
                 )
 
+            loss = FieldLoss(self._field, self._forward_model, measure)
+            return loss.value_and_grad(params, observed)
+
+        shapes = [tf.TensorShape(shape) for shape in self._shapes]
+        return self._sum(of_chunk, observed, (tf.TensorShape([]), shapes))
+
+    def normal_equations(self, params, observed):
+        scale = 1.0 / tf.cast(self._n_points, tf.float32)
+        loss = FieldLoss(self._field, self._forward_model)
+
+        def of_chunk(valid, observed):
+            weights = tf.where(valid, scale, 0.0)[:, None]
+            return loss.normal_equations(params, observed, weights)
+
+        width, channels = self._shapes[-2]
+        return self._sum(
+            of_chunk,
+            observed,
+            output_layer.NormalEquations(
+                tf.TensorShape([width + 1, width + 1]),
+                tf.TensorShape([width + 1, channels]),
+            ),
+        )
+
+    def _sum(self, function, observed, shapes):
+        """The sum of `function(valid, chunk)` over chunks that have valid rows.
+
+        Args:
+            function: maps a mask `[rows]` and `Observations` `[rows, ...]` to a
+                nest of tensors.
+            observed: `Observations` `[chunks, rows, ...]`.
+            shapes: a nest of the results' shapes.
+        """
+        height = tf.shape(observed.inputs)[1]
+        if observed.inputs.shape[1] is not None:
+            height = observed.inputs.shape[1]
+        # A zero computed at run time: zeros of the parameters' shapes would
+        # otherwise be stored in the file as constants.
+        zero = tf.cast(tf.minimum(self._n_points, 0), tf.float32)
+
+        def body(index, total):
+            valid = index * height + tf.range(height) < self._n_points
             # Not `[index]`: LiteRT gives such a slice a dynamic shape, and so
             # every result of the loop.
-            inputs = tf.gather(observed.inputs, index)
+            inputs, values = (tf.gather(leaf, index) for leaf in observed)
             # 0 x NaN is NaN: rows that do not count must be finite.
             inputs = tf.where(_column(valid, inputs), inputs, 0.0)
-            loss = FieldLoss(self._field, self._forward_model, measure)
-            of_chunk, gradients_of_chunk = loss.value_and_grad(
-                params, Observations(inputs, tf.gather(observed.values, index))
-            )
-            gradients = [a + b for a, b in zip(gradients, gradients_of_chunk)]
-            return index + 1, value + of_chunk, gradients
+            results = function(valid, Observations(inputs, values))
+            return index + 1, tf.nest.map_structure(tf.add, total, results)
 
-        _, value, gradients = tf.while_loop(
-            lambda index, value, gradients: index * height < self._n_points,
+        _, total = tf.while_loop(
+            lambda index, total: index * height < self._n_points,
             body,
-            [0, zero, [tf.fill(shape, zero) for shape in self._shapes]],
+            [
+                0,
+                tf.nest.map_structure(
+                    lambda shape: tf.fill(shape, zero), shapes
+                ),
+            ],
         )
-        return value, gradients
+        return total
 
 
 def _stored(params, precision, name):

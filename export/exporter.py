@@ -291,6 +291,7 @@ def _metadata(workdir, config, signal, adapter, learner, license_name) -> dict:
         "value_shape": list(adapter.value_shape),
         "coords_shape": list(adapter.coords_shape),
         "num_params": adapter.num_params,
+        "output_layer": "stepped" if learner.ridge is None else "solved",
         "params": params,
         "precision": adapter.precision,
         "inner_steps": learner.inner_steps,

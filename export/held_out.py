@@ -80,6 +80,7 @@ class Case:
             support,
             num_steps=self._steps,
             step_sizes=adapter.step_sizes(),
+            ridge=learner.ridge,
         )
         self._expected = tuple(
             learner.query_loss.predict(p, task.query.inputs).numpy()

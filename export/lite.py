@@ -14,7 +14,8 @@ The converter's file is changed before it is written:
   order of magnitude slower. These products become BATCH_MATMUL.
 - With precision "float16", large constants that float16 represents exactly are
   stored in it.
-- Equal buffers are stored once.
+- Equal buffers are stored once. Empty buffers, and records of a quantisation
+  that is none, go.
 - The metadata become the model's metadata entry "tfmetainit" (JSON).
 """
 
@@ -66,7 +67,7 @@ def convert(
     def rows(count, shape):
         return tf.TensorSpec([count, *shape], tf.float32)
 
-    theta = tf.TensorSpec([adapter.num_params], tf.float32)
+    theta = tf.TensorSpec([adapter.theta_size], tf.float32)
     scalar = tf.TensorSpec([], tf.int32)
     module = tf.Module()
     module.adapter = adapter
@@ -100,7 +101,7 @@ def convert(
     if adapter.precision == "float16":
         _store_half(model)
     _use_batch_matmul(model)
-    _store_buffers_once(model)
+    _store_once(model)
     _add_metadata(model, metadata)
     content = _pack(model)
     foreign = [op for op in operations(content) if op.startswith("CUSTOM")]
@@ -229,23 +230,30 @@ def _opcode_index(model, code):
     return len(model.operatorCodes) - 1
 
 
-def _store_buffers_once(model):
-    """Points tensors with equal contents to one buffer.
+def _store_once(model):
+    """Points tensors with equal contents to one buffer; drops empty records."""
+    buffers, places = [model.buffers[_NO_DATA]], {}
 
-    Unused buffers are emptied, not removed, so that buffer numbers stay valid.
-    """
-    first, used = {}, set()
+    def place(index):
+        data = model.buffers[index].data
+        if data is None or not len(data):
+            return _NO_DATA
+        key = bytes(data)
+        if key not in places:
+            places[key] = len(buffers)
+            buffers.append(model.buffers[index])
+        return places[key]
+
     for subgraph in model.subgraphs:
         for tensor in subgraph.tensors:
-            data = model.buffers[tensor.buffer].data
-            if data is not None and len(data):
-                tensor.buffer = first.setdefault(bytes(data), tensor.buffer)
-            used.add(tensor.buffer)
+            tensor.buffer = place(tensor.buffer)
+            if tensor.quantization is not None and (
+                tensor.quantization.scale is None
+            ):
+                tensor.quantization = None
     for entry in model.metadata or []:
-        used.add(entry.buffer)
-    for index, buffer in enumerate(model.buffers):
-        if index not in used:
-            buffer.data = None
+        entry.buffer = place(entry.buffer)
+    model.buffers = buffers
 
 
 def _store_half(model):
@@ -304,10 +312,12 @@ def _add_metadata(model, metadata):
 
 
 class _AlignedBuilder(flatbuffers.Builder):
-    """Aligns vectors to 16 bytes, as LiteRT's schema demands for buffers."""
+    """Aligns bytes to 16, as LiteRT's schema demands for buffers."""
 
     def StartVector(self, elem_size, num_elems, alignment):  # noqa: N802
-        return super().StartVector(elem_size, num_elems, max(alignment, 16))
+        if elem_size == 1:
+            alignment = 16
+        return super().StartVector(elem_size, num_elems, alignment)
 
 
 def _pack(model):

@@ -2,10 +2,10 @@
 
 Signatures, batched and stateless; B is the batch, N and M any number of rows:
 
-    init()                                       -> theta [1, P]
-    adapt(theta [B, P], inputs [B, N, ...], values [B, N, ...],
+    init()                                       -> theta [1, T]
+    adapt(theta [B, T], inputs [B, N, ...], values [B, N, ...],
           n_points [B], steps [B])               -> theta, losses, steps_taken
-    predict(theta [B, P], coords [B, M, ...])    -> values [B, M, ...]
+    predict(theta [B, T], coords [B, M, ...])    -> values [B, M, ...]
     fit_predict(inputs, values, n_points, steps, coords)
                                                  -> values, losses, steps_taken
 
@@ -101,7 +101,7 @@ def save(adapter: Adapter, folder) -> dict[str, list[str]]:
     def rows(name, shape):
         return tf.TensorSpec([None, None, *shape], tf.float32, name)
 
-    theta = tf.TensorSpec([None, adapter.num_params], tf.float32, "theta")
+    theta = tf.TensorSpec([None, adapter.theta_size], tf.float32, "theta")
     observed = [
         rows("inputs", adapter.input_shape),
         rows("values", adapter.value_shape),

@@ -82,13 +82,12 @@ async function fit() {
   addToStrip(target, 'your picture', `${size} × ${size}`);
   let weights = await field.init(), milliseconds = 0, quality = 0;
   for (let step = 0; step <= steps; step++) {
-    if (step) {
-      const started = performance.now();
-      const result = await field.adapt(weights, coords, picture.values, 1);
-      milliseconds += performance.now() - started;
-      if (!result.taken) throw new Error(`The fit diverged at step ${step}.`);
-      weights = result.theta;
-    }
+    // Without a step, only the output layer is solved, if the artifact does so.
+    const started = performance.now(), count = Math.min(step, 1);
+    const result = await field.adapt(weights, coords, picture.values, count);
+    if (result.taken !== count) throw new Error(`The fit diverged at step ${step}.`);
+    if (step) milliseconds += performance.now() - started;
+    weights = result.theta;
     const values = await field.predict(weights, coords);
     if (mine !== fitting) return;
     const canvas = newCanvas(size);
@@ -305,7 +304,7 @@ function toNpy(array) {
 
 function download() {
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(toNpy(theta));
+  link.href = URL.createObjectURL(toNpy(field.weights(theta)));
   link.download = 'weights.npy';
   link.click();
   URL.revokeObjectURL(link.href);

@@ -91,9 +91,18 @@ export class LearnedField {
     this.resolution = metadata.signal.resolution;
   }
 
-  // The learned initial weights, a flat Float32Array.
+  // The learned initial weights: theta, a flat Float32Array.
   async init() {
     return (await run(this.model.signatures.init, {})).theta;
+  }
+
+  // The network's weights to predict with, a flat Float32Array. If the output layer is
+  // solved after the steps, its weights stand behind those that steps go on from.
+  weights(theta) {
+    const size = this.metadata.num_params, solution = theta.length - size;
+    const weights = theta.slice(0, size);
+    weights.set(theta.subarray(size), size - solution);
+    return weights;
   }
 
   // `steps` gradient steps from `theta` on values observed at coords. If there

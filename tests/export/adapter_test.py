@@ -39,17 +39,67 @@ def test_adapter_takes_the_steps_of_adapt(
     )
 
 
+def _support(inputs, values):
+    return Observations(tf.constant(inputs)[None], tf.constant(values)[None])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_solved_output_layer_is_that_of_adapt(
+    steps, make_learner, make_adapter, observed, call
+):
+    learner = make_learner(output_layer="solved")
+    adapter = make_adapter(learner)
+    inputs, values = observed(50)
+    result = call(adapter, inputs, values, 50, steps)
+    params, _ = learner.adapt(_support(inputs, values), steps)
+    np.testing.assert_allclose(
+        adapter.predict(tf.constant(result["theta"]), inputs),
+        learner.query_loss.predict(params, inputs),
+        atol=1e-4,
+    )
+
+
+def test_calls_of_one_step_are_one_call_of_all_steps(
+    make_learner, make_adapter, observed, call
+):
+    """Steps do not go on from a solved output layer."""
+    adapter = make_adapter(make_learner(output_layer="solved"))
+    inputs, values = observed(50)
+    theta = None
+    for _ in range(3):
+        theta = call(adapter, inputs, values, 50, 1, theta)["theta"]
+    together = call(adapter, inputs, values, 50, 3)["theta"]
+    np.testing.assert_array_equal(theta, together)
+    # It is solved for what was observed last.
+    other = call(adapter, inputs, 1.0 - values, 50, 0, theta)["theta"]
+    size = adapter.num_params
+    np.testing.assert_array_equal(other[:size], theta[:size])
+    assert (other[size:] != theta[size:]).all()
+
+
+_LAYERS = pytest.mark.parametrize("output_layer", ["stepped", "solved"])
+
+
+@_LAYERS
 @pytest.mark.parametrize("n_points", [1, 15, 16, 17, 40])
 def test_rows_beyond_n_points_do_not_count(
-    n_points, make_learner, make_adapter, observed, call
+    n_points, output_layer, make_learner, make_adapter, observed, call
 ):
-    adapter = make_adapter(make_learner())
+    adapter = make_adapter(make_learner(output_layer=output_layer))
     inputs, values = observed(50)
     alone = call(adapter, inputs[:n_points], values[:n_points], n_points, 2)
     inputs[n_points:], values[n_points:] = np.nan, np.inf
     padded = call(adapter, inputs, values, n_points, 2)
     # In float32, one row alone is multiplied by another kernel than 50 rows.
-    np.testing.assert_allclose(padded["theta"], alone["theta"], atol=1e-6)
+    predicted = [
+        adapter.predict(tf.constant(result["theta"]), inputs[:n_points])
+        for result in (padded, alone)
+    ]
+    np.testing.assert_allclose(*predicted, atol=1e-5)
+    size = adapter.num_params
+    np.testing.assert_allclose(
+        padded["theta"][:size], alone["theta"][:size], atol=1e-6
+    )
     np.testing.assert_allclose(padded["losses"], alone["losses"], rtol=1e-5)
 
 
@@ -60,23 +110,33 @@ def test_rows_beyond_n_points_do_not_count(
         *((50, -1, 0), (0, 2, 0), (-3, 2, 0), (51, 2, 0)),
     ],
 )
+@_LAYERS
 def test_numbers_out_of_range_have_a_defined_result(
-    n_points, steps, taken, make_learner, make_adapter, observed, call
+    n_points,
+    steps,
+    taken,
+    output_layer,
+    make_learner,
+    make_adapter,
+    observed,
+    call,
 ):
-    adapter = make_adapter(make_learner())
+    adapter = make_adapter(make_learner(output_layer=output_layer))
     result = call(adapter, *observed(50), n_points, steps)
     assert result["steps_taken"] == taken
     assert (result["losses"] == NOT_TAKEN).sum() == _MAX_STEPS - taken
     changed = (result["theta"] != adapter.init().numpy()).any()
-    assert changed == (taken > 0)
+    solves = output_layer == "solved" and n_points == 50
+    assert changed == (taken > 0 or solves)
 
 
+@_LAYERS
 @pytest.mark.parametrize("which", ["inputs", "values"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_leave_theta_as_it_was(
-    which, value, make_learner, make_adapter, observed, call
+    which, value, output_layer, make_learner, make_adapter, observed, call
 ):
-    adapter = make_adapter(make_learner())
+    adapter = make_adapter(make_learner(output_layer=output_layer))
     inputs, values = observed(50)
     {"inputs": inputs, "values": values}[which][31, 1] = value
     result = call(adapter, inputs, values, 50, 3)
@@ -85,11 +145,12 @@ def test_values_that_are_not_finite_leave_theta_as_it_was(
     assert (result["losses"] == NOT_TAKEN).all()
 
 
+@_LAYERS
 def test_a_diverging_fit_returns_the_last_finite_weights(
-    make_learner, make_adapter, observed, call
+    output_layer, make_learner, make_adapter, observed, call
 ):
     # Steps of 1e20 overflow within a few.
-    adapter = make_adapter(make_learner(lr=1e20))
+    adapter = make_adapter(make_learner(lr=1e20, output_layer=output_layer))
     result = call(adapter, *observed(50), 50, _MAX_STEPS)
     assert 0 < result["steps_taken"] < _MAX_STEPS
     assert np.isfinite(result["theta"]).all()

@@ -15,13 +15,16 @@ _MAX_STEPS = 5
 _CHUNK = 16
 
 
-def _learner(field="siren", step_sizes="tensor", lr=1e-2, width=16):
+def _learner(
+    field="siren", step_sizes="tensor", lr=1e-2, width=16, **of_learner
+):
     make = {"siren": networks.SIREN, "fourier_mlp": networks.FourierMLP}[field]
     options = {"num_frequencies": 8} if field == "fourier_mlp" else {}
     learner = maml.MAML(
         make(2, 3, hidden_layers=2, hidden_units=width, seed=0, **options),
         inner_lr=lr,
         step_sizes=step_sizes,
+        **of_learner,
     )
     # Step sizes that differ, as learned ones do.
     for index, logarithm in enumerate(learner.step_sizes.logarithms):

@@ -31,6 +31,9 @@ class Linear(keras.Model):
         return tf.matmul(inputs, self.kernel)
 
 
+_SOLVED = {"output_layer": "solved", "ridge": 1e-2}
+
+
 def _move(step_sizes, rng):
     """As if they had been learned."""
     for variable in step_sizes.variables:
@@ -43,7 +46,13 @@ def _outer_loss(learner, task, variables, values):
         variable.assign(value)
     loss = learner.query_loss(learner.adapt(task.support)[0], task.query)
     for step in range(1, learner.inner_steps):
-        early, _ = learner.adapt(task.support, step)
+        early, _ = inner_loop.adapt(  # without a solved output layer
+            learner.support_loss,
+            functional.get_params(learner.field),
+            task.support,
+            num_steps=step,
+            step_sizes=learner.step_sizes.as_params(),
+        )
         observed = inner_loop.at_step(task.support, step)
         loss += learner.early_loss_weight * learner.support_loss(
             early, observed
@@ -59,6 +68,10 @@ def _outer_loss(learner, task, variables, values):
         ("tensor", 3, {"recompute": True, "chunk": 5}),
         ("tensor", 3, {"early_loss_weight": 0.3}),
         ("tensor", 3, {"early_loss_weight": 0.3, "recompute": True}),
+        ("tensor", 1, _SOLVED),
+        ("weight", 3, {"early_loss_weight": 0.3, **_SOLVED}),
+        ("tensor", 3, {"recompute": True, **_SOLVED}),
+        ("tensor", 3, {"recompute": True, "chunk": 5, **_SOLVED}),
     ],
 )
 def test_maml_gradient_equals_finite_differences(

@@ -23,6 +23,13 @@ from tfmetainit.meta.tasks import FieldLoss, Observations
         ("tensor", 2, {"recompute": True}),
         ("tensor", 2, {"recompute": True, "chunk": 5}),
         ("tensor", 2, {"recompute": True, "first_order": True}),
+        ("tensor", 1, {"output_layer": "solved"}),
+        ("tensor", 2, {"output_layer": "solved", "early_loss_weight": 0.3}),
+        (
+            "tensor",
+            2,
+            {"output_layer": "solved", "recompute": True, "chunk": 5},
+        ),
     ],
 )
 def test_a_shared_first_step_changes_nothing(

@@ -6,6 +6,7 @@ initialization's own output; Shuffled permutes the learned weights within each
 layer.
 """
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 
@@ -24,6 +25,8 @@ from tfmetainit.signals.base.signal_class import first_tasks
 # If each signal is scored at its own inputs, Matched is fitted at the inputs of
 # this many signals.
 _MATCHING_TASKS = 250
+# Adam's rate for Mean and Matched (paper).
+_FITTING_RATE = 1e-4
 
 
 def standard(field: keras.Model, seed: int) -> Params:
@@ -41,10 +44,17 @@ class AdamFit:
         loss: loss of the observations; the weights of its field are not
             changed.
         learning_rate: Adam's rate.
+        ridge: as in `inner_loop.SgdFit`.
     """
 
-    def __init__(self, loss: FieldLoss, learning_rate: float):
+    def __init__(
+        self,
+        loss: FieldLoss,
+        learning_rate: float,
+        ridge: tf.Tensor | None = None,
+    ):
         self._loss = loss
+        self._rate = learning_rate
         # Copies: a Keras variable would adopt a tf.Variable as its storage.
         self._weights = [
             keras.Variable(v.numpy()) for v in loss.field.trainable_variables
@@ -53,6 +63,16 @@ class AdamFit:
         self._optimizer.build(self._weights)
         self._fresh = [v.numpy() for v in self._optimizer.variables]
         self._step = tf.function(self._update)
+        self._finish = inner_loop.finisher(loss, ridge)
+
+    def with_rate(self, learning_rate: float) -> "AdamFit":
+        """The same at another rate, without compiling again.
+
+        Both have the same state: only one may be fitting at a time.
+        """
+        other = copy.copy(self)
+        other._rate = learning_rate
+        return other
 
     def _update(self, observed):
         _, gradients = self._loss.value_and_grad(self._params(), observed)
@@ -67,34 +87,13 @@ class AdamFit:
         """Yields the weights after 0, 1, ..., `num_steps` steps."""
         for variable, value in zip(self._optimizer.variables, self._fresh):
             variable.assign(value)
+        self._optimizer.learning_rate = self._rate
         for weight, value in zip(self._weights, params):
             weight.assign(value)
-        yield self._params()
+        yield self._finish(self._params(), support)
         for step in range(num_steps):
             self._step(at_step(support, step))
-            yield self._params()
-
-
-def fitted(
-    loss: FieldLoss,
-    params: Params,
-    support: Observations,
-    *,
-    num_steps: int,
-    learning_rate: float = 1e-4,
-) -> Params:
-    """Weights fitted to one signal by many steps of Adam: Mean and Matched.
-
-    Args:
-        loss: loss of the observations.
-        params: the initial weights.
-        support: the class's mean signal, or the learned init's own output,
-            with a leading axis over batches.
-        num_steps: number of Adam steps.
-        learning_rate: Adam's rate; the paper's is 1e-4.
-    """
-    fit = AdamFit(loss, learning_rate)
-    return inner_loop.last(fit.trajectory(params, support, num_steps))
+            yield self._finish(self._params(), support)
 
 
 def shuffled(params: Params, seed: int) -> Params:
@@ -144,12 +143,12 @@ def make_baselines(learner: MetaLearner, signal, options, seed) -> Baselines:
         tasks = first_tasks(signal, "train", _MATCHING_TASKS)
         inputs = tf.stack([task.query.inputs for task in tasks])
 
+    adam = AdamFit(query_loss, _FITTING_RATE)
+
     def fit_to(values):
-        return fitted(
-            query_loss,
-            random,
-            Observations(inputs, values),
-            num_steps=options.num_fit_steps,
+        support = Observations(inputs, values)
+        return inner_loop.last(
+            adam.trajectory(random, support, options.num_fit_steps)
         )
 
     mean = _mean_signal(signal)

@@ -5,6 +5,7 @@ tuned on validation signals alone.
 """
 
 import dataclasses
+import functools
 import logging
 
 import numpy as np
@@ -94,6 +95,7 @@ class Comparison:
             signal, "validation", options.num_tuning_signals
         )
         self.test = first_tasks(signal, "test", options.num_signals)
+        self._fits = {}
         # Traced once for each loss, which is a Python object.
         self._psnr = tf.function(
             lambda loss, params, query: loss.psnr(params, query)
@@ -134,31 +136,51 @@ class Comparison:
         window = min(_SSIM_WINDOW, *pictures[0].shape[:2])
         return float(tf.image.ssim(*pictures, 1.0, filter_size=window))
 
-    def learned(self, label=LEARNED) -> Method:
-        """The learned weights and step sizes, or those of one of `others`."""
+    def learned(self, label=LEARNED, solves: bool = True) -> Method:
+        """The learned weights and step sizes, or those of one of `others`.
+
+        Args:
+            label: name of the row.
+            solves: as in `MetaLearner.sgd_fit`.
+        """
         learner = self.others.get(label, self.learner)
         sizes = learner.step_sizes
         kind = "learned" if sizes.learned else f"{sizes.initial:g}"
+        solved = ", solved" if solves and learner.ridge is not None else ""
         return Method(
             label,
             get_params(learner.field),
-            learner.sgd_fit(),
+            learner.sgd_fit(solves),
             learner.query_loss,
-            f"SGD, {kind} step sizes",
+            f"SGD, {kind} step sizes{solved}",
         )
 
     def with_sgd(self, label, params, rate) -> Method:
         """Weights adapted by plain gradient descent."""
         sizes = [tf.constant(rate, p.dtype) for p in params]
-        fit = SgdFit(self.learner.support_loss, sizes)
+        if "sgd" not in self._fits:
+            self._fits["sgd"] = SgdFit(self.learner.support_loss, sizes)
+        fit = self._fits["sgd"].with_step_sizes(sizes)
         loss = self.learner.query_loss
         return Method(label, params, fit, loss, f"SGD {rate:g}", rate)
 
-    def with_adam(self, label, params, rate) -> Method:
-        """Weights adapted by Adam."""
-        fit = AdamFit(self.learner.support_loss, rate)
-        loss = self.learner.query_loss
-        return Method(label, params, fit, loss, f"Adam {rate:g}", rate)
+    def with_adam(self, label, params, rate, solves: bool = False) -> Method:
+        """Weights adapted by Adam, then solved with the learned ridge if asked.
+
+        Methods share their state: only one may be fitting at a time.
+        """
+        kind = "Adam, solved" if solves else "Adam"
+        if kind not in self._fits:
+            ridge = self.learner.ridge if solves else None
+            self._fits[kind] = AdamFit(self.learner.support_loss, rate, ridge)
+        return Method(
+            label,
+            params,
+            self._fits[kind].with_rate(rate),
+            self.learner.query_loss,
+            kind.replace("Adam", f"Adam {rate:g}"),
+            rate,
+        )
 
     def tune(self, make, label, params, rates) -> Method:
         """The method whose rate has the best validation PSNR at the end."""
@@ -220,14 +242,30 @@ class Comparison:
         }
 
     def methods(self) -> list[Method]:
-        """The learned init and the paper's baselines, with tuned rates."""
+        """The learned init and the paper's baselines, with tuned rates.
+
+        If the output layer is solved, there are two more: the learned init
+        without the solution, and random weights with it.
+        """
         options, learned = self.options, self.learned()
         starts = self.baselines.starts
         sgd = ("Standard (SGD)", starts["Standard"], options.sgd_rates)
         adam = {**starts, f"{LEARNED} (Adam)": learned.params}
+        with_and_without = []
+        if self.learner.ridge is not None:
+            with_and_without = [
+                self.learned(f"{LEARNED} (stepped)", solves=False),
+                self.tune(
+                    functools.partial(self.with_adam, solves=True),
+                    "Standard (solved)",
+                    starts["Standard"],
+                    options.adam_rates,
+                ),
+            ]
         return [
             learned,
             *map(self.learned, self.others),
+            *with_and_without,
             self.tune(self.with_sgd, *sgd),
             *(
                 self.tune(self.with_adam, label, params, options.adam_rates)

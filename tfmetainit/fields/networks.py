@@ -188,6 +188,13 @@ class SIREN(_CoordinateNetwork):
         )
         self.build()
 
+    def features(self, coords):
+        """The last hidden activations `[..., hidden_units]`, in [-1, 1]."""
+        outputs = coords
+        for layer in self.stack[:-1]:
+            outputs = layer(outputs)
+        return keras.ops.cast(outputs, self.compute_dtype)
+
     def call(self, coords):
         return super().call(coords) + self.output_offset
 

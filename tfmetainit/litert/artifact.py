@@ -38,7 +38,7 @@ class Recorded(NamedTuple):
 
     Attributes:
         inner_steps: number of gradient steps in training.
-        shapes: shapes of the weights, in their order in theta.
+        shapes: shapes of the field's weights, in their order in theta.
         signal: what `SignalClass.describe` returned at the export.
     """
 
@@ -54,10 +54,15 @@ class LiteArtifact:
         path: the file.
         num_threads: threads that LiteRT may use.
 
+    theta `[T]` is the vector of all weights. If the output layer is solved after
+    the steps, the solution stands behind the P weights that steps go on from
+    (docs/on_device.md); else T is P.
+
     Attributes:
         metadata: a dict that the exporter wrote (docs/on_device.md lists it).
         num_points: largest number of rows of one call of `adapt`.
         max_steps: largest number of steps of one call of the file's `adapt`.
+        solves: whether `adapt` solves the output layer after the steps.
 
     Raises:
         InputError: if the file is missing, damaged, or not such an export.
@@ -75,6 +80,7 @@ class LiteArtifact:
         content = _read(path)
         self._path = path
         self.metadata = read_metadata(content, path)
+        self.solves = self.metadata.get("output_layer") == "solved"
         _check_sizes(content, path)
         try:
             with quiet.notices():
@@ -130,7 +136,10 @@ class LiteArtifact:
             shapes = [tuple(p["shape"]) for p in self.metadata["params"]]
             if any(type(n) is not int or n < 1 for s in shapes for n in s):
                 raise ValueError("a weight has a size that is not positive")
-            if sum(map(math.prod, shapes)) != len(self._theta):
+            sizes = list(map(math.prod, shapes))
+            if self.solves:
+                sizes += sizes[-2:]
+            if sum(sizes) != len(self._theta):
                 raise ValueError("the shapes of the weights do not add up")
             return Recorded(
                 int(self.metadata["inner_steps"]),
@@ -143,23 +152,33 @@ class LiteArtifact:
             ) from error
 
     def init(self) -> np.ndarray:
-        """The learned initial weights, float32 `[P]`."""
+        """The learned initial weights, float32 `[T]`."""
         return self._theta.copy()
+
+    def weights(self, theta) -> np.ndarray:
+        """The field's weights to predict with, float32 `[P]`.
+
+        Args:
+            theta: float32 `[T]`, as `adapt` returns it.
+        """
+        size = sum(map(math.prod, self.recorded().shapes))
+        solution = len(theta) - size
+        return np.concatenate([theta[: size - solution], theta[size:]])
 
     def adapt(self, theta, inputs, values, steps: int):
         """Adapts theta to observations by gradient descent.
 
         Args:
-            theta: float32 `[P]`.
+            theta: float32 `[T]`, from `init` or an earlier call.
             inputs: float32 `[n, ...]`, n in [1, `num_points`].
             values: float32 `[n, ...]`.
             steps: number of gradient steps; more than `max_steps` are taken in
                 several calls.
 
         Returns:
-            The adapted theta `[P]`, and a list of the mean squared error before
-            each step taken. The steps end before the first one whose loss or
-            weights are not finite.
+            The adapted theta `[T]`, and a list of the mean squared error before
+            each step taken, without a solution. The steps end before the first
+            one whose loss or weights are not finite.
 
         Raises:
             InputError: if the number of rows is out of range, or their shape is
@@ -174,7 +193,7 @@ class LiteArtifact:
         inputs = self._pad("inputs", inputs, self.num_points)
         values = self._pad("values", values, self.num_points)
         losses = []
-        while len(losses) < steps:
+        while True:
             asked = min(steps - len(losses), self.max_steps)
             result = self._run["adapt"](
                 theta=theta,
@@ -186,15 +205,14 @@ class LiteArtifact:
             taken = int(result["steps_taken"])
             losses += result["losses"][:taken].tolist()
             theta = result["theta"]
-            if taken < asked:
-                break
-        return theta, losses
+            if taken < asked or len(losses) == steps:
+                return theta, losses
 
     def predict(self, theta, coords) -> np.ndarray:
         """Predictions of the field with weights theta at any number of coords.
 
         Args:
-            theta: float32 `[P]`.
+            theta: float32 `[T]`, or the `[P]` of `weights`.
             coords: float32 `[n, ...]`.
 
         Returns:
@@ -203,6 +221,9 @@ class LiteArtifact:
         Raises:
             InputError: if the shape of a row is not the artifact's.
         """
+        missing = len(self._theta) - len(theta)
+        if missing:
+            theta = np.concatenate([theta, theta[-missing:]])
         predicted = np.empty((len(coords), *self._predicted), np.float32)
         for start in range(0, len(coords), self._at_once):
             part = coords[start : start + self._at_once]

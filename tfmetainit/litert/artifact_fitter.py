@@ -65,18 +65,24 @@ class ArtifactFitter:
         return [self._fit(sample, steps, scored) for sample in samples]
 
     def _fit(self, sample, steps, scored):
-        inputs, values, known = *sample[:2], sample.target is not None
+        inputs, values, coords, target = sample[:4]
         if self.modality is not None:
             inputs, values = self.modality.thinned(
                 inputs, values, self._artifact.num_points
             )
         theta, psnr, step = self._artifact.init(), {}, 0
+        if self._artifact.solves:
+            # The losses of steps are those without the solution.
+            if target is None:
+                coords, target = inputs[0], values[0]
+            theta, _ = self._artifact.adapt(theta, inputs[0], values[0], 0)
+        known = target is not None
         while True:
             batch = step % len(inputs)
             observed = inputs[batch], values[batch]
             if known and step in scored:
-                predicted = self.predict(theta, sample.coords)
-                error = np.mean((predicted - sample.target) ** 2)
+                predicted = self.predict(theta, coords)
+                error = np.mean((predicted - target) ** 2)
                 psnr[step] = psnr_from_mse(float(error))
             if step == steps:
                 break
@@ -92,11 +98,14 @@ class ArtifactFitter:
             step += count
             if len(losses) < count:
                 diverged = {s: math.nan for s in scored if s >= step}
-                return Fitted(theta, diverged | psnr)
+                return Fitted(self._weights(theta), diverged | psnr)
         if not known:
             _, losses = self._artifact.adapt(theta, *observed, 1)
             psnr |= _psnr_of(losses or [math.nan], steps, scored)
-        return Fitted(theta, psnr)
+        return Fitted(self._weights(theta), psnr)
+
+    def _weights(self, theta):
+        return self._artifact.weights(theta) if self._artifact.solves else theta
 
     def predict(self, theta, coords) -> np.ndarray:
         """Predictions `[n, ...]` of the field with weights theta."""
@@ -108,7 +117,7 @@ class ArtifactFitter:
         )
 
     def init(self) -> np.ndarray:
-        """The learned initial weights, float32 `[P]`."""
+        """The learned initial weights; see `LiteArtifact.init`."""
         return self._artifact.init()
 
 

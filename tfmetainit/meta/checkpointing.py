@@ -9,6 +9,7 @@ keeping them.
 import tensorflow as tf
 
 from tfmetainit.meta.inner_loop import Loss
+from tfmetainit.meta.output_layer import NormalEquations
 
 
 class FirstOrder:
@@ -27,6 +28,9 @@ class FirstOrder:
     def value_and_grad(self, params, observed):
         value, gradients = self._loss.value_and_grad(params, observed)
         return value, [tf.stop_gradient(g) for g in gradients]
+
+    def normal_equations(self, params, observed):
+        return self._loss.normal_equations(params, observed)
 
 
 class Recomputed:
@@ -58,6 +62,10 @@ class Recomputed:
     def value_and_grad(self, params, observed):
         like = (0.0, params)
         return self._mean(self._loss.value_and_grad, params, observed, like)
+
+    def normal_equations(self, params, observed):
+        like = NormalEquations.zeros(params)
+        return self._mean(self._loss.normal_equations, params, observed, like)
 
     def values_and_grads(self, params, inputs, values):
         like = [(0.0, params)] * len(values)

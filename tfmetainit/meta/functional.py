@@ -74,6 +74,17 @@ def bind(model: keras.Model, params: Params) -> Field:
     return field
 
 
+def bind_features(model: keras.Model, params: Params) -> Field:
+    """As `bind`, for the model's method `features`: its last activations."""
+
+    def features(coords):
+        scope = list(zip(model.trainable_variables, params))
+        with keras.StatelessScope(scope):
+            return model.features(coords)
+
+    return features
+
+
 def values_and_grads(
     predict: Callable[[Params], tf.Tensor],
     params: Params,

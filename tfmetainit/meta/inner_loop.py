@@ -13,12 +13,13 @@ learned together with theta_0.
 """
 
 import collections
+import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmetainit.meta import functional
+from tfmetainit.meta import functional, output_layer
 from tfmetainit.meta.functional import Params
 
 
@@ -27,6 +28,9 @@ class Loss(Protocol):
 
     def value_and_grad(self, params, observed):
         """Returns the scalar loss and its gradient, a list like `params`."""
+
+    def normal_equations(self, params, observed):
+        """Returns `output_layer.NormalEquations`; needed only for a `ridge`."""
 
 
 def at_step(support, step: int):
@@ -52,11 +56,12 @@ def adapt(
     num_steps: int,
     step_sizes: functional.StepParams,
     steps_before: int = 0,
+    ridge: tf.Tensor | None = None,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
-    Nothing is assigned: the result is a differentiable function of `params`
-    and `step_sizes`.
+    Nothing is assigned: the result is a differentiable function of `params`,
+    `step_sizes` and `ridge`.
 
     Args:
         loss: returns its value and gradient on some observations.
@@ -66,6 +71,10 @@ def adapt(
         step_sizes: one for each parameter, as `functional.descend` takes them.
         steps_before: number of steps already taken, whose batches of the
             support are skipped.
+        ridge: solve the output layer after the steps, with this ridge
+            (`output_layer`); None to leave it as the steps ended. Solved
+            weights are for predictions. To take further steps, start from
+            weights that were not solved.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -88,6 +97,8 @@ def adapt(
         value, gradients = loss.value_and_grad(params, at_step(support, step))
         params = functional.descend(params, gradients, step_sizes)
         losses.append(value)
+    if ridge is not None:
+        params = output_layer.solved(loss, params, support, ridge)
     if not losses:
         return params, tf.zeros([0], params[0].dtype)
     return params, tf.stack(losses)
@@ -143,6 +154,20 @@ def share_predictions(loss, params: Params, supports: Sequence) -> list[Loss]:
     ]
 
 
+def finisher(loss: Loss, ridge: tf.Tensor | None):
+    """Returns a compiled `finish(params, support) -> params` to predict with.
+
+    It solves the output layer, or does nothing without a ridge.
+    """
+    if ridge is None:
+        return lambda params, support: params
+    return tf.function(
+        lambda params, support: output_layer.solved(
+            loss, params, support, ridge
+        )
+    )
+
+
 def last(trajectory: Iterator[Params]) -> Params:
     """The last weights of a trajectory; earlier weights are not kept."""
     return collections.deque(trajectory, maxlen=1).pop()
@@ -154,22 +179,40 @@ class SgdFit:
     Args:
         loss: as in `adapt`.
         step_sizes: as in `adapt`.
+        ridge: as in `adapt`.
     """
 
-    def __init__(self, loss: Loss, step_sizes: functional.StepParams):
+    def __init__(
+        self,
+        loss: Loss,
+        step_sizes: functional.StepParams,
+        ridge: tf.Tensor | None = None,
+    ):
+        self._step_sizes = step_sizes
         self._step = tf.function(
-            lambda params, support: adapt(
+            lambda params, support, step_sizes: adapt(
                 loss, params, support, num_steps=1, step_sizes=step_sizes
             )[0]
         )
+        self._finish = finisher(loss, ridge)
+
+    def with_step_sizes(self, step_sizes: functional.StepParams) -> "SgdFit":
+        """The same with other step sizes, without compiling again."""
+        other = copy.copy(self)
+        other._step_sizes = step_sizes
+        return other
 
     def trajectory(
         self, params: Params, support, num_steps: int
     ) -> Iterator[Params]:
-        """Yields the weights after 0, 1, ..., `num_steps` steps."""
-        yield params
+        """Yields the weights after 0, 1, ..., `num_steps` steps.
+
+        With a ridge, the output layer of each is solved. The steps go on from
+        weights that are not.
+        """
+        yield self._finish(params, support)
         for step in range(num_steps):
             observed = at_step(support, step)
             observed = tf.nest.map_structure(lambda leaf: leaf[None], observed)
-            params = self._step(params, observed)
-            yield params
+            params = self._step(params, observed, self._step_sizes)
+            yield self._finish(params, support)

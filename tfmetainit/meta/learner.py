@@ -15,6 +15,11 @@ import tensorflow as tf
 from tfmetainit.forward_models.identity import ForwardModel, identity
 from tfmetainit.meta import functional, inner_loop
 from tfmetainit.meta.functional import Params
+from tfmetainit.meta.output_layer import (
+    DEFAULT_RIDGE,
+    OUTPUT_LAYERS,
+    check_solvable,
+)
 from tfmetainit.meta.step_sizes import DEFAULT_GAIN, GRANULARITIES, StepSizes
 from tfmetainit.meta.tasks import (
     FieldLoss,
@@ -37,6 +42,10 @@ class MetaLearner(keras.Model, abc.ABC):
         learn_step_sizes: whether the outer loop updates the step sizes.
         step_size_gain: how fast the outer loop moves the step sizes
             (`step_sizes.StepSizes`).
+        output_layer: "stepped", or "solved" to solve it in closed form after
+            the inner steps (`meta.output_layer`).
+        ridge: positive float, the initial ridge of a solved output layer. The
+            outer loop updates it together with the step sizes.
         eval_steps: number of inner steps in `evaluate`; defaults to
             `inner_steps`.
         support_model: forward model of the support.
@@ -66,6 +75,8 @@ class MetaLearner(keras.Model, abc.ABC):
         step_sizes: str = "scalar",
         learn_step_sizes: bool = False,
         step_size_gain: float = DEFAULT_GAIN,
+        output_layer: str = "stepped",
+        ridge: float = DEFAULT_RIDGE,
         eval_steps: int | None = None,
         support_model: ForwardModel = identity,
         query_model: ForwardModel = identity,
@@ -95,6 +106,15 @@ class MetaLearner(keras.Model, abc.ABC):
             raise ValueError(
                 f"`eval_steps` must not be negative. Received: {eval_steps}"
             )
+        if output_layer not in OUTPUT_LAYERS:
+            raise ValueError(
+                f"`output_layer` must be one of {OUTPUT_LAYERS}. Received: "
+                f"{output_layer!r}"
+            )
+        if not 0 < ridge < math.inf:
+            raise ValueError(
+                f"`ridge` must be positive and finite. Received: {ridge}"
+            )
         self.field = field
         # Whether the tasks of a batch run in sequence, to bound the memory.
         self.in_turn = False
@@ -110,6 +130,18 @@ class MetaLearner(keras.Model, abc.ABC):
             dtype=field.dtype_policy,
             name="step_sizes",
         )
+        self._ridge = None
+        if output_layer == "solved":
+            check_solvable(field, support_model)
+            # Stored and learned as a step size is: a logarithm.
+            self._ridge = StepSizes(
+                [()],
+                initial=ridge,
+                learned=learn_step_sizes,
+                gain=step_size_gain,
+                dtype=field.dtype_policy,
+                name="ridge",
+            )
         self.support_loss = FieldLoss(field, support_model)
         self.query_loss = FieldLoss(field, query_model)
         self._loss = keras.metrics.Mean(name="loss")
@@ -156,6 +188,11 @@ class MetaLearner(keras.Model, abc.ABC):
             setattr(self, function, None)
         setattr(self, made_for, spec)
 
+    @property
+    def ridge(self) -> tf.Tensor | None:
+        """The ridge of a solved output layer, or None."""
+        return self._ridge and self._ridge.as_params()[0]
+
     def call(self, coords):
         """Values of the learned initialization, before any inner step."""
         return self.field(coords)
@@ -181,7 +218,9 @@ class MetaLearner(keras.Model, abc.ABC):
             num_steps: defaults to `inner_steps`.
 
         Returns:
-            The adapted weights, and the losses `[num_steps]` before each step.
+            The adapted weights, for predictions, and the losses `[num_steps]`
+            before each step. If `output_layer` is "solved", further steps must
+            not start from these weights; take all steps in one call.
         """
         return inner_loop.adapt(
             self.support_loss,
@@ -189,11 +228,20 @@ class MetaLearner(keras.Model, abc.ABC):
             support,
             num_steps=self.inner_steps if num_steps is None else num_steps,
             step_sizes=self.step_sizes.as_params(),
+            ridge=self.ridge,
         )
 
-    def sgd_fit(self) -> inner_loop.SgdFit:
-        """The inner loop, step by step, with the current step sizes."""
-        return inner_loop.SgdFit(self.support_loss, self.step_sizes.as_params())
+    def sgd_fit(self, solves: bool = True) -> inner_loop.SgdFit:
+        """The inner loop, step by step, with the current step sizes.
+
+        Args:
+            solves: whether to solve the output layer, if the learner does.
+        """
+        return inner_loop.SgdFit(
+            self.support_loss,
+            self.step_sizes.as_params(),
+            self.ridge if solves else None,
+        )
 
     def reconstructions(
         self, task: Task, params: Params, fit, num_steps: int, shown=None

@@ -81,7 +81,7 @@ class MAML(MetaLearner):
                 query_loss,
                 functional.get_params(self.field),
                 task,
-                self.step_sizes.as_params(),
+                self._inner_options(),
             )
         gradients = self._or_zeros(
             tape.gradient(outer_loss, self.trainable_variables)
@@ -111,8 +111,15 @@ class MAML(MetaLearner):
             query_loss = checkpointing.Recomputed(query_loss, self.chunk)
         return inner_loss, query_loss
 
+    def _inner_options(self):
+        """The learned arguments of `adapt`: step sizes, and the ridge if any."""
+        options = {"step_sizes": self.step_sizes.as_params()}
+        if self.ridge is not None:
+            options["ridge"] = self.ridge
+        return options
+
     def _unroll(
-        self, inner_loss, query_loss, params, task, step_sizes, steps_before=0
+        self, inner_loss, query_loss, params, task, options, steps_before=0
     ):
         """The outer loss, the query loss, and the losses before each step."""
         adapted, losses = inner_loop.adapt(
@@ -120,8 +127,8 @@ class MAML(MetaLearner):
             params,
             task.support,
             num_steps=self.inner_steps - steps_before,
-            step_sizes=step_sizes,
             steps_before=steps_before,
+            **options,
         )
         loss = outer_loss = query_loss(adapted, task.query)
         if self.early_loss_weight:
@@ -141,13 +148,15 @@ class MAML(MetaLearner):
         with tf.GradientTape() as tape:
             params = functional.get_params(self.field)
             # A tensor that occurs twice in a list would be counted twice.
-            sizes = tf.nest.map_structure(
-                tf.identity, self.step_sizes.as_params()
-            )
+            options = tf.nest.map_structure(tf.identity, self._inner_options())
             supports = [task.support for task in tasks]
             first = [
                 inner_loop.adapt(
-                    loss, params, support, num_steps=1, step_sizes=sizes
+                    loss,
+                    params,
+                    support,
+                    num_steps=1,
+                    step_sizes=options["step_sizes"],
                 )
                 for loss, support in zip(
                     inner_loop.share_predictions(inner_loss, params, supports),
@@ -155,14 +164,14 @@ class MAML(MetaLearner):
                 )
             ]
         adapted = [params for params, _ in first]
-        losses, by_adapted, by_sizes = self._gradients_after_first_step(
-            inner_loss, query_loss, adapted, tasks, sizes
+        losses, by_adapted, by_options = self._gradients_after_first_step(
+            inner_loss, query_loss, adapted, tasks, options
         )
         gradients = tape.gradient(
-            tf.nest.flatten([adapted, sizes]),
+            tf.nest.flatten([adapted, options]),
             self.trainable_variables,
             output_gradients=tf.nest.flatten(
-                [by_adapted, [tf.add_n(same) for same in zip(*by_sizes)]]
+                [by_adapted, [tf.add_n(same) for same in zip(*by_options)]]
             ),
         )
         gradients = self._or_zeros(gradients)
@@ -173,37 +182,37 @@ class MAML(MetaLearner):
         return [g / len(tasks) for g in gradients], losses, losses_before
 
     def _gradients_after_first_step(
-        self, inner_loss, query_loss, adapted, tasks, sizes
+        self, inner_loss, query_loss, adapted, tasks, options
     ):
         """The query loss of each task, and the gradients of its outer loss.
 
         The gradients are with respect to the weights after the first step, and
-        to the step sizes. The tasks run in sequence, to bound the memory.
+        to the inner options. The tasks run in sequence, to bound the memory.
         """
-        flat_sizes = tf.nest.flatten(sizes)
-        losses, by_adapted, by_sizes = [], [], []
+        flat_options = tf.nest.flatten(options)
+        losses, by_adapted, by_options = [], [], []
         for task, start in zip(tasks, adapted):
             with tf.control_dependencies(by_adapted[-1] if by_adapted else []):
                 start = [tf.identity(p) for p in start]
             with tf.GradientTape() as tape:
-                tape.watch([*start, *flat_sizes])
+                tape.watch([*start, *flat_options])
                 outer_loss, loss, _ = self._unroll(
                     inner_loss,
                     query_loss,
                     start,
                     task,
-                    sizes,
+                    options,
                     steps_before=1,
                 )
             gradients = tape.gradient(
                 outer_loss,
-                [*start, *flat_sizes],
+                [*start, *flat_options],
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             losses.append(loss)
             by_adapted.append(gradients[: len(start)])
-            by_sizes.append(gradients[len(start) :])
-        return losses, by_adapted, by_sizes
+            by_options.append(gradients[len(start) :])
+        return losses, by_adapted, by_options
 
     def _or_zeros(self, gradients):
         """Replaces None by zeros, for weights that the outer loss ignores."""

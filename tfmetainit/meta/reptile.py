@@ -17,9 +17,10 @@ class Reptile(MetaLearner):
         early_loss_weight: must be 0.
 
     Raises:
-        ValueError: if `learn_step_sizes` or `early_loss_weight` is set.
-            Reptile's outer gradient has no component along the step sizes, and
-            is not the gradient of an outer loss.
+        ValueError: if `learn_step_sizes` or `early_loss_weight` is set, or
+            `output_layer` is "solved". Reptile's outer gradient has no
+            component along the step sizes, is not the gradient of an outer
+            loss, and does not flow through a solution.
     """
 
     def __init__(self, field, *, early_loss_weight: float = 0.0, **kwargs):
@@ -32,6 +33,12 @@ class Reptile(MetaLearner):
             raise ValueError(
                 "`early_loss_weight` must be 0: Reptile has no outer loss. Use "
                 f"MAML for early losses. Received: {early_loss_weight=}"
+            )
+        if kwargs.get("output_layer", "stepped") != "stepped":
+            raise ValueError(
+                "`output_layer` must be 'stepped': Reptile cannot train through "
+                "a solution. Use MAML for that. Received: output_layer="
+                f"{kwargs['output_layer']!r}"
             )
         super().__init__(field, **kwargs)
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel, identity
 from tfmetainit.geometry import metrics
-from tfmetainit.meta import functional
+from tfmetainit.meta import functional, output_layer
 from tfmetainit.meta.functional import Params
 
 
@@ -106,6 +106,16 @@ class FieldLoss:
         predictions = self.predict(params, observed.inputs)
         mse, _ = mean_squared_error(predictions, observed.values)
         return psnr_from_mse(mse)
+
+    def normal_equations(
+        self, params: Params, observed: Observations, weights=None
+    ) -> output_layer.NormalEquations:
+        """`output_layer.normal_equations` of some observations."""
+        inputs = tf.cast(observed.inputs, self.field.compute_dtype)
+        features = functional.bind_features(self.field, params)(inputs)
+        return output_layer.normal_equations(
+            self.field, features, params, observed.values, weights
+        )
 
     def value_and_grad(
         self, params: Params, observed: Observations

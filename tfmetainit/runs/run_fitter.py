@@ -87,6 +87,7 @@ class RunFitter:
         support_loss = self._learner.support_loss
         query_loss = self._learner.query_loss
         sizes = self._learner.step_sizes.as_params()
+        ridge = self._learner.ridge
 
         def take_step(losses, batch, supports):
             return [
@@ -109,6 +110,20 @@ class RunFitter:
             return take_step(losses, [self._params] * len(supports), supports)
 
         @tf.function
+        def finish(batch, supports):
+            return [
+                inner_loop.adapt(
+                    support_loss,
+                    params,
+                    support,
+                    num_steps=0,
+                    step_sizes=sizes,
+                    ridge=ridge,
+                )[0]
+                for params, support in zip(batch, supports)
+            ]
+
+        @tf.function
         def score(batch, queries, observed):
             return [
                 support_loss.psnr(params, first)
@@ -125,7 +140,7 @@ class RunFitter:
                 for query in queries
             ]
 
-        self._step, self._first_step = step, first_step
+        self._step, self._first_step, self._finish = step, first_step, finish
         self._score, self._score_first = score, score_first
 
     def fit(
@@ -134,7 +149,8 @@ class RunFitter:
         self._load()
         tasks = [to_task(sample) for sample in samples]
         queries = [task.query for task in tasks]
-        batch = [self._params] * len(tasks)
+        solves = self._learner.ridge is not None
+        batch = finished = [self._params] * len(tasks)
         psnr = [{} for _ in tasks]
         observed = [inner_loop.at_step(task.support, 0) for task in tasks]
         for step in range(steps + 1):
@@ -146,11 +162,15 @@ class RunFitter:
                 )
                 for task in tasks
             ]
+            if not solves:
+                finished = batch
+            elif step in scored or step == steps:
+                finished = self._finish(batch, [task.support for task in tasks])
             if step in scored:
-                if step == 0 and _same_inputs(queries):
+                if step == 0 and _same_inputs(queries) and not solves:
                     values = self._score_first(queries)
                 else:
-                    values = self._score(batch, queries, observed)
+                    values = self._score(finished, queries, observed)
                 for of_signal, value in zip(psnr, values):
                     of_signal[step] = float(value)
             if step == steps:
@@ -161,7 +181,7 @@ class RunFitter:
                 batch = self._step(batch, supports)
         return [
             Fitted(np.float32(functional.flatten(params)), of_signal)
-            for params, of_signal in zip(batch, psnr)
+            for params, of_signal in zip(finished, psnr)
         ]
 
 

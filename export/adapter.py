@@ -221,7 +221,7 @@ class Adapter(tf.Module):
         return {"theta": theta, "losses": losses, "steps_taken": taken}
 
     def _solved(self, loss, theta, support, valid, received):
-        """theta with the solved output layer; `received` if it has none."""
+        """Theta with the solved output layer; `received` if it has none."""
         params = functional.unflatten(theta, self._shapes)
         observed = inner_loop.at_step(support, 0)
         by = output_layer.conjugate_gradients(

@@ -14,8 +14,7 @@ The converter's file is changed before it is written:
   order of magnitude slower. These products become BATCH_MATMUL.
 - With precision "float16", large constants that float16 represents exactly are
   stored in it.
-- Equal buffers are stored once. Empty buffers, and records of a quantisation
-  that is none, go.
+- Equal buffers are stored once. Records of a quantisation that is none go.
 - The metadata become the model's metadata entry "tfmetainit" (JSON).
 """
 
@@ -231,29 +230,26 @@ def _opcode_index(model, code):
 
 
 def _store_once(model):
-    """Points tensors with equal contents to one buffer; drops empty records."""
-    buffers, places = [model.buffers[_NO_DATA]], {}
+    """Points tensors with equal contents to one buffer; drops empty records.
 
-    def place(index):
-        data = model.buffers[index].data
-        if data is None or not len(data):
-            return _NO_DATA
-        key = bytes(data)
-        if key not in places:
-            places[key] = len(buffers)
-            buffers.append(model.buffers[index])
-        return places[key]
-
+    Unused buffers are emptied, not removed. CompiledModel needs a buffer for
+    each tensor that has no contents.
+    """
+    first, used = {}, set()
     for subgraph in model.subgraphs:
         for tensor in subgraph.tensors:
-            tensor.buffer = place(tensor.buffer)
-            if tensor.quantization is not None and (
-                tensor.quantization.scale is None
-            ):
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                tensor.buffer = first.setdefault(bytes(data), tensor.buffer)
+            used.add(tensor.buffer)
+            quantization = tensor.quantization
+            if quantization is not None and quantization.scale is None:
                 tensor.quantization = None
     for entry in model.metadata or []:
-        entry.buffer = place(entry.buffer)
-    model.buffers = buffers
+        used.add(entry.buffer)
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
 
 
 def _store_half(model):

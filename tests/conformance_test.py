@@ -117,7 +117,8 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     assert np.isfinite(summary["best_psnr"])
     for condition in results["conditions"]:
         has_mean = build.build_signal(config).shares_inputs
-        assert len(condition["rows"]) == 6 + has_mean
+        solves = config.learner.output_layer == "solved"
+        assert len(condition["rows"]) == 6 + has_mean + 2 * solves
         for row in condition["rows"]:
             assert np.isfinite([*row["psnr"], row["ssim"]]).all()
     assert len(psnr) == config.learner.inner_steps + 1

@@ -54,7 +54,7 @@ class LiteArtifact:
         path: the file.
         num_threads: threads that LiteRT may use.
 
-    theta `[T]` is the vector of all weights. If the output layer is solved after
+    theta `[T]` holds all weights. If the output layer is solved after
     the steps, the solution stands behind the P weights that steps go on from
     (docs/on_device.md); else T is P.
 

@@ -112,7 +112,7 @@ class MAML(MetaLearner):
         return inner_loss, query_loss
 
     def _inner_options(self):
-        """The learned arguments of `adapt`: step sizes, and the ridge if any."""
+        """The learned arguments of `adapt`: step sizes, a ridge if any."""
         options = {"step_sizes": self.step_sizes.as_params()}
         if self.ridge is not None:
             options["ridge"] = self.ridge

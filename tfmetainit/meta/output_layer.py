@@ -21,7 +21,6 @@ those of several chunks add up.
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel, identity
@@ -31,6 +30,10 @@ OUTPUT_LAYERS = ("stepped", "solved")
 
 # A ridge at which training starts. Activations are of order 1.
 DEFAULT_RIDGE = 1e-4
+
+# Relative rounding errors of numbers, and a denominator in place of 0.
+_ROUNDING = {"float32": 2.0**-23, "float64": 2.0**-52}
+_TINY = 1e-30
 
 
 class NormalEquations(NamedTuple):
@@ -135,7 +138,7 @@ def cholesky(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
     """
     gram, moment = equations
     size = gram.shape[0]
-    rounding = np.finfo(gram.dtype.as_numpy_dtype).eps * tf.linalg.trace(gram)
+    rounding = _ROUNDING[gram.dtype.name] * tf.linalg.trace(gram)
     ridge = tf.maximum(tf.cast(ridge, gram.dtype), rounding)
     identity = tf.eye(size, dtype=gram.dtype)
     # The factorization raises for what is not finite, instead of returning it.
@@ -177,7 +180,6 @@ def conjugate_gradients(
             matrix.
     """
     gram, moment = equations
-    tiny = np.finfo(gram.dtype.as_numpy_dtype).tiny
     # Rows, because LiteRT multiplies [c, width] x [width, width] fastest.
     residual = tf.transpose(moment)
 
@@ -187,11 +189,11 @@ def conjugate_gradients(
     def body(index, solution, residual, direction, norm):
         image = tf.matmul(direction, gram) + ridge * direction
         curvature = tf.reduce_sum(direction * image, axis=1, keepdims=True)
-        step = norm / tf.maximum(curvature, tiny)
+        step = norm / tf.maximum(curvature, _TINY)
         solution += step * direction
         residual -= step * image
         new_norm = squared_norm(residual)
-        direction = residual + new_norm / tf.maximum(norm, tiny) * direction
+        direction = residual + new_norm / tf.maximum(norm, _TINY) * direction
         return index + 1, solution, residual, direction, new_norm
 
     _, solution, *_ = tf.while_loop(

@@ -36,8 +36,8 @@ class Reptile(MetaLearner):
             )
         if kwargs.get("output_layer", "stepped") != "stepped":
             raise ValueError(
-                "`output_layer` must be 'stepped': Reptile cannot train through "
-                "a solution. Use MAML for that. Received: output_layer="
+                "`output_layer` must be 'stepped': Reptile cannot train "
+                "through a solution. Use MAML for that. Received: output_layer="
                 f"{kwargs['output_layer']!r}"
             )
         super().__init__(field, **kwargs)

@@ -7,13 +7,14 @@ BIN = $(VENV)/bin
 SECONDS_EACH ?= 60
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow fuzz lint format bench scaling quality \
+.PHONY: help setup demo test test-slow test-peers fuzz lint format bench scaling quality \
 	web c docs docs-links clean
 
 help:
 	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
 	@echo "make test        set up and run the tests (WORKERS=2 at a time)"
 	@echo "make test-slow   the checks that train for minutes"
+	@echo "make test-peers  20 outer steps beside the authors' algorithms in JAX"
 	@echo "make fuzz        damaged files for every reader: minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
 	@echo "make bench       the speed benchmarks, with JAX and PyTorch as peers"
@@ -42,6 +43,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+test-peers: setup
+	$(BIN)/python -m pip install --quiet --editable ".[test,peers]"
+	$(BIN)/python -m pytest tests/meta/peers_test.py
 
 fuzz: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,fuzz]"

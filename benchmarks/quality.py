@@ -67,6 +67,9 @@ flags.DEFINE_list("classes", ["text", "sdf"], "Configs, by their names.")
 flags.DEFINE_list("recipes", [], "Rows to make; all by default.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 flags.DEFINE_float("cpu_minutes", 20.0, "Training budget of each cell.")
+flags.DEFINE_integer(
+    "outer_steps", None, "Outer steps of each cell, instead of --cpu_minutes."
+)
 flags.DEFINE_integer("num_signals", 100, "Held-out signals to score.")
 flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
 flags.DEFINE_string("folder", None, "config.signal.folder of configs with one.")
@@ -146,6 +149,12 @@ RECIPES = {
     "one_outer_rate": {"optimizer.output_gain": 1.0},
     "slow_step_sizes": {"learner.step_size_gain": 128.0},
     "last_loss": {"learner.early_loss_weight": 0.0},
+    # The recipe before the output layer was solved.
+    "stepped": {
+        "learner.output_layer": "stepped",
+        "optimizer.learning_rate": 4e-5,
+        "optimizer.output_gain": 10.0,
+    },
     "first_order": {"learner.first_order": True},
     "warm_start": _warm_start,
     "warm_start_curvature": _warm_start_curvature,
@@ -228,8 +237,10 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     if workdir.config.is_file():
         config.num_steps = workdir.read_config().num_steps
     else:
-        seconds = _cpu_seconds_a_step(config)
-        total = 60.0 * _FLAGS.cpu_minutes / seconds
+        total = _FLAGS.outer_steps
+        if total is None:
+            seconds = _cpu_seconds_a_step(config)
+            total = 60.0 * _FLAGS.cpu_minutes / seconds
         each = max(int(total / _NUM_VALIDATED), 1)
         config.num_steps = each * _NUM_VALIDATED
     options = config.optimizer
@@ -430,7 +441,8 @@ def main(argv):
         )
     settings = folder / "settings.json"
     wanted = {
-        "cpu_minutes": _FLAGS.cpu_minutes,
+        "cpu_minutes": None if _FLAGS.outer_steps else _FLAGS.cpu_minutes,
+        "outer_steps": _FLAGS.outer_steps,
         "num_signals": _FLAGS.num_signals,
         "resolution": _FLAGS.resolution,
         "folder": _FLAGS.folder,

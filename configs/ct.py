@@ -38,6 +38,7 @@ def use_paper_ct(config):
     config.learner.inner_lr = 10.0
     config.optimizer.learning_rate = 5e-5
     default.use_paper_outer_loop(config)
+    config.field.initializer = "haiku"
 
 
 def use_ct(config):

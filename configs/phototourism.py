@@ -10,7 +10,8 @@ The folder holds the photographs (in it, in images/ or in dense/images/) and
 either the authors' bds.npy, c2w_mats.npy and kinv_mats.npy or COLMAP's sparse
 model. Trevi Fountain, Sacre Coeur and Brandenburg Gate differ only in the
 folder. Photographs are cropped and resized to 256 x 256; the paper uses them
-uncropped. --config.field.density=relu is the authors' density, which may
+uncropped. Depths of samples differ from the paper's as in configs/shapenet.py.
+--config.field.density=relu is the authors' density, which may
 collapse. Cost: 150 000 iterations; meant for a GPU. This project has not run
 it: its machines cannot download the data. configs/landmark.py takes minutes.
 """
@@ -35,6 +36,7 @@ def get_config(variant=""):
     config.learner.eval_steps = 64
     config.optimizer.learning_rate = 5e-4
     default.use_paper_outer_loop(config)
+    config.field.initializer = "haiku"
     config.validation.num_signals = 5
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 64

@@ -13,7 +13,9 @@ The default is the paper's "MV meta"; --config.signal.train_views=1 is its
 "SV meta". All pictures must have the field of view --config.signal.angle.
 Evaluation scores 4 of the 25 held-out views of 20 test objects. The paper
 scores all 25 (--config.signal.scored_views=25), which takes the memory of 25
-pictures. Fits take 1 000 steps as in the paper. Their steps take 128 batches of
+pictures. A ray's samples lie at random in equal parts of [near, far]; the
+paper's lie at linspace(near, far, S) plus noise of one spacing, which puts the
+last of them behind `far`. Fits take 1 000 steps as in the paper. Their steps take 128 batches of
 128 rays in turn; the paper draws 64 new rays for each step.
 --config.field.density=relu is the authors' density, which may collapse. Cost:
 100 000 iterations; meant for a GPU. This project has not run it: its machines
@@ -44,6 +46,7 @@ def get_config(variant=""):
     config.learner.eval_steps = 32
     config.optimizer.learning_rate = 5e-4
     default.use_paper_outer_loop(config)
+    config.field.initializer = "haiku"
     config.validation.num_signals = 8
     config.evaluation.num_signals = 20
     config.evaluation.num_steps = 1_000

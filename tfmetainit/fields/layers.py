@@ -61,6 +61,39 @@ def sine_uniform(w0, seed=None):
     )
 
 
+INITIALIZERS = ("lecun", "haiku")
+
+# The standard deviation of a standard normal distribution that is truncated at
+# two standard deviations.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+
+def relu_kernels(name, seed=None):
+    """Initializer of ReLU layers: a normal distribution, truncated at 2 sigma.
+
+    The standard deviation is 1 / sqrt(fan_in) with "lecun", and 0.88 of that
+    with "haiku": the framework of the paper's authors does not correct sigma
+    for the truncation.
+
+    Args:
+        name: "lecun" or "haiku".
+        seed: integer seed, or None.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if name not in INITIALIZERS:
+        raise ValueError(
+            f"`initializer` must be one of {INITIALIZERS}. Received: {name!r}"
+        )
+    return keras.initializers.VarianceScaling(
+        scale=1.0 if name == "lecun" else _TRUNCATED_STDDEV**2,
+        mode="fan_in",
+        distribution="truncated_normal",
+        seed=seed,
+    )
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
 @ops.custom_gradient
 def relu(x):

@@ -27,6 +27,7 @@ from tfmetainit.fields.layers import (
     SineDense,
     check_positive,
     relu,
+    relu_kernels,
     sine_uniform,
     softplus,
 )
@@ -212,12 +213,13 @@ class FourierMLP(_CoordinateNetwork):
         hidden_units: width of each.
         num_frequencies: number of random frequencies.
         scale: their standard deviation, in radians per unit of coordinate.
+        initializer: "lecun", or "haiku" as in the paper (`relu_kernels`).
         hidden_dtype: as in `SIREN`.
         seed: integer seed of frequencies and initial weights, or None.
 
     Raises:
-        ValueError: if a size or `scale` is not positive, or a dtype is not
-            supported.
+        ValueError: if a size or `scale` is not positive, `initializer` is
+            unknown, or a dtype is not supported.
 
     Input shape: `[..., coord_dims]`. Output shape: `[..., value_dims]`, in
     (0, 1).
@@ -231,6 +233,7 @@ class FourierMLP(_CoordinateNetwork):
         hidden_units=256,
         num_frequencies=256,
         scale=30.0,
+        initializer="lecun",
         seed=None,
         **kwargs,
     ):
@@ -239,6 +242,7 @@ class FourierMLP(_CoordinateNetwork):
         )
         self.num_frequencies = num_frequencies
         self.scale = float(scale)
+        self.initializer = initializer
         first, *others = _layer_seeds(seed, hidden_layers + 2)
         self.stack = [
             FourierFeatures(
@@ -276,6 +280,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
         density: "softplus", or "relu" (the paper's).
         density_shift: added to the raw density; a negative value makes the
             initial space nearly empty.
+        initializer: as in `FourierMLP`.
         hidden_dtype: as in `SIREN`.
         seed: integer seed of the initial weights, or None.
 
@@ -283,8 +288,8 @@ class SimplifiedNeRF(_CoordinateNetwork):
     density of at least 0 per unit of depth.
 
     Raises:
-        ValueError: if `density` is unknown, the dimensions are not 3 and 4, a
-            size is not positive, or a dtype is not supported.
+        ValueError: if `density` or `initializer` is unknown, the dimensions are
+            not 3 and 4, a size is not positive, or a dtype is not supported.
     """
 
     def __init__(
@@ -297,6 +302,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
         max_exponent=8.0,
         density="softplus",
         density_shift=0.0,
+        initializer="lecun",
         seed=None,
         **kwargs,
     ):
@@ -317,6 +323,7 @@ class SimplifiedNeRF(_CoordinateNetwork):
         self.max_exponent = float(max_exponent)
         self.density = density
         self.density_shift = float(density_shift)
+        self.initializer = initializer
         self.stack = [
             PositionalEncoding(
                 num_frequencies,
@@ -349,9 +356,7 @@ def _relu_layers(model, seeds, output_activation=None):
             keras.layers.Dense(
                 units,
                 activation=output_activation if is_output else relu,
-                # As in the authors' framework, except that it does not correct
-                # the standard deviation for the truncation (12%).
-                kernel_initializer=keras.initializers.LecunNormal(seed=seed),
+                kernel_initializer=relu_kernels(model.initializer, seed),
                 dtype=(is_square and model.hidden_dtype) or model.dtype_policy,
                 name="output" if is_output else f"relu_{index}",
             )

@@ -49,10 +49,10 @@ def build_optimizer(
         learner: the learner to be trained.
 
     Raises:
-        InputError: if a rate or a gain is not positive and finite.
+        InputError: if a rate, a gain or epsilon is not positive and finite.
     """
     options = config.optimizer
-    for name in ("learning_rate", "output_gain", "curvature_gain"):
+    for name in ("learning_rate", "output_gain", "curvature_gain", "epsilon"):
         if not 0 < options[name] < math.inf:
             raise InputError(
                 f"`optimizer.{name}` must be positive and finite. Received: "
@@ -84,4 +84,5 @@ def build_optimizer(
         schedule,
         global_clipnorm=clip_norm,
         gains={output: options.output_gain, **gains},
+        epsilon=options.epsilon,
     )

@@ -15,8 +15,8 @@ Evaluation scores 4 of the 25 held-out views of 20 test objects. The paper
 scores all 25 (--config.signal.scored_views=25), which takes the memory of 25
 pictures. A ray's samples lie at random in equal parts of [near, far]; the
 paper's lie at linspace(near, far, S) plus noise of one spacing, which puts the
-last of them behind `far`. Fits take 1 000 steps as in the paper. Their steps take 128 batches of
-128 rays in turn; the paper draws 64 new rays for each step.
+last of them behind `far`. Fits take 1 000 steps as in the paper. Their steps
+take 128 batches of 128 rays in turn; the paper draws 64 new rays for each step.
 --config.field.density=relu is the authors' density, which may collapse. Cost:
 100 000 iterations; meant for a GPU. This project has not run it: its machines
 cannot download the data. configs/objects.py takes minutes.

@@ -32,7 +32,7 @@ _SIDE = 16  # pixels of an image or a slice
 _SAMPLES = 12  # of a ray
 
 
-# ---- The peers -----------------------------------------------------------------
+# ---- The peers -----------------------------------------------------------
 
 
 def _layers(params):
@@ -155,7 +155,7 @@ def _train_peer(setting, params, frozen, tasks):
     return params, losses
 
 
-# ---- The settings, small ---------------------------------------------------------
+# ---- The settings, small --------------------------------------------------
 
 
 def _images(rng):

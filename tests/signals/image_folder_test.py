@@ -55,7 +55,7 @@ def test_image_folder(tmp_path, caplog):
     assert tasks.query.inputs.shape == (2, 4, 2)
 
 
-def test_an_image_folder_that_is_divided_already(tmp_path, raises_with):
+def test_an_image_folder_that_is_divided_already(tmp_path):
     """Crops of one photograph must not be in two splits."""
     for value, split in enumerate(SPLITS):
         (tmp_path / split / "photo").mkdir(parents=True)
@@ -69,19 +69,14 @@ def test_an_image_folder_that_is_divided_already(tmp_path, raises_with):
         assert split == "train" or len(list(tasks)) == 3
         for task in tasks.take(3):
             np.testing.assert_allclose(task.query.values, value / 5, atol=1e-6)
-    (tmp_path / "validation").rename(tmp_path / "val")
-    with raises_with(InputError, tmp_path, "test, train, val"):
-        _open_folder(str(tmp_path))
-    (tmp_path / "train").rename(tmp_path / "Train")
-    with raises_with(InputError, tmp_path, "Train, test, val"):
-        _open_folder(str(tmp_path))
 
 
 def test_image_folder_keeps_16_bits(tmp_path):
     _fill(tmp_path)
-    for path in tmp_path.rglob("*.png"):
+    for side, path in enumerate(tmp_path.rglob("*.png"), start=8):
         path.unlink()
-        Image.fromarray(np.full((8, 8), 257, np.uint16)).save(path)
+        # No two are the same file: these would be in one split.
+        Image.fromarray(np.full((side, side), 257, np.uint16)).save(path)
     signal = image_folder.make_signal_class(folder=str(tmp_path), resolution=8)
     (tasks,) = _take(signal.make_dataset("test", 1), 1)
     np.testing.assert_allclose(tasks.query.values, 257 / 65535, atol=1e-6)

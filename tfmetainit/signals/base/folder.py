@@ -2,16 +2,12 @@
 
 Every file is read once, when a dataset is first made: it is cropped, resized,
 and kept in memory with 16 bits a channel. Files that cannot be read are
-skipped, counted and named. The hash of a file's relative name decides its
-split, so adding images never moves one from training to test. If the folder
-holds folders named train, validation and test, these are the splits. Use such
-folders for files that are not independent, such as several crops of one
-photograph.
+skipped, counted and named. `layouts` says which split a file belongs to. Use
+folders for the splits if files are not independent, such as several crops of
+one photograph.
 """
 
-import hashlib
 import logging
-import os
 import pathlib
 from collections.abc import Callable, Collection
 
@@ -20,20 +16,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfmetainit.geometry import pixels
-from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
+from tfmetainit.signals.base.layouts import find_layout
 from tfmetainit.signals.base.pipeline import SPLITS, Source
 
 _LOGGER = logging.getLogger("tfmetainit")
 
 _MAX_16_BIT = 65535.0
 _MAX_BYTES = 4 * 2**30
-
-
-def split_of(name: str) -> str:
-    """The split of a file by its name: 80% train, 10% validation, 10% test."""
-    bucket = hashlib.sha256(os.fsencode(name)).digest()[0]
-    return SPLITS[0 if bucket < 205 else 1 if bucket < 230 else 2]
 
 
 def read_folder(
@@ -45,10 +35,6 @@ def read_folder(
     channels: int,
 ) -> Source:
     """Reads all images of a folder and the folders below it.
-
-    If there are folders train, validation and test, the files in them are the
-    splits, and files elsewhere are not read. Only some of the three, or names
-    such as "Train" and "val", raise an error.
 
     Args:
         folder: path of the folder.
@@ -70,75 +56,63 @@ def read_folder(
         raise InputError(
             f"`folder` must name a folder of images. Received: {folder!r}"
         )
-    divided = _is_divided(root)
-    paths = sorted(
-        path
-        for top in ([root / split for split in SPLITS] if divided else [root])
-        for path in files.files_below(top)
-        if path.suffix.lower() in suffixes
-    )
-    size = len(paths) * resolution**2 * channels * 2
+    layout = find_layout(root, suffixes)
+    number = sum(map(len, layout.paths.values()))
+    size = number * resolution**2 * channels * 2
     if size > _MAX_BYTES:
         raise InputError(
             "The images of `folder` are kept in memory and must take at most "
-            f"{_MAX_BYTES} bytes. Received: {folder} with {len(paths)} images, "
+            f"{_MAX_BYTES} bytes. Received: {folder} with {number} images, "
             f"{size} bytes at a resolution of {resolution}"
         )
-    images, unreadable = _read_images(root, paths, divided, resolution, read)
+    images, unreadable = _read_images(root, layout.paths, resolution, read)
     counts = {split: len(of_split) for split, of_split in images.items()}
     _LOGGER.info(
-        "%s: %d images read %s%s, %d files skipped as unreadable",
+        "%s: %d images read %s, divided %s; %d files skipped as unreadable",
         root,
         sum(counts.values()),
         counts,
-        ", divided by their folders" if divided else "",
+        layout.how,
         unreadable,
     )
+    if layout.ignored:
+        _LOGGER.info(
+            "Files that are not read, by suffix: %s",
+            ", ".join(
+                f"{suffix or 'none'} {count}"
+                for suffix, count in sorted(layout.ignored.items())
+            ),
+        )
+    if layout.moved:
+        _LOGGER.warning(
+            "%d files were moved to another split, because a file in it has "
+            "equal contents.",
+            layout.moved,
+        )
     if not all(counts.values()):
         raise InputError(
-            "`folder` must hold images for training, validation and testing: a "
-            "few dozen, or some in each of its folders for the splits. "
-            f"Received: {folder} with {counts} readable images and "
-            f"{unreadable} unreadable ones"
+            "`folder` must hold images for training, validation and testing, "
+            f"three at least. Received: {folder} with {counts} readable images "
+            f"and {unreadable} unreadable ones, divided {layout.how}"
         )
     return array_source(
         {split: np.stack(of_split) for split, of_split in images.items()}
     )
 
 
-def _is_divided(root):
-    """Whether a folder has folders for its splits."""
-    try:
-        names = sorted(os.listdir(root))
-    except OSError as error:
-        raise InputError(f"Cannot read {root}: {error.strerror}.") from error
-    there = [
-        name
-        for name in names
-        if name.lower() in (*SPLITS, "val") and (root / name).is_dir()
-    ]
-    divided = set(there) == set(SPLITS)
-    if len(there) >= 2 and not divided:
-        raise InputError(
-            "`folder` must hold all of the folders "
-            f"{', '.join(SPLITS)}, or none. Received: {root} with only "
-            f"{', '.join(there)}"
-        )
-    return divided
-
-
-def _read_images(root, paths, divided, resolution, read):
+def _read_images(root, paths, resolution, read):
     """The readable images of each split, and the number of unreadable files."""
     images, unreadable = {split: [] for split in SPLITS}, 0
-    for path in tqdm(paths, desc=f"Reading {root}", unit="image", disable=None):
+    of_all = [(path, split) for split in SPLITS for path in paths[split]]
+    for path, split in tqdm(
+        of_all, desc=f"Reading {root}", unit="image", disable=None
+    ):
         try:
             image = pixels.crop_and_resize(read(path), resolution)
         except InputError as error:
             unreadable += 1
             _LOGGER.warning("Skipped: %s", error)
             continue
-        name = path.relative_to(root)
-        split = name.parts[0] if divided else split_of(name.as_posix())
         images[split].append(np.uint16(np.round(_MAX_16_BIT * image)))
     return images, unreadable
 

@@ -207,14 +207,22 @@ def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
         assert message in result.stderr
         assert not (tmp_path / "out.ppm").exists()
     own = (tmp_path / "large.ppm").read_bytes()
-    result = subprocess.run(
-        [c_program, model, tmp_path / "large.ppm", tmp_path / "large.ppm"],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2
-    assert "must be another file" in result.stderr
+    (tmp_path / "link.ppm").hardlink_to(tmp_path / "large.ppm")
+    for output in (
+        tmp_path / "large.ppm",
+        f"{tmp_path}/../{tmp_path.name}/large.ppm",
+        tmp_path / "link.ppm",
+        os.path.relpath(model),
+    ):
+        result = subprocess.run(
+            [c_program, model, tmp_path / "large.ppm", output],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 2
+        assert "must be another file" in result.stderr
     assert (tmp_path / "large.ppm").read_bytes() == own
+    assert model.read_bytes()[4:8] == b"TFL3"
 
 
 # ---- Web --------------------------------------------------------------------

@@ -14,7 +14,6 @@ import logging
 import time
 
 from absl import flags
-from ml_collections import config_flags
 
 from tfmetainit import cli
 
@@ -227,9 +226,7 @@ def run():
     flags.DEFINE_string(
         "output_dir", None, "Folder of the results; default: in the workdir."
     )
-    config_flags.DEFINE_config_file(
-        "on", None, "Config of another signal class to be fitted."
-    )
+    cli.define_config("on", "Config of another signal class to be fitted.")
     flags.DEFINE_list(
         "against", [], "Other runs of the same network to compare with."
     )

@@ -23,7 +23,6 @@ is neither needed nor imported.
 
 import contextlib
 import math
-import os
 import pathlib
 import re
 import time
@@ -120,7 +119,7 @@ def fit(
         InputError: if a file or a number is not valid; nothing is written.
         UserError: if the fit diverges; nothing is written.
     """
-    _check_outputs(input_path, output_path, weights)
+    _check_outputs(input_path, output_path, weights, artifact)
     fitter = open_fitter(workdir, artifact)
     steps = fitter.default_steps if steps is None else steps
     check_range("steps", steps, 0, MAX_STEPS)
@@ -172,17 +171,13 @@ def _split(theta, shapes):
     return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
 
-def _check_outputs(input_path, output_path, weights):
-    """Raises InputError for an output of another format, or the input."""
+def _check_outputs(input_path, output_path, weights, artifact):
+    """Raises InputError for an output of another format, or an input."""
     images.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"`weights` must end in .npz. Received: {weights}")
-    for output in (output_path, weights):
-        if output and os.path.realpath(output) == os.path.realpath(input_path):
-            raise InputError(
-                "An output must be another file than `input_path`. Received: "
-                f"{output}"
-            )
+    for output in filter(None, (output_path, weights)):
+        files.check_apart(output, input_path=input_path, artifact=artifact)
 
 
 def parse_resolution(text: str) -> tuple[int, int]:

@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator
 
 from absl import flags
-from ml_collections import config_flags
 
 from tfmetainit import cli
 
@@ -266,8 +265,8 @@ def run():
     flags.DEFINE_string(
         "artifact", None, "Instead of --workdir: an exported .tflite file."
     )
-    config_flags.DEFINE_config_file(
-        "signal", None, "Config of the signals' class; default: the run's own."
+    cli.define_config(
+        "signal", "Config of the signals' class; default: the run's own."
     )
     flags.DEFINE_string("output_dir", None, "Folder of the dataset.")
     flags.DEFINE_enum("split", "test", SPLITS, "Split to fit.")

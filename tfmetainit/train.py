@@ -19,7 +19,6 @@ import tempfile
 import time
 
 from absl import flags
-from ml_collections import config_flags
 
 from tfmetainit import cli
 
@@ -201,8 +200,8 @@ def main(argv):
 
 def run():
     """The command `tfmetainit-train`."""
-    config_flags.DEFINE_config_file(
-        "config", None, "Config file, for example configs/text.py[:smoke]."
+    cli.define_config(
+        "config", "Config file, for example configs/text.py[:smoke]."
     )
     flags.DEFINE_string(
         "workdir", None, "Folder of the run: config, checkpoints, TensorBoard."

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "litert.h"
 
@@ -224,6 +225,13 @@ static void write_ppm(const char* path, const float* values, int height,
   free(temporary);
 }
 
+// Whether two paths lead to one file, however they are spelt.
+static int is_same_file(const char* a, const char* b) {
+  struct stat of_a, of_b;
+  if (stat(a, &of_a) != 0 || stat(b, &of_b) != 0) return strcmp(a, b) == 0;
+  return of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
 int main(int argc, char** argv) {
   if (argc < 4 || argc > 5) {
     fail("usage: fit model.tflite photo.ppm fitted.ppm [steps]");
@@ -234,7 +242,7 @@ int main(int argc, char** argv) {
       steps > 10000) {
     fail("steps must be an integer from 0 to 10000");
   }
-  if (strcmp(argv[3], argv[1]) == 0 || strcmp(argv[3], argv[2]) == 0) {
+  if (is_same_file(argv[3], argv[1]) || is_same_file(argv[3], argv[2])) {
     fail("the output must be another file than the inputs");
   }
   int height = 0, width = 0;

@@ -85,6 +85,8 @@ def main(argv):
     """Sends one picture and writes the fitted field."""
     del argv
     values = flags.FLAGS
+    images.check_image_suffix(values.output)
+    files.check_apart(values.output, input=values.input)
     artifact = pathlib.Path(values.artifact)
     metadata = files.read_json(artifact / "metadata.json")
     try:
@@ -121,8 +123,11 @@ def main(argv):
             f"The fit diverged at step {taken + 1}; lower --steps (now "
             f"{values.steps}). Nothing was written."
         )
+    # The losses of steps are those before the output layer is solved, if it is.
+    note = "" if metadata.get("output_layer") != "solved" else ", not solved"
     for step, loss in enumerate(outputs["losses"][0][:taken]):
-        print(f"step {step:4d}  PSNR {metrics.psnr_from_mse(loss):6.2f} dB")
+        psnr = metrics.psnr_from_mse(loss)
+        print(f"step {step:4d}  PSNR {psnr:6.2f} dB{note}")
     # A server that batches pads every answer to the longest in its batch.
     fitted = np.float32(outputs["values"][0])[: side * side]
     fitted = fitted.reshape(side, side, 3)

@@ -53,6 +53,23 @@ def test_wrong_flags(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_of_flags(tmp_path, run_command, assert_one_sentence):
+    """It may name an installed config; its mistakes are those of the flags."""
+    path = tmp_path / "flags"
+    for text, parts in (
+        (
+            "--config=configs/text.py:smoke\n--config.seeds=1\n",
+            ["config.seed."],
+        ),
+        ("--config=configs/text.py:smoke\n--work=x\n", ["'work'"]),
+    ):
+        path.write_text(text)
+        result = run_command("train", f"--flagfile={path}", cwd=tmp_path)
+        assert_one_sentence(result, *parts)
+    result = run_command("train", f"--flagfile={tmp_path / 'missing'}")
+    assert_one_sentence(result, tmp_path / "missing")
+
+
 def test_missing_flags(run_command, assert_one_sentence):
     assert_one_sentence(run_command("train"), "--config")
     assert_one_sentence(run_command("fit", "--workdir=x"), "--input")

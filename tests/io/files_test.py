@@ -105,3 +105,20 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
         (tmp_path / name).write_text("")
     found = [path.relative_to(tmp_path) for path in files.files_below(tmp_path)]
     assert list(map(str, found)) == ["a.png", "b/c.png"]
+
+
+def test_outputs_are_apart_from_inputs(tmp_path, raises_with):
+    photo, other = tmp_path / "photo.png", tmp_path / "other.png"
+    photo.write_bytes(b"photo")
+    (tmp_path / "hard.png").hardlink_to(photo)
+    (tmp_path / "soft.png").symlink_to(photo)
+    files.check_apart(other, input_path=photo, artifact=None)
+    files.check_apart(other, input_path=tmp_path / "missing.png")
+    for output in (
+        photo,
+        tmp_path / "hard.png",
+        tmp_path / "soft.png",
+        f"{tmp_path}/../{tmp_path.name}/photo.png",
+    ):
+        with raises_with(InputError, "`input_path`", output):
+            files.check_apart(output, artifact=None, input_path=photo)

@@ -1,6 +1,7 @@
 """The command line: flags, config files, errors as messages.
 
-May import: absl, `io`, `configs`. Runs without TensorFlow and Keras.
+May import: absl, `io`, `configs`, and ml_collections where a command takes a
+config. Runs without TensorFlow and Keras.
 """
 
-from tfmetainit.cli.flags import quiet_tensorflow, run
+from tfmetainit.cli.flags import define_config, quiet_tensorflow, run

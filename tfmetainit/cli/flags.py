@@ -42,6 +42,24 @@ def quiet_tensorflow():
         tf.config.list_physical_devices()  # looks for a GPU, and says so
 
 
+def define_config(name: str, text: str) -> None:
+    """Defines a flag that names a config file, with flags for its fields.
+
+    Args:
+        name: one of `config_files.CONFIG_FLAGS`.
+        text: the flag's help.
+    """
+    from ml_collections import config_flags  # a device does without
+
+    try:
+        # With --flagfile, its flags in its place: fields are defined from the
+        # command line, and a config in the file is looked up as elsewhere.
+        sys.argv[1:] = flags.FLAGS.read_flags_from_files(sys.argv[1:])
+    except flags.Error as error:
+        _exit(InputError(_in_one_line(str(error))))
+    config_flags.DEFINE_config_file(name, None, text)
+
+
 def run(main, doc):
     """Runs `main(argv)` under absl, with this package's rules for errors.
 
@@ -159,8 +177,8 @@ def as_flags(message: str, known) -> str:
 
 def _parse_flags(argv):
     """Absl's parser; a wrong config field is an error naming the nearest."""
-    argv = config_files.find_configs(argv)
     try:
+        argv = config_files.find_configs(argv)
         arguments = flags.FLAGS(argv)
         for name in config_files.CONFIG_FLAGS:
             if name in flags.FLAGS:
@@ -186,6 +204,7 @@ def _parse_flags(argv):
 
 def _in_one_line(message):
     """A message without line breaks; of a traceback, only its last line."""
+    message = message.removeprefix("ERROR:: ")
     before, traceback, after = message.partition("Traceback (most recent")
     lines = [line.strip() for line in before.splitlines() if line.strip()]
     if traceback:

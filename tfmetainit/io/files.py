@@ -270,6 +270,30 @@ def _with_null(value):
     return value
 
 
+def check_apart(output, **inputs) -> None:
+    """Raises InputError if an output is the same file as an input.
+
+    Paths that are spelt in other ways are compared by what they lead to.
+
+    Args:
+        output: path of the output.
+        **inputs: paths of the inputs by the names of their arguments; those
+            that are None are ignored.
+    """
+    for name, path in inputs.items():
+        if path is None:
+            continue
+        same = os.path.realpath(output) == os.path.realpath(path)
+        with contextlib.suppress(OSError):  # one of them does not exist
+            # Other names of one file, such as hard links.
+            same = same or os.path.samefile(output, path)
+        if same:
+            raise InputError(
+                f"An output must be another file than `{name}`. Received: "
+                f"{output}"
+            )
+
+
 def read_json(path):
     """Reads a JSON file of at most 16 MiB.
 

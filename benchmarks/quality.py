@@ -84,6 +84,14 @@ _NUM_TUNING = 4  # validation signals
 _RELEASED_LR = 1e-2  # paper
 
 
+# The recipe before the output layer was solved.
+_STEPPED = {
+    "learner.output_layer": "stepped",
+    "optimizer.learning_rate": 4e-5,
+    "optimizer.output_gain": 10.0,
+}
+
+
 def _use_paper(config):
     """The paper's settings of a class, except for the resolution."""
     if config.signal.name == "ct":
@@ -120,7 +128,11 @@ def _only_pixels(config):
 
 
 def _warm_start(config):
-    """A fifth of the rate; the step sizes change as fast as before."""
+    """A fifth of the rate; the step sizes change as fast as before.
+
+    The output layer is stepped, as in what was measured.
+    """
+    config.update_from_flattened_dict(_STEPPED)
     config.warm_start = _FLAGS.warm_start
     config.optimizer.learning_rate /= 5.0
     config.optimizer.warmup_steps = 20
@@ -149,12 +161,7 @@ RECIPES = {
     "one_outer_rate": {"optimizer.output_gain": 1.0},
     "slow_step_sizes": {"learner.step_size_gain": 128.0},
     "last_loss": {"learner.early_loss_weight": 0.0},
-    # The recipe before the output layer was solved.
-    "stepped": {
-        "learner.output_layer": "stepped",
-        "optimizer.learning_rate": 4e-5,
-        "optimizer.output_gain": 10.0,
-    },
+    "stepped": _STEPPED,
     "first_order": {"learner.first_order": True},
     "warm_start": _warm_start,
     "warm_start_curvature": _warm_start_curvature,

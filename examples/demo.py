@@ -50,11 +50,11 @@ _EVALUATION = {
 def demo_config(data_dir):
     """configs/text.py with fewer signals and iterations."""
     config = text.get_config()
-    config.num_steps = 750
+    config.num_steps = 500
     config.signal.num_train = 3000
     config.signal.num_eval = 100
     config.signal.data_dir = str(data_dir)
-    config.validation.every = 150
+    config.validation.every = 125
     config.validation.num_signals = 8
     config.learner.eval_steps = 4
     return config

@@ -38,8 +38,6 @@ from tfmetainit.meta.tasks import FieldLoss, Observations, mean_squared_error
 CHUNK = 1024
 # Factor for predictions, which keep the activations of only two layers.
 PREDICT_CHUNKS = 4
-# Conjugate-gradient iterations of the output layer's solution.
-SOLVE_ITERATIONS = 96
 # The entry in `losses` for a step that was not taken.
 NOT_TAKEN = -1.0
 PRECISIONS = ("float32", "float16")
@@ -224,10 +222,8 @@ class Adapter(tf.Module):
         """Theta with the solved output layer; `received` if it has none."""
         params = functional.unflatten(theta, self._shapes)
         observed = inner_loop.at_step(support, 0)
-        by = output_layer.conjugate_gradients(
-            loss.normal_equations(params, observed),
-            self._ridge,
-            SOLVE_ITERATIONS,
+        by = output_layer.eliminate(
+            loss.normal_equations(params, observed), self._ridge
         )
         solution = output_layer.change(params, by)[-2:]
         theta = functional.flatten([theta, *solution])

@@ -51,6 +51,8 @@ def test_evaluate(folder, run_command):
     labels = [row["method"] for row in results["rows"]]
     assert labels == [
         "Learned",
+        "Learned (stepped)",
+        "Standard (solved)",
         "Standard (SGD)",
         "Standard",
         "Mean",
@@ -66,7 +68,8 @@ def test_evaluate(folder, run_command):
     assert results["standard_to_match"]["max_steps"] == 8
     table = (output / "results.md").read_text()
     assert table.strip() in result.stdout
-    assert "| Learned | SGD, learned step sizes | " in table
+    assert "| Learned | SGD, learned step sizes, solved | " in table
+    assert "| Learned (stepped) | SGD, learned step sizes | " in table
     for name in ("curves.png", "reconstructions.png"):
         with Image.open(output / name) as image:
             assert image.size[0] > 300

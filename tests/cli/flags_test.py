@@ -67,7 +67,7 @@ def test_a_file_of_flags(tmp_path, run_command, assert_one_sentence):
         result = run_command("train", f"--flagfile={path}", cwd=tmp_path)
         assert_one_sentence(result, *parts)
     result = run_command("train", f"--flagfile={tmp_path / 'missing'}")
-    assert_one_sentence(result, tmp_path / "missing")
+    assert_one_sentence(result, str(tmp_path / "missing"))
 
 
 def test_missing_flags(run_command, assert_one_sentence):

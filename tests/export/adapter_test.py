@@ -95,7 +95,8 @@ def test_rows_beyond_n_points_do_not_count(
         adapter.predict(tf.constant(result["theta"]), inputs[:n_points])
         for result in (padded, alone)
     ]
-    np.testing.assert_allclose(*predicted, atol=1e-4)
+    # A solution for fewer rows than units rounds by about 1e-7 / ridge.
+    np.testing.assert_allclose(*predicted, atol=5e-4)
     size = adapter.num_params
     np.testing.assert_allclose(
         padded["theta"][:size], alone["theta"][:size], atol=1e-6

@@ -8,8 +8,8 @@ text class is not published; signals/text.py draws this one.
 
 Cost: about 21 CPU minutes for the 2 500 outer steps. With 2 400 of them and
 --config.optimizer.learning_rate=2e-5, 100 held-out signals have 41.4 dB after 2
-inner steps and 50.4 dB after 8. A random init with tuned Adam has 18.5 dB after 8
-steps, and a constant image has 19.1 dB.
+inner steps and 50.4 dB after 8. A random init with tuned Adam has 18.5 dB after
+8 steps, and a constant image has 19.1 dB.
 """
 
 from tfmetainit.configs import default

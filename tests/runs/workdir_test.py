@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tfmetainit.configs import default as default_config
 from tfmetainit.configs import text
 from tfmetainit.io.errors import InputError
 from tfmetainit.runs.workdir import Workdir
@@ -37,6 +38,6 @@ def test_a_field_that_is_missing_has_its_default(tmp_path):
     del config["evaluation"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     config = Workdir(tmp_path).read_config()
-    default = text.get_config()
+    default = default_config.get_config()
     assert config.optimizer.output_gain == default.optimizer.output_gain
     assert config.evaluation.num_steps == default.evaluation.num_steps

@@ -193,12 +193,12 @@ def eliminate(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
     gram, moment = equations
     size, ridge = gram.shape[0], _at_least_rounding(gram, ridge)
     padding = [[0, -size % _BLOCK]]
-    solution = _gauss_jordan(
-        tf.pad(gram, 2 * padding),
-        tf.pad(moment, [*padding, [0, 0]]),
-        ridge,
-        _BLOCK,
-    )
+    gram = tf.pad(gram, 2 * padding)
+    moment = tf.pad(moment, [*padding, [0, 0]])
+    solution = _gauss_jordan(gram, moment, ridge, _BLOCK)
+    # Again for what rounding left, as there may be fewer rows than units.
+    missed = moment - tf.matmul(gram, solution) - ridge * solution
+    solution += _gauss_jordan(gram, missed, ridge, _BLOCK)
     solution, _ = tf.split(solution, [size, -size % _BLOCK])
     return solution
 

@@ -135,4 +135,11 @@ def test_equal_contents_are_in_one_split(tmp_path):
     found = [s for s in SPLITS for n in (kept, *copied) if n in after[s]]
     assert len(found) == 4
     assert len(set(found)) == 1
-    assert layout.moved in (1, 3)
+    assert layout.repeated in (1, 3)
+    # Folders for splits are the user's own decision.
+    _write(tmp_path / "own", "train/1.png", "val/1.png", "test/1.png")
+    for split in ("train", "val", "test"):
+        (tmp_path / "own" / split / "1.png").write_text("same")
+    after, layout = _find(tmp_path / "own")
+    assert all(after.values())
+    assert layout.repeated == 2

@@ -83,11 +83,11 @@ def read_folder(
                 for suffix, count in sorted(layout.ignored.items())
             ),
         )
-    if layout.moved:
+    if layout.repeated:
         _LOGGER.warning(
-            "%d files were moved to another split, because a file in it has "
-            "equal contents.",
-            layout.moved,
+            "%d files have the contents of a file in another split (those "
+            "divided by hashes were moved to it).",
+            layout.repeated,
         )
     if not all(counts.values()):
         raise InputError(

@@ -44,14 +44,14 @@ class Layout(NamedTuple):
         paths: sorted paths, by split.
         how: what decided the splits, for a message.
         ignored: number of files that are not read, by suffix ("" for none).
-        moved: number of files that went to another split because a file there
-            has equal contents.
+        repeated: number of files with equal contents as a file of another
+            split. If hashes decided the splits, they were moved to that split.
     """
 
     paths: dict[str, list[pathlib.Path]]
     how: str
     ignored: dict[str, int]
-    moved: int
+    repeated: int
 
 
 def split_of(name: str) -> str:
@@ -84,16 +84,14 @@ def find_layout(root: pathlib.Path, suffixes: Collection[str]) -> Layout:
     for name in LISTS:
         if (root / name).is_file():
             divided = _by_list(root, root / name, found)
-            return _checked(root, divided, f"by {name}", ignored)
+            return _checked(divided, f"by {name}", ignored, moves=False)
     divided, missing = _by_folders(root, found)
     if divided["train"] and (divided["validation"] or divided["test"]):
         how = "by the names of folders"
         for split, source in missing.items():
             how += f"; {split} is a part of {source}"
-        return _checked(root, divided, how, ignored)
-    return _checked(
-        root, _by_names(root, found), "by a hash of the names", ignored
-    )
+        return _checked(divided, how, ignored, moves=False)
+    return _checked(_by_names(root, found), "by a hash of the names", ignored)
 
 
 def _by_list(root, path, found):
@@ -189,20 +187,21 @@ def _by_names(root, found):
     return divided
 
 
-def _checked(root, divided, how, ignored):
-    """The layout, with files of equal contents in one split."""
+def _checked(divided, how, ignored, moves=True):
+    """The layout, with files of equal contents in one split if `moves`."""
     split_of_path = {
         path: split for split, paths in divided.items() for path in paths
     }
-    moved = 0
+    repeated = 0
     for first, *others in _equal_files(sorted(split_of_path)):
         for path in others:
-            moved += split_of_path[path] != split_of_path[first]
-            split_of_path[path] = split_of_path[first]
+            repeated += split_of_path[path] != split_of_path[first]
+            if moves:
+                split_of_path[path] = split_of_path[first]
     paths = {split: [] for split in SPLITS}
     for path, split in sorted(split_of_path.items()):
         paths[split].append(path)
-    return Layout(paths, how, dict(ignored), moved)
+    return Layout(paths, how, dict(ignored), repeated)
 
 
 def _equal_files(paths):

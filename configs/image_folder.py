@@ -7,9 +7,9 @@ A few dozen images are enough to run, but the initialization suits only images
 like those in the folder. Files are split by a list, by folders named train,
 validation and test, or by the hashes of their names (docs/commands.md). Use
 folders for several crops of one photograph, which must be in the same split.
-Cost: as configs/text.py at
-64 x 64; it grows with the number of pixels. For large images,
---config.signal.points_per_step=16384 takes that many pixels per step.
+Cost: as configs/text.py at 64 x 64; it grows with the number of pixels. For
+large images, --config.signal.points_per_step=16384 takes that many pixels per
+step.
 """
 
 from tfmetainit.configs import default

@@ -11,9 +11,9 @@ either the authors' bds.npy, c2w_mats.npy and kinv_mats.npy or COLMAP's sparse
 model. Trevi Fountain, Sacre Coeur and Brandenburg Gate differ only in the
 folder. Photographs are cropped and resized to 256 x 256; the paper uses them
 uncropped. Depths of samples differ from the paper's as in configs/shapenet.py.
---config.field.density=relu is the authors' density, which may
-collapse. Cost: 150 000 iterations; meant for a GPU. This project has not run
-it: its machines cannot download the data. configs/landmark.py takes minutes.
+--config.field.density=relu is the authors' density, which may collapse. Cost:
+150 000 iterations; meant for a GPU. This project has not run it: its machines
+cannot download the data. configs/landmark.py takes minutes.
 """
 
 import ml_collections

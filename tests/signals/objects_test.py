@@ -254,33 +254,32 @@ def test_folders_that_contradict_themselves(tmp_path, raises_with):
         _from_folder(folder).make_dataset("test", 1)
 
 
-def test_missing_views_are_one_sentence(
-    tmp_path, run_command, assert_one_sentence
-):
-    """Found out by a pipeline that is already running."""
-    folder = _folder(tmp_path / "data", count=30)
-    result = run_command(
+@pytest.fixture
+def train_on(run_command, tmp_path):
+    """Runs the command `train` on a folder of objects."""
+    return lambda folder: run_command(
         "train",
         "--config=configs/objects.py:smoke",
         "--config.signal.kind=cars",
         f"--config.signal.folder={folder}",
         f"--workdir={tmp_path / 'run'}",
     )
+
+
+def test_missing_views_are_one_sentence(
+    tmp_path, train_on, assert_one_sentence
+):
+    """Found out by a pipeline that is already running."""
+    result = train_on(_folder(tmp_path / "data", count=30))
     assert_one_sentence(result, "50", "b/transforms.json", "30")
 
 
-def test_a_bad_picture_ends_the_process(tmp_path, run_command):
+def test_a_bad_picture_ends_the_process(tmp_path, train_on):
     """TensorFlow waits for its threads after an error in one of them."""
     folder = _folder(tmp_path / "data")
     picture = tmp_path / "data" / "a" / "7.png"
     picture.write_bytes(picture.read_bytes()[:60])
-    result = run_command(
-        "train",
-        "--config=configs/objects.py:smoke",
-        "--config.signal.kind=cars",
-        f"--config.signal.folder={folder}",
-        f"--workdir={tmp_path / 'run'}",
-    )
+    result = train_on(folder)
     assert result.returncode == 2
     assert str(picture) in result.stderr
     assert "Traceback" not in result.stderr

@@ -87,7 +87,6 @@ class RunFitter:
         support_loss = self._learner.support_loss
         query_loss = self._learner.query_loss
         sizes = self._learner.step_sizes.as_params()
-        ridge = self._learner.ridge
 
         def take_step(losses, batch, supports):
             return [
@@ -110,20 +109,6 @@ class RunFitter:
             return take_step(losses, [self._params] * len(supports), supports)
 
         @tf.function
-        def finish(batch, supports):
-            return [
-                inner_loop.adapt(
-                    support_loss,
-                    params,
-                    support,
-                    num_steps=0,
-                    step_sizes=sizes,
-                    ridge=ridge,
-                )[0]
-                for params, support in zip(batch, supports)
-            ]
-
-        @tf.function
         def score(batch, queries, observed):
             return [
                 support_loss.psnr(params, first)
@@ -140,7 +125,8 @@ class RunFitter:
                 for query in queries
             ]
 
-        self._step, self._first_step, self._finish = step, first_step, finish
+        self._step, self._first_step = step, first_step
+        self._finish = inner_loop.finisher(support_loss, self._learner.ridge)
         self._score, self._score_first = score, score_first
 
     def fit(
@@ -150,7 +136,7 @@ class RunFitter:
         tasks = [to_task(sample) for sample in samples]
         queries = [task.query for task in tasks]
         solves = self._learner.ridge is not None
-        batch = finished = [self._params] * len(tasks)
+        batch = [self._params] * len(tasks)
         psnr = [{} for _ in tasks]
         observed = [inner_loop.at_step(task.support, 0) for task in tasks]
         for step in range(steps + 1):
@@ -162,10 +148,11 @@ class RunFitter:
                 )
                 for task in tasks
             ]
-            if not solves:
-                finished = batch
-            elif step in scored or step == steps:
-                finished = self._finish(batch, [task.support for task in tasks])
+            if step in scored or step == steps:
+                finished = [
+                    self._finish(params, task.support)
+                    for params, task in zip(batch, tasks)
+                ]
             if step in scored:
                 if step == 0 and _same_inputs(queries) and not solves:
                     values = self._score_first(queries)

@@ -4,6 +4,7 @@ import pytest
 
 from tfmetainit import train
 from tfmetainit.io.errors import InputError
+from tfmetainit.runs import build
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,12 @@ def test_wrong_configs_are_named(
     with raises_with(InputError, *parts):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_solved_output_layer_fits_what_it_observes_only(raises_with):
+    """Signals that are observed through a model would be solved wrongly."""
+    learner, signal = build.load("text_64"), build.load_signal("text_64")
+    build.use_class(learner, signal)
+    signal.support_model = lambda field, inputs: 2.0 * field(inputs)
+    with raises_with(InputError, "`config.signal`", "`output_layer`"):
+        build.use_class(learner, signal)

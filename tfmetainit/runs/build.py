@@ -11,6 +11,7 @@ from tfmetainit.fields import networks
 from tfmetainit.io.errors import InputError, check_range, reason
 from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.maml import MAML
+from tfmetainit.meta.output_layer import check_solvable
 from tfmetainit.meta.reptile import Reptile
 from tfmetainit.meta.tasks import FieldLoss
 from tfmetainit.runs.workdir import Workdir, find_run
@@ -160,7 +161,8 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
     """Lets a learner fit and score the signals of another class.
 
     Raises:
-        InputError: if the class has other dimensions than the field.
+        InputError: if the class has other dimensions than the field, or its
+            signals are not observed directly and the output layer is solved.
     """
     field = learner.field
     dims = field.coord_dims, field.value_dims
@@ -170,6 +172,8 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
             f"{dims[0]} coordinates and {dims[1]} values. Received: "
             f"{signal.coord_dims} and {signal.value_dims}"
         )
+    if learner.ridge is not None:
+        _construct("signal", check_solvable, field, signal.support_model)
     learner.support_loss = FieldLoss(field, signal.support_model)
     learner.query_loss = FieldLoss(field, signal.query_model)
 

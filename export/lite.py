@@ -14,7 +14,7 @@ The converter's file is changed before it is written:
   order of magnitude slower. These products become BATCH_MATMUL.
 - With precision "float16", large constants that float16 represents exactly are
   stored in it.
-- Equal buffers are stored once. Records of a quantisation that is none go.
+- Equal buffers are stored once, and empty quantisation records are dropped.
 - The metadata become the model's metadata entry "tfmetainit" (JSON).
 """
 

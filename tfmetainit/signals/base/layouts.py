@@ -44,8 +44,8 @@ class Layout(NamedTuple):
         paths: sorted paths, by split.
         how: what decided the splits, for a message.
         ignored: number of files that are not read, by suffix ("" for none).
-        repeated: number of files with equal contents as a file of another
-            split. If hashes decided the splits, they were moved to that split.
+        repeated: number of files whose contents equal those of a file in
+            another split. If hashes decided the splits, they were moved to it.
     """
 
     paths: dict[str, list[pathlib.Path]]

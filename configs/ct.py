@@ -51,6 +51,8 @@ def use_ct(config):
     config.signal.eval_projections = (1, 2, 4, 8)
     config.signal.points_per_step = 0
     config.signal.interpolation = "nearest"
+    # Of files of slices; by default -1000,1000 of DICOM in Hounsfield units.
+    config.signal.window = ml_collections.config_dict.placeholder(tuple)
     config.signal.shuffle_buffer = 10_000
     config.field.name = "fourier_mlp"
     config.evaluation.num_signals = 50

@@ -31,6 +31,8 @@ _CONFIGS = sorted(
     for module in pkgutil.iter_modules(configs.__path__)
     if module.name != "default"
 )
+# The paper's configs whose class another config evaluates.
+_EVALUATED_BY_ANOTHER = ("ct", "imagenette", "phototourism", "shapenet")
 
 
 def _module(name):
@@ -99,7 +101,9 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     )
     with downloads:
         summary = train.train(config, run)
-        results = evaluate.evaluate(run)
+        results = {"conditions": []}
+        if name not in _EVALUATED_BY_ANOTHER:
+            results = evaluate.evaluate(run)
         exported = exporter.export(run, tmp_path / "exported", max_steps=4)
     modality = build.build_signal(config).modality
     photo = material / "photos" / "0.png"

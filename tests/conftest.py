@@ -12,9 +12,14 @@ with warnings.catch_warnings():
     import tensorflow_datasets
     import tensorflow_datasets.testing  # noqa: F401
 
+import atexit
 import contextlib
+import functools
+import json
+import pathlib
 import subprocess
 import sys
+import tempfile
 
 import h5py
 import keras
@@ -103,18 +108,42 @@ def assert_same_run():
     return _assert_same_run
 
 
-def _run_command(command, *arguments, cwd=None):
-    environment = dict(os.environ)
-    # Set above; a user has not set it.
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    return subprocess.run(
-        [sys.executable, "-m", f"tfmetainit.{command}", *arguments],
-        capture_output=True,
+@functools.cache
+def _command_server():
+    server = subprocess.Popen(
+        [sys.executable, str(pathlib.Path(__file__).parent / "command_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=600,
-        cwd=cwd,
-        env=environment,
+        # What TensorFlow says at its start is hidden by the commands themselves.
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "tensorflow",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
     )
+    atexit.register(server.communicate)  # ends it, by the end of its input
+    return server
+
+
+def _run_command(command, *arguments, cwd=None):
+    server = _command_server()
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [pathlib.Path(folder, name) for name in ("out", "err")]
+        request = {
+            "module": f"tfmetainit.{command}",
+            "arguments": list(map(str, arguments)),
+            "cwd": str(cwd or os.getcwd()),
+            "environment": dict(os.environ),
+            "stdout": str(outputs[0]),
+            "stderr": str(outputs[1]),
+        }
+        server.stdin.write(f"{json.dumps(request)}\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(
+            arguments, code, *(path.read_text() for path in outputs)
+        )
 
 
 def _assert_one_sentence(result, *parts, code=2):
@@ -129,7 +158,7 @@ def _assert_one_sentence(result, *parts, code=2):
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Runs `python -m tfmetainit.<command>` as a user does."""
+    """Runs `python -m tfmetainit.<command>`, in a fork of one process."""
     return _run_command
 
 

@@ -126,7 +126,9 @@ def fit_dataset(
         made_from={
             "weights": fitter.digest,
             "signal": sources.public_settings(config.signal),
-            "files": sources.digest_of_files(config.signal),
+            "files": sources.digest(
+                sources.source_sizes(config.signal, signals.suffixes)
+            ),
             "steps": steps,
         },
     )

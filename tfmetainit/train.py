@@ -65,8 +65,8 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     _check_divisible(config, strategy)
     keras.utils.set_random_seed(config.seed)
     workdir = Workdir(workdir)
-    resume.check_workdir(config, workdir)
     signal = build.build_signal(config)
+    resume.check_workdir(config, workdir, signal)
     with strategy.scope():
         learner = _build_learner(config, workdir, signal)
     tasks = first_tasks(signal, "validation", config.validation.num_signals)
@@ -74,7 +74,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     with contextlib.ExitStack() as stack:
         # The folder is made only now, after everything in the config was built
         # without an error.
-        output = _make_output(config, workdir, strategy, stack)
+        output = _make_output(config, workdir, signal, strategy, stack)
         checkpoints = callbacks.Checkpoints(
             workdir, output, f"val_psnr_{config.learner.inner_steps}"
         )
@@ -113,10 +113,10 @@ def _build_learner(config, workdir, signal):
     return learner
 
 
-def _make_output(config, workdir, strategy, stack):
+def _make_output(config, workdir, signal, strategy, stack):
     """The folder that this process writes: the workdir if it is the chief."""
     if distribution.is_chief(strategy):
-        resume.claim_workdir(config, workdir, stack)
+        resume.claim_workdir(config, workdir, signal, stack)
         return workdir
     # Every worker takes part in reading distributed variables, so all save
     # checkpoints. The files of workers other than the chief are discarded.

@@ -3,11 +3,14 @@
 import logging
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
+from tfmetainit.io import images
 from tfmetainit.io.errors import InputError
 from tfmetainit.signals import image_folder
-from tfmetainit.signals.base.folder import read_folder
+from tfmetainit.signals.base import ImageSignal, first_tasks
+from tfmetainit.signals.base import folder as folder_module
 from tfmetainit.signals.base.pipeline import SPLITS
 
 
@@ -43,9 +46,7 @@ def test_image_folder(tmp_path, caplog):
             folder=str(tmp_path), resolution=8, points_per_step=4
         )
         signal.make_dataset("train", 1)
-    assert "30 images read" in caplog.text
-    assert "1 files skipped" in caplog.text
-    assert "broken.jpg" in caplog.text
+    assert "31 images" in caplog.text
     counts = [
         len(list(signal.make_dataset(split, 1)))
         for split in ("validation", "test")
@@ -53,6 +54,79 @@ def test_image_folder(tmp_path, caplog):
     assert all(counts)
     (tasks,) = _take(signal.make_dataset("train", 2), 1)
     assert tasks.query.inputs.shape == (2, 4, 2)
+
+
+def test_files_that_cannot_be_read(tmp_path, caplog):
+    """Training takes the next file; evaluation and bulk fits leave them out."""
+    for value, split in enumerate(SPLITS):
+        for index in range(4):
+            path = tmp_path / split / f"{index}.png"
+            path.parent.mkdir(exist_ok=True)
+            grey = np.full((8, 8), 40 * value + 10 * index, np.uint8)
+            Image.fromarray(grey).save(path)
+        path.with_name("1.png").write_bytes(path.read_bytes()[:50])
+    signal = image_folder.make_signal_class(folder=str(tmp_path), resolution=8)
+
+    def greys(dataset, count):
+        tasks = dataset.take(count).as_numpy_iterator()
+        return [round(255 * t.query.values.flat[0].item()) for t in tasks]
+
+    training = greys(signal.make_dataset("train", 1), 8)
+    assert sorted(training) == [0, 0, 20, 20, 20, 20, 30, 30]
+    assert greys(signal.make_dataset("test", 1), 8) == [80, 100, 110]
+    all_tasks = signal.all_tasks("test")
+    assert all_tasks.cardinality() == 3
+    assert greys(all_tasks, 8) == [80, 100, 110]
+    assert greys(signal.all_tasks("train", 1), 8) == [20, 30]
+    # Training goes on as before: a resumed run sees the same files.
+    resumed = greys(signal.make_dataset("train", 1, start=3), 5)
+    assert resumed == training[3:]
+    named = [r.getMessage() for r in caplog.records if "Skipped" in r.msg]
+    assert len(named) == 2
+    assert f"{tmp_path / 'train' / '1.png'}" in named[0]
+    assert "2 so far" in named[1]
+
+
+def test_a_split_of_which_nothing_can_be_read(tmp_path, raises_with):
+    _fill(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.write_text(path.name)
+    signal = image_folder.make_signal_class(folder=str(tmp_path), resolution=8)
+    with raises_with(tf.errors.OpError, InputError.__name__, "`folder`"):
+        next(iter(signal.make_dataset("train", 1)))
+    with raises_with(InputError, "test"):
+        first_tasks(signal, "test", 1)
+
+
+def test_images_beyond_the_memory_are_read_again(tmp_path, monkeypatch):
+    _fill(tmp_path)
+    reads = []
+
+    def read(path):
+        reads.append(path)
+        return images.read_image(path)
+
+    def order(kept_bytes):
+        monkeypatch.setattr(folder_module, "_KEPT_BYTES", kept_bytes)
+        reads.clear()
+        source = folder_module.folder_source(
+            str(tmp_path),
+            resolution=8,
+            suffixes=images.IMAGE_SUFFIXES,
+            read=read,
+            channels=3,
+        )
+        signal = ImageSignal(lambda: source, resolution=8)
+        return [
+            tasks.query.values[0, 0]
+            for tasks in _take(signal.make_dataset("train", 1), 80)
+        ]
+
+    number = 3 * 8 * 8 * 2  # bytes of an image
+    kept, half = order(100 * number), reads.copy()
+    assert len(half) == len(set(half)) < 30
+    np.testing.assert_array_equal(order(10 * number), kept)
+    assert len(reads) > 80 - 3 * 10
 
 
 def test_an_image_folder_that_is_divided_already(tmp_path):
@@ -89,11 +163,3 @@ def test_image_folder_errors(tmp_path, raises_with):
     _fill(tmp_path, 2)
     with raises_with(InputError, tmp_path):
         _open_folder(str(tmp_path))
-    with raises_with(InputError, tmp_path, 4294967296, 40_000):
-        read_folder(
-            str(tmp_path),
-            resolution=40_000,
-            suffixes=[".png"],
-            read=None,
-            channels=3,
-        )

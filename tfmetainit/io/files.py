@@ -294,17 +294,17 @@ def check_apart(output, **inputs) -> None:
             )
 
 
-def read_json(path):
-    """Reads a JSON file of at most 16 MiB.
+def read_json(path, max_bytes=MAX_JSON_BYTES):
+    """Reads a JSON file of at most `max_bytes`.
 
     Raises:
         InputError: if the file is missing, too large, or not JSON.
     """
     path = pathlib.Path(path)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
+        if path.stat().st_size > max_bytes:
             raise InputError(
-                f"A JSON file may hold at most {MAX_JSON_BYTES} bytes. "
+                f"A JSON file may hold at most {max_bytes} bytes. "
                 f"Received: {path} of {path.stat().st_size} bytes"
             )
         return json.loads(path.read_text())
@@ -342,9 +342,23 @@ def read_array(path) -> np.ndarray:
             "An array must hold integers or floating-point numbers. Received: "
             f"{path} of dtype {array.dtype}"
         )
+    return check_finite(array, path)
+
+
+def check_finite(array, path) -> np.ndarray:
+    """Raises InputError unless the numbers that a file holds are finite."""
     if not np.isfinite(array).all():
         raise InputError(
             f"{path} holds {np.count_nonzero(~np.isfinite(array))} numbers "
             "that are NaN or infinite."
         )
     return array
+
+
+def suffix_of(path) -> str:
+    """The suffix of a path in lower case; "" for one of digits only.
+
+    Names such as IM.0001 or the numbers of DICOM's identifiers have none.
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix

@@ -3,8 +3,8 @@
 `geometry.parallel_beam` states the conventions of a sinogram.
 """
 
+import logging
 import math
-import pathlib
 
 import numpy as np
 
@@ -13,11 +13,17 @@ from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
 from tfmetainit.modalities.readers.dicom import read_dicom
+from tfmetainit.modalities.readers.sinograms import (
+    HDF5_SUFFIXES,
+    MAX_PROJECTIONS,
+    read_numbers,
+    read_sinogram,
+)
 
-MAX_PROJECTIONS = 1024
-SLICE_SUFFIXES = images.IMAGE_SUFFIXES | {".npy", ".dcm"}
-# How far noise may take a measured sinogram out of [0, 1].
-_NOISE = 0.1
+_LOGGER = logging.getLogger("tfmetainit")
+
+# DICOM files often have no suffix.
+SLICE_SUFFIXES = images.IMAGE_SUFFIXES | {".npy", ".dcm", ".dicom", ".ima", ""}
 
 
 class CTModality(Modality):
@@ -26,22 +32,30 @@ class CTModality(Modality):
     Args:
         resolution: side of the slices in pixels, and number of detectors.
         interpolation: "nearest" or "bilinear" (`parallel_beam.project`).
-        projections: number of evenly spaced angles at which a slice is
-            projected if no angles are given.
+        projections: number of even angles at which a slice is projected.
+        window: the values that become 0 and 1 in files of slices
+            (`read_slice`), or None.
     """
 
     name = "ct"
-    details = ("angles",)
+    details = ("angles", "projections", "window", "scale", "center", "row")
     fixed = ("resolution", "interpolation")
     example = "--input=sinogram.npy --angles=0,45,90,135"
 
-    def __init__(self, resolution: int, interpolation: str, projections: int):
+    def __init__(
+        self,
+        resolution: int,
+        interpolation: str,
+        projections: int,
+        window: tuple[float, float] | None = None,
+    ):
         check_range("resolution", resolution, 1, MAX_RESOLUTION)
         check_range("projections", projections, 1, MAX_PROJECTIONS)
         parallel_beam.check_interpolation(interpolation)
         self.resolution = resolution
         self.interpolation = interpolation
         self.projections = self.num_observations = projections
+        self.window = None if window is None else check_window(window)
 
     def describe(self):
         return {
@@ -49,6 +63,7 @@ class CTModality(Modality):
             "resolution": self.resolution,
             "interpolation": self.interpolation,
             "projections": self.projections,
+            "window": self.window,
             "conventions": (
                 "inputs: angles of the projections in radians; values: for "
                 "each, the means along the rays of R detectors; coords: "
@@ -57,34 +72,72 @@ class CTModality(Modality):
             ),
         }
 
-    def read(self, path, angles: str | None = None):
-        """Reads a sinogram (.npy, with angles), or reads and projects a slice.
+    def read(
+        self,
+        path,
+        angles: str | None = None,
+        projections: str | None = None,
+        window: str | None = None,
+        scale: str | None = None,
+        center: str | None = None,
+        row: str | None = None,
+    ):
+        """Reads a sinogram, or reads and projects a slice.
+
+        A file is a sinogram if its angles are given, or if it is HDF5, which
+        holds its own. Any other file is a slice.
 
         Args:
-            path: the file.
-            angles: as of `parse_angles`; by default `projections` even ones.
+            path: the file (`read_sinogram`, `read_slice`).
+            angles: of a sinogram, as of `parse_angles`.
+            projections: of a slice, the number of even angles at which it is
+                projected; by default that of the class.
+            window: of a slice, "low,high" as of `read_slice`; by default that
+                of the class.
+            scale: of a sinogram, as of `read_sinogram`.
+            center: of a sinogram, likewise.
+            row: of a sinogram, likewise.
 
         Raises:
             InputError: if the file cannot be read as either.
         """
         coords = parallel_beam.slice_coords(self.resolution)
-        is_array = pathlib.Path(path).suffix.lower() == ".npy"
-        radians = (
-            parallel_beam.even_angles(self.projections)
-            if angles is None
-            else parse_angles(angles)
+        is_sinogram = (
+            angles is not None or files.suffix_of(path) in HDF5_SUFFIXES
         )
-        if is_array and angles is not None:
-            sinogram = read_sinogram(path, self.resolution, len(radians))
-            return Sample(radians[None], sinogram[None], coords, None)
-        image = read_slice(path)
-        if is_array and min(image.shape[:2]) < self.resolution:
-            raise InputError(
-                "A sinogram needs `angles`, in degrees. An array without "
-                "angles is read as a slice, whose sides must have at least "
-                f"the trained {self.resolution} pixels. Received: {path} of "
-                f"shape {image.shape[:2]} without angles"
+        of_sinogram = {"scale": scale, "center": center, "row": row}
+        of_slice = {"projections": projections, "window": window}
+        for name, value in (of_slice if is_sinogram else of_sinogram).items():
+            if value is not None:
+                raise InputError(
+                    f"`{name}` is not for {'sino' if is_sinogram else ''}"
+                    f"{'grams' if is_sinogram else 'slices'}; a file with "
+                    f"`angles`, or of HDF5, is a sinogram, any other a slice. "
+                    f"Received: {value!r} with {path}"
+                )
+        if is_sinogram:
+            options = {
+                name: _number(name, value, int if name == "row" else float)
+                for name, value in of_sinogram.items()
+                if value is not None
+            }
+            radians, sinogram = read_sinogram(
+                path, self.resolution, angles, **options
             )
+            return Sample(radians[None], sinogram[None], coords, None)
+        count = self.projections
+        if projections is not None:
+            count = _number("projections", projections, int)
+            check_range("projections", count, 1, MAX_PROJECTIONS)
+        radians = parallel_beam.even_angles(count)
+        image = read_slice(
+            path, self.window if window is None else parse_window(window)
+        )
+        _LOGGER.info(
+            "%s is taken for a slice of %d x %d pixels and projected at %d "
+            "angles",
+            *(path, image.shape[1], image.shape[0], count),
+        )
         image = pixels.crop_and_resize(image, self.resolution)
         sinogram = parallel_beam.project(
             image[..., 0], radians, self.interpolation
@@ -103,80 +156,59 @@ class CTModality(Modality):
         return np.repeat(grey, 3, axis=-1)
 
 
-def parse_angles(text: str) -> np.ndarray:
-    """Parses angles in degrees.
+def _number(name, text, kind):
+    """The number in a flag of a file's details."""
+    try:
+        number = kind(text)
+        if not math.isfinite(number):
+            raise ValueError
+    except ValueError as error:
+        raise InputError(
+            f"`{name}` must be a{'n integer' if kind is int else ' number'}. "
+            f"Received: {text!r}"
+        ) from error
+    return number
 
-    Args:
-        text: angles such as "0,45,90,135", or the path of a .npy file.
 
-    Returns:
-        Angles in radians, float32 `[projections]`, in [0, 2 pi).
+def parse_window(text: str) -> tuple[float, float]:
+    """Parses the two numbers of a window, such as "-160,240".
 
     Raises:
-        InputError: if they are not 1 to 1024 numbers of degrees in [0, 360].
+        InputError: if they are not two rising numbers.
     """
-    if text.lower().endswith(".npy"):
-        degrees = files.read_array(text)
-    else:
-        try:
-            degrees = np.array([float(part) for part in text.split(",")])
-        except ValueError:
-            degrees = np.array([math.nan])
-    degrees = np.asarray(degrees, np.float64)
-    if (
-        degrees.ndim != 1
-        or not 1 <= len(degrees) <= MAX_PROJECTIONS
-        or not np.all((degrees >= 0.0) & (degrees <= 360.0))
-    ):
+    parts = text.split(",")
+    return check_window([_number("window", part, float) for part in parts])
+
+
+def check_window(window) -> tuple[float, float]:
+    """Raises InputError unless a window has two rising numbers."""
+    try:
+        low, high = map(float, window)
+        if not -math.inf < low < high < math.inf:
+            raise ValueError
+    except (TypeError, ValueError) as error:
         raise InputError(
-            f"`angles` must be 1 to {MAX_PROJECTIONS} degrees in [0, 360], for "
-            "example 0,45,90,135, or a .npy file of them. Received: "
-            f"{text[:100]!r}"
-        )
-    return np.radians(degrees % 360.0).astype(np.float32)
+            "`window` must have two rising numbers, the values that become 0 "
+            f"and 1. Received: {window}"
+        ) from error
+    return low, high
 
 
-def read_sinogram(path, resolution: int, projections: int) -> np.ndarray:
-    """Reads a sinogram from a .npy file.
-
-    Args:
-        path: the file.
-        resolution: number of detectors R.
-        projections: number of angles.
-
-    Returns:
-        float32 `[projections, resolution]`.
-
-    Raises:
-        InputError: if the shape or the values are not those of a sinogram.
-    """
-    sinogram = files.read_array(path)
-    if sinogram.shape != (projections, resolution):
-        hint = ""
-        if sinogram.shape == (resolution, projections):
-            hint = ": transpose it"
-        raise InputError(
-            "A sinogram must have one row for each angle and one column for "
-            "each pixel of the trained resolution, "
-            f"{projections} x {resolution}. Received: {path} of shape "
-            f"{sinogram.shape}{hint}"
-        )
-    low, high = float(sinogram.min()), float(sinogram.max())
-    if low < -_NOISE or high > 1.0 + _NOISE:
-        raise InputError(
-            "A sinogram must hold means along the rays, in [0, 1]. Divide sums "
-            f"along the rays by {resolution}. Received: {path} with values "
-            f"from {low:g} to {high:g}"
-        )
-    return sinogram.astype(np.float32)
-
-
-def read_slice(path) -> np.ndarray:
+def read_slice(
+    path, window: tuple[float, float] | None = None
+) -> np.ndarray:
     """Reads a slice from an image, .npy or DICOM file.
 
-    Colours are averaged. Float arrays must be in [0, 1]. Integer arrays must
-    have 8 or 16 bits, and are divided by the largest number of their type.
-    `dicom.read_dicom` reads DICOM files.
+    Colours are averaged. A file is read as DICOM (`dicom.read_dicom`) unless
+    its suffix is that of an array or a picture.
+
+    Args:
+        path: the file. No side may be more than twice the other: such arrays
+            are sinograms.
+        window: the values that become 0 and 1 in files whose numbers have a
+            unit: DICOM, .npy and floating-point TIFF. Without it, DICOM must be
+            in Hounsfield units, floats in [0, 1], and integer arrays of 8 or 16
+            bits are divided by the largest number of their type.
 
     Returns:
         float32 `[height, width, 1]` in [0, 1].
@@ -184,17 +216,36 @@ def read_slice(path) -> np.ndarray:
     Raises:
         InputError: if the file cannot be read as a slice.
     """
-    suffix = pathlib.Path(path).suffix.lower()
-    if suffix == ".dcm":
-        return read_dicom(path)[..., None]
-    if suffix != ".npy":
-        return images.read_image(path).mean(axis=-1, keepdims=True)
-    array = files.read_array(path)
-    if array.ndim != 2 or not array.size:
+    if files.suffix_of(path) not in images.IMAGE_SUFFIXES | {".npy"}:
+        return _checked_shape(read_dicom(path, window), path)[..., None]
+    array, has_unit = read_numbers(path)
+    array = _checked_shape(array, path)
+    if has_unit:
+        array = _in_window(array, path, window)
+    elif window is not None:
         raise InputError(
-            "A slice must be an array of two axes, height and width. "
-            f"Received: {path} of shape {array.shape}"
+            "`window` is for files whose numbers have a unit: DICOM, .npy and "
+            "floating-point TIFF. The numbers of other pictures are divided by "
+            f"the largest of their type. Received: {window} with {path}"
         )
+    return array.astype(np.float32)[..., None]
+
+
+def _checked_shape(array, path):
+    if array.ndim != 2 or not 0 < max(array.shape) <= 2 * min(array.shape):
+        raise InputError(
+            "A slice must be an array of two axes, height and width, neither "
+            "more than twice the other. A sinogram needs `angles`. Received: "
+            f"{path} of shape {array.shape}"
+        )
+    return array
+
+
+def _in_window(array, path, window):
+    """Numbers of a file in [0, 1]."""
+    if window is not None:
+        low, high = window
+        return np.clip((np.float32(array) - low) / (high - low), 0.0, 1.0)
     if array.dtype.kind in "iu":
         if array.dtype.itemsize > 2:
             raise InputError(
@@ -205,7 +256,8 @@ def read_slice(path) -> np.ndarray:
     low, high = float(array.min()), float(array.max())
     if low < 0.0 or high > 1.0:
         raise InputError(
-            "A float slice must be in [0, 1], and an integer slice must not be "
-            f"negative. Received: {path} with values from {low:g} to {high:g}"
+            "Without `window`, a float slice must be in [0, 1], and an integer "
+            f"slice must not be negative. Received: {path} with values from "
+            f"{low:g} to {high:g}"
         )
-    return array.astype(np.float32)[..., None]
+    return array

@@ -12,7 +12,15 @@ MAX_RESOLUTION = 4096
 # Arguments that only some modalities take (`Modality.details`), with the help
 # of their flags.
 DETAILS = {
-    "angles": "CT: angles in degrees, such as 0,45,90, or a .npy file of them.",
+    "angles": (
+        "CT: the file is a sinogram with these angles in degrees, such as "
+        "0,45,90, or a .npy file of them."
+    ),
+    "projections": "CT: number of angles at which a slice is projected.",
+    "window": "CT: the values low,high of a slice that become 0 and 1.",
+    "scale": "CT: factor of a sinogram's values: 1/D for sums over D pixels.",
+    "center": "CT: detector in front of a sinogram's axis, counted from 0.",
+    "row": "CT: row of an HDF5 file's projections.",
     "pose": "Objects: azimuth,elevation in degrees, or a .npy file of a pose.",
     "cameras": "Landmarks: folder of the photograph's collection.",
 }

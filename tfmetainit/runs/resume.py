@@ -8,11 +8,17 @@ import ml_collections
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
 from tfmetainit.runs.config_check import as_json
-from tfmetainit.runs.sources import digest_of_files
+from tfmetainit.runs.sources import SOURCE_FIELDS, source_sizes
 from tfmetainit.runs.workdir import Workdir
+from tfmetainit.signals.base import SignalClass
 
 
-def check_workdir(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
+_MAX_RECORD_BYTES = 2**30  # of names and sizes: some ten million files
+
+
+def check_workdir(
+    config: ml_collections.ConfigDict, workdir: Workdir, signal: SignalClass
+) -> None:
     """Raises InputError unless a run of `config` can start or resume there."""
     folder = config.signal.get("folder")
     if folder and workdir.root.resolve().is_relative_to(
@@ -23,7 +29,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
             f"become signals. Received: {workdir.root} in {folder}"
         )
     if workdir.last.exists():
-        _check_resumable(config, workdir)
+        _check_resumable(config, workdir, signal)
     elif workdir.best_record.is_file():
         _check_replaceable(workdir)
 
@@ -31,6 +37,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
 def claim_workdir(
     config: ml_collections.ConfigDict,
     workdir: Workdir,
+    signal: SignalClass,
     stack: contextlib.ExitStack,
 ) -> None:
     """Makes the folders of a run and writes its config.
@@ -56,7 +63,7 @@ def claim_workdir(
     ):
         files.remove_leftovers(path)
     files.write_json(workdir.config, as_json(config))
-    files.write_json(workdir.sources, _sources(config))
+    files.write_json(workdir.sources, _sources(config, signal))
 
 
 def _check_replaceable(workdir):
@@ -75,23 +82,19 @@ def _check_replaceable(workdir):
         )
 
 
-def _check_resumable(config, workdir):
+def _check_resumable(config, workdir, signal):
     for path in (workdir.best, workdir.best_record, workdir.last_record):
         if not path.is_file():
             raise InputError(
                 "A run can be resumed only with all of its checkpoints and "
                 f"records. Received: {workdir.root} without {path.name}"
             )
-    if files.read_json(workdir.sources) != _sources(config):
-        raise InputError(
-            "A run can be resumed only if its input files have the same names "
-            f"and sizes as when it started. Received: {workdir.root} with "
-            f"other files. Use `config.warm_start`={workdir.root} to start "
-            "another run from its weights."
-        )
+    _check_sources(config, workdir, signal)
     wanted = _flatten(as_json(config))
     found = _flatten(as_json(workdir.read_config()))
-    for name in sorted(wanted.keys() | found.keys()):
+    # The same files may lie in another folder by now.
+    moved = {f"signal.{option}" for option in SOURCE_FIELDS}
+    for name in sorted((wanted.keys() | found.keys()) - moved):
         if wanted.get(name) != found.get(name):
             raise InputError(
                 "A run can be resumed only with its own config. Choose another "
@@ -101,8 +104,29 @@ def _check_resumable(config, workdir):
             )
 
 
-def _sources(config):
-    return {"files": digest_of_files(config.signal)}
+def _check_sources(config, workdir, signal):
+    record = files.read_json(workdir.sources, _MAX_RECORD_BYTES)
+    before = record.get("sizes", {})
+    now = _sources(config, signal)["sizes"]
+    changed = [n for n in before.keys() | now if before.get(n) != now.get(n)]
+    if changed:
+        first = min(changed)
+        raise InputError(
+            "A run can be resumed only if its input files have the same names "
+            f"and sizes as when it started. Received: {workdir.root} with "
+            f"{len(changed)} other files, such as {first} of "
+            f"{_bytes(before.get(first))} then and {_bytes(now.get(first))} "
+            f"now. Use `config.warm_start`={workdir.root} to start another run "
+            "from its weights."
+        )
+
+
+def _bytes(size):
+    return "no bytes (missing)" if size is None else f"{size} bytes"
+
+
+def _sources(config, signal):
+    return {"sizes": source_sizes(config.signal, signal.suffixes)}
 
 
 def _flatten(tree, prefix=""):

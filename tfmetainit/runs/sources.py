@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Collection
 
 import ml_collections
 
 from tfmetainit.io import files
+from tfmetainit.signals.base.layouts import LISTS
 
 # Options of `config.signal` that name files from which signals are read.
 SOURCE_FIELDS = ("folder", "file")
@@ -21,18 +23,41 @@ def public_settings(options: ml_collections.ConfigDict) -> dict:
     return {k: v for k, v in settings.items() if k not in _PRIVATE_FIELDS}
 
 
-def digest_of_files(options: ml_collections.ConfigDict) -> str:
-    """A hash of the names and sizes of the files in `config.signal`.
+def source_sizes(
+    options: ml_collections.ConfigDict, suffixes: Collection[str] | None
+) -> dict[str, int]:
+    """The files in `config.signal` that signals are read from.
 
-    Hashing the contents would take as long as a fit.
+    They stand for their contents: hashing these would take as long as a fit.
+    The names are relative, so that a copy of a folder has the same.
+
+    Args:
+        options: `config.signal`.
+        suffixes: `SignalClass.suffixes` of the class.
+
+    Returns:
+        Sizes in bytes, by name.
     """
-    digest = hashlib.sha256()
+    sizes = {}
     for option in SOURCE_FIELDS:
         root = options.get(option)
         if not root:
             continue
         root = pathlib.Path(root)
-        for path in [root] if root.is_file() else files.files_below(root):
-            name = os.fsencode(path.relative_to(root))
-            digest.update(b"%s %d\n" % (name, path.stat().st_size))
-    return digest.hexdigest()
+        if root.is_file():
+            sizes[option] = root.stat().st_size
+            continue
+        for path in files.files_below(root):
+            if (
+                suffixes is None
+                or files.suffix_of(path) in suffixes
+                or path.name in LISTS
+            ):
+                name = os.fsencode(os.path.relpath(path, root))
+                sizes[name.decode("utf-8", "replace")] = path.stat().st_size
+    return sizes
+
+
+def digest(sizes: dict[str, int]) -> str:
+    """A hash of `source_sizes`."""
+    return hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """A run's folder: its files, and how its config is read back.
 
     config.json                      the config, all fields
-    sources.json                     names and sizes of the input files, hashed
+    sources.json                     names and sizes of the input files
     checkpoints/last.weights.h5      learner and optimizer: where to resume
     checkpoints/last.json            the best mean loss of an epoch so far
     checkpoints/best.weights.h5      learner and optimizer at the best PSNR

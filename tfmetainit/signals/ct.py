@@ -26,9 +26,10 @@ from tfmetainit.io import pickles
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.meta.tasks import Observations, Task
 from tfmetainit.modalities import ct
-from tfmetainit.modalities.ct import MAX_PROJECTIONS, CTModality
+from tfmetainit.modalities.ct import CTModality
 from tfmetainit.modalities.modality import MAX_RESOLUTION
-from tfmetainit.signals.base.folder import array_source, read_folder
+from tfmetainit.modalities.readers.sinograms import MAX_PROJECTIONS
+from tfmetainit.signals.base.folder import array_source, folder_source
 from tfmetainit.signals.base.generated import (
     SOURCE_OPTIONS,
     GeneratedImages,
@@ -77,6 +78,8 @@ class CT(SourcedSignal):
         points_per_step: number of pixels drawn at random for the query in
             training; 0 for all.
         interpolation: of the projection, "nearest" or "bilinear".
+        window: the values that become 0 and 1 in files of slices
+            (`modalities.ct.read_slice`), or None.
         inner_steps: unused, as every inner step takes the same projections.
         shuffle_buffer: number of encoded images shuffled at a time.
 
@@ -97,6 +100,7 @@ class CT(SourcedSignal):
         eval_projections=(1, 2, 4, 8),
         points_per_step: int = 0,
         interpolation: str = "nearest",
+        window: tuple[float, float] | None = None,
         inner_steps: int = 12,
         shuffle_buffer: int = 10_000,
     ):
@@ -123,7 +127,7 @@ class CT(SourcedSignal):
         self.support_model = ParallelBeam(resolution, interpolation)
         self.coords = slice_coords(resolution)
         self.modality = CTModality(
-            resolution, interpolation, max(eval_projections)
+            resolution, interpolation, max(eval_projections), window
         )
 
     def make_task(self, signal, index, seed, *, training):
@@ -236,7 +240,12 @@ def read_pickle(path: str) -> Source:
 
 
 def make_signal_class(
-    *, resolution, file: str | None = None, folder: str | None = None, **options
+    *,
+    resolution: int,
+    file: str | None = None,
+    folder: str | None = None,
+    window: tuple[float, float] | None = None,
+    **options,
 ) -> CT:
     """The class of generated phantoms, or of slices in a file or folder.
 
@@ -244,6 +253,7 @@ def make_signal_class(
         resolution: side of the slices in pixels.
         file: path of the authors' `ct_256.pkl`, or None.
         folder: path of a folder of slices (`modalities.ct`), or None.
+        window: as of `CT`.
         **options: further arguments of `CT` and, for phantoms, of
             `generated.generated_source`.
 
@@ -261,15 +271,17 @@ def make_signal_class(
         open_source = functools.partial(read_pickle, file)
     elif folder:
         open_source = functools.partial(
-            read_folder,
+            folder_source,
             folder,
             resolution=resolution,
             suffixes=ct.SLICE_SUFFIXES,
-            read=ct.read_slice,
+            read=functools.partial(ct.read_slice, window=window),
             channels=1,
         )
     else:
         open_source = generated_source(
             Phantoms, resolution=resolution, **of_source
         )
-    return CT(open_source, resolution=resolution, **options)
+    signal = CT(open_source, resolution=resolution, window=window, **options)
+    signal.suffixes = ct.SLICE_SUFFIXES
+    return signal

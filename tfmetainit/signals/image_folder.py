@@ -4,7 +4,7 @@
 """
 
 from tfmetainit.io import images
-from tfmetainit.signals.base.folder import read_folder
+from tfmetainit.signals.base.folder import folder_source
 from tfmetainit.signals.base.image_signal import ImageSignal
 
 
@@ -20,7 +20,7 @@ def make_signal_class(
     """
 
     def open_source():
-        return read_folder(
+        return folder_source(
             folder,
             resolution=resolution,
             suffixes=images.IMAGE_SUFFIXES,
@@ -28,4 +28,6 @@ def make_signal_class(
             channels=3,
         )
 
-    return ImageSignal(open_source, resolution=resolution, **options)
+    signal = ImageSignal(open_source, resolution=resolution, **options)
+    signal.suffixes = images.IMAGE_SUFFIXES
+    return signal

@@ -4,7 +4,7 @@ May import: TensorFlow, TFDS, `meta`, `forward_models`, `modalities`,
 `geometry`, `io`.
 """
 
-from tfmetainit.signals.base.folder import array_source, read_folder
+from tfmetainit.signals.base.folder import array_source, folder_source
 from tfmetainit.signals.base.generated import (
     GeneratedImages,
     GeneratedSignals,

@@ -1,14 +1,22 @@
 """A folder of the user's own images as a source of signals.
 
-Every file is read once, when a dataset is first made: it is cropped, resized,
-and kept in memory with 16 bits a channel. Files that cannot be read are
-skipped, counted and named. `layouts` says which split a file belongs to. Use
-folders for the splits if files are not independent, such as several crops of
-one photograph.
+`layouts` says which split a file belongs to. Use folders for the splits if
+files are not independent, such as several crops of one photograph.
+
+A file is read when its signal is first needed: cropped, resized, and rounded to
+16 bits a channel. The first images read stay in memory, up to `_KEPT_BYTES`;
+the others are read again each time, so that a folder of any number of files
+takes the same memory.
+
+Files that cannot be read are counted and named when they are met. Training
+takes the next file of the split instead, so that the order of all others, and
+with it a resumed run, stays the same. Evaluation and bulk fitting leave them
+out.
 """
 
 import logging
 import pathlib
+import threading
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -23,10 +31,10 @@ from tfmetainit.signals.base.pipeline import SPLITS, Source
 _LOGGER = logging.getLogger("tfmetainit")
 
 _MAX_16_BIT = 65535.0
-_MAX_BYTES = 4 * 2**30
+_KEPT_BYTES = 512 * 2**20
 
 
-def read_folder(
+def folder_source(
     folder: str,
     *,
     resolution: int,
@@ -34,22 +42,22 @@ def read_folder(
     read: Callable[[pathlib.Path], np.ndarray],
     channels: int,
 ) -> Source:
-    """Reads all images of a folder and the folders below it.
+    """The images of a folder and the folders below it.
 
     Args:
         folder: path of the folder.
         resolution: side of the centre crops in pixels.
         suffixes: suffixes of the files to read, lower case.
-        read: maps a path to floats `[height, width, channels]` in [0, 1].
-            Files for which it raises an InputError are skipped.
+        read: maps a path to floats `[height, width, channels]` in [0, 1], or
+            raises an InputError.
         channels: number of channels.
 
     Returns:
         The source of images `[resolution, resolution, channels]`.
 
     Raises:
-        InputError: if there is no such folder, a split would be empty, or the
-            images do not fit into 4 GiB.
+        InputError: if there is no such folder, or a split would be empty; in
+            the pipeline, if no file of a split can be read.
     """
     root = pathlib.Path(folder or "")
     if not folder or not root.is_dir():
@@ -57,23 +65,10 @@ def read_folder(
             f"`folder` must name a folder of images. Received: {folder!r}"
         )
     layout = find_layout(root, suffixes)
-    number = sum(map(len, layout.paths.values()))
-    size = number * resolution**2 * channels * 2
-    if size > _MAX_BYTES:
-        raise InputError(
-            "The images of `folder` are kept in memory and must take at most "
-            f"{_MAX_BYTES} bytes. Received: {folder} with {number} images, "
-            f"{size} bytes at a resolution of {resolution}"
-        )
-    images, unreadable = _read_images(root, layout.paths, resolution, read)
-    counts = {split: len(of_split) for split, of_split in images.items()}
+    counts = {split: len(layout.paths[split]) for split in SPLITS}
     _LOGGER.info(
-        "%s: %d images read %s, divided %s; %d files skipped as unreadable",
-        root,
-        sum(counts.values()),
-        counts,
-        layout.how,
-        unreadable,
+        "%s: %d images %s, divided %s",
+        *(root, sum(counts.values()), counts, layout.how),
     )
     if layout.ignored:
         _LOGGER.info(
@@ -92,44 +87,116 @@ def read_folder(
     if not all(counts.values()):
         raise InputError(
             "`folder` must hold images for training, validation and testing, "
-            f"three at least. Received: {folder} with {counts} readable images "
-            f"and {unreadable} unreadable ones, divided {layout.how}"
+            f"three at least. Received: {folder} with {counts} images, divided "
+            f"{layout.how}"
         )
-    return array_source(
-        {split: np.stack(of_split) for split, of_split in images.items()}
-    )
+    images = _Images(layout.paths, resolution, read)
+
+    def decode(index):
+        image = tf.numpy_function(
+            images.or_next, [index], tf.uint16, stateful=False
+        )
+        image = tf.ensure_shape(image, [resolution, resolution, channels])
+        return tf.cast(image, tf.float32) / _MAX_16_BIT
+
+    return Source(images.load, decode, images.load_all)
 
 
-def _read_images(root, paths, resolution, read):
-    """The readable images of each split, and the number of unreadable files."""
-    images, unreadable = {split: [] for split in SPLITS}, 0
-    of_all = [(path, split) for split in SPLITS for path in paths[split]]
-    for path, split in tqdm(
-        of_all, desc=f"Reading {root}", unit="image", disable=None
-    ):
+class _Images:
+    """The images of all splits by their number, read when they are needed."""
+
+    def __init__(self, paths, resolution, read):
+        self._paths = [path for split in SPLITS for path in paths[split]]
+        self._ranges, first = {}, 0
+        for split in SPLITS:
+            self._ranges[split] = range(first, first + len(paths[split]))
+            first += len(paths[split])
+        self._resolution = resolution
+        self._read = read
+        self._kept = {}
+        self._kept_bytes = 0
+        self._broken = set()
+        self._readable = {}
+        self._lock = threading.Lock()  # tf.data reads in several threads
+
+    def load(self, split):
+        """The numbers of a split's images; for evaluation, of readable ones."""
+        numbers = self._ranges[split]
+        dataset = tf.data.Dataset.range(numbers.start, numbers.stop)
+        if split == "train":
+            return dataset
+
+        def with_check(index):
+            readable = tf.numpy_function(
+                lambda i: self._image(i) is not None,
+                *([index], tf.bool),
+                stateful=False,
+            )
+            return index, tf.ensure_shape(readable, [])
+
+        return (
+            dataset.map(with_check, num_parallel_calls=tf.data.AUTOTUNE)
+            .filter(lambda index, readable: readable)
+            .map(lambda index, readable: index)
+        )
+
+    def load_all(self, split):
+        """The numbers of a split's readable images, each of which was read."""
+        if split not in self._readable:
+            numbers = self._ranges[split]
+            bar = tqdm(numbers, desc="Reading", unit="image", disable=None)
+            self._readable[split] = np.int64(
+                [i for i in bar if self._image(i) is not None]
+            )
+        return tf.data.Dataset.from_tensor_slices(self._readable[split])
+
+    def or_next(self, index):
+        """The image of a number, or else the next readable one of its split."""
+        (numbers,) = (n for n in self._ranges.values() if index in n)
+        for offset in range(len(numbers)):
+            other = numbers[(index - numbers.start + offset) % len(numbers)]
+            image = self._image(other)
+            if image is not None:
+                return image
+        raise InputError(
+            f"None of {len(numbers)} files of `folder` can be read, from "
+            f"{self._paths[numbers.start]} to {self._paths[numbers.stop - 1]}."
+        )
+
+    def _image(self, index):
+        """uint16 `[R, R, channels]`; None if the file cannot be read."""
+        index = int(index)
+        if index in self._broken:
+            return None
+        if index in self._kept:
+            return self._kept[index]
         try:
-            image = pixels.crop_and_resize(read(path), resolution)
+            image = self._read(self._paths[index])
         except InputError as error:
-            unreadable += 1
-            _LOGGER.warning("Skipped: %s", error)
-            continue
-        images[split].append(np.uint16(np.round(_MAX_16_BIT * image)))
-    return images, unreadable
+            with self._lock:
+                if index not in self._broken:
+                    self._broken.add(index)
+                    _LOGGER.warning(
+                        "Skipped (%d so far): %s", len(self._broken), error
+                    )
+            return None
+        image = pixels.crop_and_resize(image, self._resolution)
+        image = np.uint16(np.round(_MAX_16_BIT * image))
+        with self._lock:
+            fits = self._kept_bytes + image.nbytes <= _KEPT_BYTES
+            if fits and index not in self._kept:
+                self._kept_bytes += image.nbytes
+                self._kept[index] = image
+        return image
 
 
 def array_source(images: dict[str, np.ndarray]) -> Source:
     """A source of images in memory.
 
     Args:
-        images: arrays `[n, height, width, channels]` by split, uint16 or
-            floats in [0, 1].
+        images: floats `[n, height, width, channels]` in [0, 1], by split.
     """
-
-    def load(split):
-        return tf.data.Dataset.from_tensor_slices(images[split])
-
-    def decode(image):
-        largest = 1.0 if image.dtype.is_floating else _MAX_16_BIT
-        return tf.cast(image, tf.float32) / largest
-
-    return Source(load, decode)
+    return Source(
+        lambda split: tf.data.Dataset.from_tensor_slices(images[split]),
+        lambda image: tf.cast(image, tf.float32),
+    )

@@ -76,10 +76,13 @@ def find_layout(root: pathlib.Path, suffixes: Collection[str]) -> Layout:
     """
     found, ignored = [], collections.Counter()
     for path in files.files_below(root):
-        if path.suffix.lower() in suffixes:
+        suffix = files.suffix_of(path)
+        if path.name in LISTS:
+            continue
+        if suffix in suffixes:
             found.append(path)
-        elif path.name not in LISTS:
-            ignored[path.suffix.lower()] += 1
+        else:
+            ignored[suffix] += 1
     found.sort()
     for name in LISTS:
         if (root / name).is_file():

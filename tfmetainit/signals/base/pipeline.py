@@ -30,10 +30,13 @@ class Source(NamedTuple):
         decode: maps an element to a signal: floats `[height, width, channels]`
             in [0, 1] for image classes, `ray_signal.Views` for classes that are
             observed through rays.
+        load_all: as `load`, of signals that have all been read once: none is
+            missing, and their number is known. None for `load` itself.
     """
 
     load: Callable[[str], tf.data.Dataset]
     decode: Callable[[Any], Any]
+    load_all: Callable[[str], tf.data.Dataset] | None = None
 
 
 class SourcedSignal(SignalClass):
@@ -65,10 +68,15 @@ class SourcedSignal(SignalClass):
         """
 
     def make_dataset(self, split, batch_size, seed=0, start=0, shard=(0, 1)):
-        dataset = self._load(split)
+        _check_split(split)
+        dataset = self.source.load(split)
         training = split == "train"
         if training:
-            dataset = dataset.shuffle(self.shuffle_buffer, seed=seed).repeat()
+            buffer = self.shuffle_buffer
+            if dataset.element_spec == tf.TensorSpec([], tf.int64):
+                # Numbers of signals that are read later: all are shuffled.
+                buffer = max(buffer, int(dataset.cardinality()))
+            dataset = dataset.shuffle(buffer, seed=seed).repeat()
         index, number = shard
         first = start * batch_size * number
         tasks = self._tasks(
@@ -81,15 +89,10 @@ class SourcedSignal(SignalClass):
         return tasks.batch(batch_size, drop_remainder=True).prefetch(2)
 
     def all_tasks(self, split, start=0):
-        numbered = self._load(split).skip(start).enumerate(start)
+        _check_split(split)
+        load = self.source.load_all or self.source.load
+        numbered = load(split).skip(start).enumerate(start)
         return self._tasks(numbered, 0, False)
-
-    def _load(self, split):
-        if split not in SPLITS:
-            raise InputError(
-                f"`split` must be one of {SPLITS}. Received: split={split!r}"
-            )
-        return self.source.load(split)
 
     def _tasks(self, numbered, seed, training):
         def element(index, raw):
@@ -100,7 +103,14 @@ class SourcedSignal(SignalClass):
                 training=training,
             )
 
-        return numbered.map(element, num_parallel_calls=2)
+        return numbered.map(element, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _check_split(split):
+    if split not in SPLITS:
+        raise InputError(
+            f"`split` must be one of {SPLITS}. Received: split={split!r}"
+        )
 
 
 def conditions_of(

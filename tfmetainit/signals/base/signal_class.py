@@ -2,6 +2,7 @@
 
 import abc
 import logging
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +36,9 @@ class SignalClass(abc.ABC):
         shares_support: whether, in training, all signals have the same support
             inputs at the first inner step. The tasks of a meta-batch then share
             the predictions of that step.
+        suffixes: suffixes, in lower case, of the files in the folder of
+            `config.signal` that signals are read from; None for all files. A
+            run resumes only while these are the same.
         modality: reads files of such signals and draws them. None for a class
             that does this itself or not at all.
         has_pictures: whether `picture` draws values. A class that overrides
@@ -48,6 +52,7 @@ class SignalClass(abc.ABC):
     observations_per_chunk: int | None = 1024
     shares_inputs: bool = True
     shares_support: bool = False
+    suffixes: Collection[str] | None = None
     modality: Modality | None = None
 
     @property

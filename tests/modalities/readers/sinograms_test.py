@@ -1,0 +1,152 @@
+"""Angles, and sinograms in arrays, pictures and HDF5."""
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfmetainit.geometry import parallel_beam
+from tfmetainit.io.errors import InputError
+from tfmetainit.modalities.readers import sinograms
+
+
+def test_angles():
+    np.testing.assert_allclose(
+        sinograms.parse_angles("0, 45,180"), [0.0, np.pi / 4, np.pi]
+    )
+    np.testing.assert_array_equal(sinograms.parse_angles("0,360"), [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b", "0,361", "-1", "nan", "0;1", ",".join(["1"] * 5000)]
+)
+def test_bad_angles(raises_with, text):
+    with raises_with(InputError, "`angles`", sinograms.MAX_PROJECTIONS, text[:100]):
+        sinograms.parse_angles(text)
+
+
+def test_angles_from_a_file(tmp_path):
+    np.save(tmp_path / "angles.npy", np.array([0.0, 90.0]))
+    np.testing.assert_allclose(
+        sinograms.parse_angles(str(tmp_path / "angles.npy")), [0, np.pi / 2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.zeros((3, 8)), ["2 x 2", (3, 8)]),
+        (np.zeros((8, 2)), ["transpose", (8, 2)]),
+        (np.full((2, 8), np.nan), ["16 numbers"]),
+        (np.full((2, 8), 8.0), ["8 to 8"]),
+        (np.array([["a"] * 8] * 2), ["<U1"]),
+        (np.array([[None] * 8] * 2), []),
+    ],
+)
+def test_bad_sinograms(tmp_path, raises_with, array, named):
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    with raises_with(InputError, path, *named):
+        sinograms.read_sinogram(path, 8, "0,90")
+
+
+def test_damaged_arrays(tmp_path, raises_with):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((2, 8)))
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
+    with raises_with(InputError, path):
+        sinograms.read_sinogram(path, 8, "0,90")
+    # A header that asks for a terabyte.
+    path.write_bytes(content.replace(b"(2, 8)", b"(2, 99999999999)"))
+    with raises_with(InputError, path):
+        sinograms.read_sinogram(path, 8, "0,90")
+    with raises_with(InputError, tmp_path / "b.npy"):
+        sinograms.read_sinogram(tmp_path / "b.npy", 8, 2)
+
+
+def _disc(side, center, radius):
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    inside = np.hypot(rows - center[0], columns - center[1])
+    return np.float32(np.clip(radius - inside + 0.5, 0.0, 1.0))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 96), (11, 96), (0, 90)])
+def test_other_numbers_of_detectors(tmp_path, first, last):
+    """Three times as many detectors, also with some cut off on one side."""
+    fine = parallel_beam.project(_disc(96, (40, 55), 20), [0.0, 1.0])
+    coarse = parallel_beam.project(_disc(32, (40 / 3, 55 / 3), 20 / 3), [0, 1.0])
+    path = tmp_path / "a.npy"
+    np.save(path, fine[:, first:last])
+    angles = f"0,{np.degrees(1.0)}"
+    radians, read = sinograms.read_sinogram(
+        path, 32, angles, center=47.5 - first
+    )
+    np.testing.assert_allclose(radians, [0.0, 1.0], atol=1e-6)
+    assert read.shape == (2, 32)
+    np.testing.assert_allclose(read, coarse, atol=0.03)
+    if last - first < 96:  # the axis is not in the middle
+        _, read = sinograms.read_sinogram(path, 32, angles)
+        assert np.abs(read - coarse).max() > 0.05
+
+
+def test_scales_are_named_in_the_error(tmp_path, raises_with):
+    image = _disc(8, (4, 4), 3)
+    sums = 8 * parallel_beam.project(image, [0.0])
+    np.save(tmp_path / "a.npy", sums)
+    with raises_with(InputError, "`scale`=0.125", f"{sums.max():g}"):
+        sinograms.read_sinogram(tmp_path / "a.npy", 8, "0")
+    _, read = sinograms.read_sinogram(tmp_path / "a.npy", 8, "0", scale=0.125)
+    np.testing.assert_allclose(read, sums / 8)
+    with raises_with(InputError, "`center`", "8 detectors"):
+        sinograms.read_sinogram(tmp_path / "a.npy", 8, "0", center=8)
+    with raises_with(InputError, "`row`"):
+        sinograms.read_sinogram(tmp_path / "a.npy", 8, "0", row=1)
+
+
+@pytest.fixture
+def exchange(tmp_path):
+    """Counts of a scan of two rows, and the sinogram of the second."""
+    degrees = np.array([0.0, 60.0, 120.0])
+    sinogram = parallel_beam.project(_disc(8, (3, 4), 3), np.radians(degrees))
+    counts = 20 + 1000 * np.exp(-np.stack([0 * sinogram, sinogram], axis=1))
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["exchange/data"] = np.float32(counts)
+        file["exchange/data_white"] = np.full((5, 2, 8), 1020, np.uint16)
+        file["exchange/data_dark"] = np.full((5, 2, 8), 20, np.uint16)
+        file["exchange/theta"] = degrees
+    return tmp_path / "scan.h5", degrees, sinogram
+
+
+def test_hdf5_in_the_exchange_layout(exchange, raises_with):
+    path, degrees, sinogram = exchange
+    radians, read = sinograms.read_sinogram(path, 8, None, row=1)
+    np.testing.assert_allclose(radians, np.radians(degrees), atol=1e-6)
+    np.testing.assert_allclose(read, sinogram, atol=1e-5)
+    radians, _ = sinograms.read_sinogram(path, 8, "1,2,3", row=1)
+    np.testing.assert_allclose(radians, np.radians([1, 2, 3]), atol=1e-6)
+    for row in (None, 2, -1):
+        with raises_with(InputError, "`row`", "2 rows"):
+            sinograms.read_sinogram(path, 8, None, row=row)
+    with h5py.File(path, "r+") as file:
+        file["exchange/theta"][:] = np.radians(degrees)
+        file["exchange/theta"].attrs["units"] = "rad"
+    radians, _ = sinograms.read_sinogram(path, 8, None, row=1)
+    np.testing.assert_allclose(radians, np.radians(degrees), atol=1e-6)
+
+
+def test_damaged_hdf5(exchange, tmp_path, raises_with):
+    path, *_ = exchange
+    for name in ("data", "theta"):
+        with h5py.File(tmp_path / "other.h5", "w") as file:
+            file[f"exchange/{name}"] = np.zeros(3)
+        with raises_with(InputError, "exchange/data", "other.h5"):
+            sinograms.read_sinogram(tmp_path / "other.h5", 8, None)
+    path.write_bytes(path.read_bytes()[:500])
+    with raises_with(InputError, path):
+        sinograms.read_sinogram(path, 8, None)
+    with h5py.File(path, "w") as file:  # a terabyte that is not there
+        file.create_dataset("exchange/data", (10**6, 1, 10**6), chunks=True)
+        file["exchange/theta"] = np.zeros(10**6)
+    with raises_with(InputError, "100000000"):
+        sinograms.read_sinogram(path, 8, None)

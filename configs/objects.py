@@ -33,6 +33,7 @@ def get_config(variant=""):
     config.signal.folder = ml_collections.config_dict.placeholder(str)
     default.add_generated(config, num_train=400, num_eval=20)
     config.signal.angle = 0.69  # field of view of a square view, in radians
+    config.signal.camera_scale = 1.0  # of all lengths in files of poses
     config.signal.train_views = 1
     config.signal.eval_views = (1, 25)
     config.signal.num_samples = 32

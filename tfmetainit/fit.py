@@ -111,9 +111,7 @@ def fit(
             training.
         weights: path of an `.npz` file for the adapted weights, or None.
         **details: further arguments for signals of the run's modality:
-            `angles` of a sinogram (`ct.parse_angles`), `pose` of an object's
-            picture (`transforms_json.parse_pose`), `cameras` of a landmark's
-            photograph (`photo_collections.read_collection`).
+            the arguments of its `Modality.read`, strings.
 
     Raises:
         InputError: if a file or a number is not valid; nothing is written.

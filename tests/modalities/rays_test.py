@@ -48,6 +48,31 @@ def test_the_object_modality_reads_several_views(
         _object().read(tmp_path / "train" / "r_0.png")
 
 
+def test_a_scene_of_another_scale(write_transforms, raises_with, tmp_path):
+    path = write_transforms(tmp_path)
+    expected = _object().read(path)
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 10
+    path.write_text(json.dumps(content))
+    with raises_with(InputError, path, "`camera_scale`=0.1", "`near`"):
+        _object().read(path)
+    scaled = _object().read(tmp_path, camera_scale="0.1")
+    np.testing.assert_allclose(scaled.inputs, expected.inputs, atol=1e-5)
+    for wrong in ("0", "ten", "nan"):
+        with raises_with(InputError, "`camera_scale`", wrong):
+            _object().read(path, camera_scale=wrong)
+
+
+def test_angles_are_of_a_camera_within_the_bounds(write_picture, tmp_path):
+    write_picture(tmp_path / "a.png", (8, 8))
+    small = rays.ObjectModality(8, object_models.CAMERA_ANGLE, 0.5, 1.5, 5, 16)
+    sample = small.read(tmp_path / "a.png", pose="10,20")
+    distance = np.linalg.norm(sample.inputs[..., :3], axis=-1)
+    np.testing.assert_allclose(distance, 1.0, atol=1e-6)
+
+
 def test_the_object_modality_renders_a_turn():
     def predict(rays):
         return tf.fill([len(rays), 3], 0.5).numpy()

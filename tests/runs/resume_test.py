@@ -1,6 +1,7 @@
 """Runs that were stopped go on as if they had not been."""
 
 import os
+import shutil
 import signal as os_signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_resumed_run_equals_an_unbroken_one(
 
 
 def test_killed_run_resumes_to_the_same_result(
-    tmp_path, assert_same_run, small_config
+    tmp_path, assert_same_run, small_config, run_command
 ):
     """kill -9 from outside, at whatever moment it strikes."""
     config = small_config(num_steps=40)
@@ -70,7 +71,7 @@ def test_killed_run_resumes_to_the_same_result(
         time.sleep(0.01)
     process.send_signal(os_signal.SIGKILL)
     assert process.wait() == -os_signal.SIGKILL  # it had not finished
-    resumed = subprocess.run(command, capture_output=True, text=True)
+    resumed = run_command("train", *command[3:])
     assert resumed.returncode == 0, resumed.stderr
     assert "Resuming" in resumed.stderr
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -140,11 +141,27 @@ def test_a_run_goes_on_with_its_own_files_only(tmp_path, raises_with):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
     train.train(config, tmp_path / "run")
     train.train(config, tmp_path / "run")
-    Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "60.png")
-    with raises_with(InputError, tmp_path / "run", "`config.warm_start`"):
+    for change, undo in (("60.png", None), (None, "7.png")):
+        if change:
+            Image.new("RGB", (9, 9)).save(tmp_path / "photos" / change)
+        else:
+            (tmp_path / "photos" / undo).rename(tmp_path / undo)
+        with raises_with(
+            InputError, tmp_path / "run", "`config.warm_start`", change or undo
+        ):
+            train.train(config, tmp_path / "run")
+        if change:
+            (tmp_path / "photos" / change).unlink()
+        else:
+            (tmp_path / undo).rename(tmp_path / "photos" / undo)
+    # Files that are not read may appear, and the folder may be copied.
+    (tmp_path / "photos" / "notes.md").write_text("found later")
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy")
+    for path in (f"{tmp_path}/copy/../photos/", f"{tmp_path}/copy"):
+        config.signal.folder = path
         train.train(config, tmp_path / "run")
-    (tmp_path / "photos" / "60.png").unlink()
-    assert train.train(config, tmp_path / "run")["step"] == config.num_steps
+    read = Workdir(tmp_path / "run").read_config()
+    assert read.signal.folder == f"{tmp_path}/copy"
 
 
 def test_a_workdir_among_the_signals_is_refused(tmp_path, raises_with):

@@ -1,6 +1,8 @@
 """The objects' data: what is observed, and what is held out."""
 
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -250,8 +252,43 @@ def test_folders_that_contradict_themselves(tmp_path, raises_with):
     with raises_with(InputError, splits, "another test"):
         _from_folder(folder).make_dataset("test", 1)
     splits.write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["z"]}))
-    with raises_with(InputError, splits, "z/transforms.json"):
+    with raises_with(InputError, splits, "1 objects", "/z"):
         _from_folder(folder).make_dataset("test", 1)
+
+
+def test_a_folder_without_a_file_of_splits(tmp_path, raises_with):
+    """Folders for splits, as those of SRN's cars; or hashes of the names."""
+    folder = pathlib.Path(_folder(tmp_path / "data"))
+    expected = _tasks(_from_folder(str(folder)), "test", 1)
+    (folder / "cars_splits.json").unlink()
+    assert len(_tasks(_from_folder(str(folder)), "test", 9)) == 1
+    for name, split in zip("abc", ("cars_train", "cars_val", "cars_test")):
+        (folder / split).mkdir()
+        (folder / name).rename(folder / split / name)
+    (task,) = _tasks(_from_folder(str(folder)), "test", 9)
+    np.testing.assert_array_equal(
+        task.query.values, expected[0].query.values
+    )
+    shutil.rmtree(folder / "cars_val")
+    shutil.rmtree(folder / "cars_train")
+    with raises_with(InputError, "cars_splits.json", "1 objects"):
+        _from_folder(str(folder)).make_dataset("test", 1)
+
+
+def test_cameras_of_another_scale(tmp_path, raises_with):
+    folder = _folder(tmp_path)
+    path = tmp_path / "c" / "transforms.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 10
+    path.write_text(json.dumps(content))
+    with raises_with(Exception, "`camera_scale`=0.1", path):
+        _tasks(_from_folder(folder), "test", 1)
+    signal = _signal(None, kind="cars", folder=folder, camera_scale=0.1)
+    (task,) = _tasks(signal, "test", 1)
+    distance = np.linalg.norm(task.query.inputs[:, :3], axis=-1)
+    np.testing.assert_allclose(distance, 4.0, atol=1e-4)
 
 
 @pytest.fixture
@@ -269,9 +306,16 @@ def train_on(run_command, tmp_path):
 def test_missing_views_are_one_sentence(
     tmp_path, train_on, assert_one_sentence
 ):
-    """Found out by a pipeline that is already running."""
     result = train_on(_folder(tmp_path / "data", count=30))
-    assert_one_sentence(result, "50", "b/transforms.json", "30")
+    assert_one_sentence(result, "50", "a/transforms.json", "30", "3 of 3")
+
+
+def test_missing_pictures_are_found_before_training(tmp_path, raises_with):
+    folder = _folder(tmp_path)
+    for picture in ("a/7.png", "a/9.png", "b/0.png"):
+        (tmp_path / picture).unlink()
+    with raises_with(InputError, "2 of 3 objects", "a/transforms.json", "48"):
+        _from_folder(folder).make_dataset("test", 1)
 
 
 def test_a_bad_picture_ends_the_process(tmp_path, train_on):

@@ -146,15 +146,18 @@ def look_at(position, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)) -> np.ndarray:
     return pose
 
 
-def orbit(azimuth: float, elevation: float) -> np.ndarray:
-    """The pose `[4, 4]` of a camera that looks at the origin from `DISTANCE`.
+def orbit(
+    azimuth: float, elevation: float, distance: float = DISTANCE
+) -> np.ndarray:
+    """The pose `[4, 4]` of a camera that looks at the origin.
 
     Args:
         azimuth: in radians, about the z axis, from x to y.
         elevation: in radians above the xy plane, in (-pi / 2, pi / 2).
+        distance: of the camera from the origin.
     """
     return look_at(
-        DISTANCE
+        distance
         * np.array(
             [
                 math.cos(elevation) * math.cos(azimuth),

@@ -11,7 +11,12 @@ import numpy as np
 from tfmetainit.geometry import parallel_beam, pixels
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError, check_range
-from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
+from tfmetainit.modalities.modality import (
+    MAX_RESOLUTION,
+    Modality,
+    Sample,
+    parse_number,
+)
 from tfmetainit.modalities.readers.dicom import read_dicom
 from tfmetainit.modalities.readers.sinograms import (
     HDF5_SUFFIXES,
@@ -117,7 +122,9 @@ class CTModality(Modality):
                 )
         if is_sinogram:
             options = {
-                name: _number(name, value, int if name == "row" else float)
+                name: parse_number(
+                    name, value, kind=int if name == "row" else float
+                )
                 for name, value in of_sinogram.items()
                 if value is not None
             }
@@ -127,8 +134,9 @@ class CTModality(Modality):
             return Sample(radians[None], sinogram[None], coords, None)
         count = self.projections
         if projections is not None:
-            count = _number("projections", projections, int)
-            check_range("projections", count, 1, MAX_PROJECTIONS)
+            count = parse_number(
+                "projections", projections, 1, MAX_PROJECTIONS, int
+            )
         radians = parallel_beam.even_angles(count)
         image = read_slice(
             path, self.window if window is None else parse_window(window)
@@ -156,20 +164,6 @@ class CTModality(Modality):
         return np.repeat(grey, 3, axis=-1)
 
 
-def _number(name, text, kind):
-    """The number in a flag of a file's details."""
-    try:
-        number = kind(text)
-        if not math.isfinite(number):
-            raise ValueError
-    except ValueError as error:
-        raise InputError(
-            f"`{name}` must be a{'n integer' if kind is int else ' number'}. "
-            f"Received: {text!r}"
-        ) from error
-    return number
-
-
 def parse_window(text: str) -> tuple[float, float]:
     """Parses the two numbers of a window, such as "-160,240".
 
@@ -177,7 +171,7 @@ def parse_window(text: str) -> tuple[float, float]:
         InputError: if they are not two rising numbers.
     """
     parts = text.split(",")
-    return check_window([_number("window", part, float) for part in parts])
+    return check_window([parse_number("window", part) for part in parts])
 
 
 def check_window(window) -> tuple[float, float]:

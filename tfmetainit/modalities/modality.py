@@ -1,6 +1,7 @@
 """Base class of the modalities, and the `Sample` that a modality reads."""
 
 import abc
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ DETAILS = {
     "center": "CT: detector in front of a sinogram's axis, counted from 0.",
     "row": "CT: row of an HDF5 file's projections.",
     "pose": "Objects: azimuth,elevation in degrees, or a .npy file of a pose.",
+    "camera_scale": "Objects: factor of all lengths in a file of poses.",
     "cameras": "Landmarks: folder of the photograph's collection.",
 }
 
@@ -136,6 +138,33 @@ class Modality(abc.ABC):
         images = np.reshape(values, [-1, side, side, np.shape(values)[-1]])
         image = np.concatenate(list(images), axis=1)
         return np.broadcast_to(image, [*image.shape[:2], 3])
+
+
+def parse_number(
+    name: str, text: str, low=-math.inf, high=math.inf, kind: type = float
+):
+    """The number in a detail.
+
+    Args:
+        name: of the detail.
+        text: its value.
+        low: the least number that is allowed.
+        high: the largest one.
+        kind: float or int.
+
+    Raises:
+        InputError: if it is no such number.
+    """
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and low <= number <= high):
+        raise InputError(
+            f"`{name}` must be a{'n integer' if kind is int else ' number'} in "
+            f"[{low}, {high}]. Received: {text!r}"
+        )
+    return number
 
 
 def check_details(modality: Modality | None, details: dict) -> None:

@@ -9,8 +9,13 @@ from tfmetainit.geometry import cameras, pixels
 from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, check_range
-from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
-from tfmetainit.modalities.readers import photo_collections, transforms_json
+from tfmetainit.modalities.modality import (
+    MAX_RESOLUTION,
+    Modality,
+    Sample,
+    parse_number,
+)
+from tfmetainit.modalities.readers import photo_collections, scenes
 
 # Batches of random rays that a fit takes in turn.
 _RAY_BATCHES = 64
@@ -100,16 +105,17 @@ class ObjectModality(_RayModality):
 
     Args:
         resolution: side of the views in pixels.
-        angle: field of view of a square view in radians; a transforms.json
-            states its own.
+        angle: field of view of a square view in radians; a scene states its
+            own.
         near: depth of the first sample of a ray.
         far: end of the interval of the last sample.
         num_samples: number of samples of a ray.
         rays_per_step: number of rays of a gradient step.
+        camera_scale: factor of all lengths in files of poses.
     """
 
     name = "views"
-    details = ("pose",)
+    details = ("pose", "camera_scale")
     example = "--input=chair.png --pose=30,20"
 
     def __init__(
@@ -120,9 +126,11 @@ class ObjectModality(_RayModality):
         far: float,
         num_samples: int,
         rays_per_step: int,
+        camera_scale: float = 1.0,
     ):
         super().__init__(resolution, num_samples, rays_per_step)
         check_range("angle", angle, 1e-3, 3.14)
+        check_range("camera_scale", camera_scale, 1e-6, 1e6)
         if not 0.0 < near < far:
             raise InputError(
                 "`near` and `far` must satisfy 0 < near < far. Received: "
@@ -130,6 +138,7 @@ class ObjectModality(_RayModality):
             )
         self.angle = angle
         self.bounds = (near, far)
+        self.camera_scale = camera_scale
 
     def describe(self):
         near, far = self.bounds
@@ -138,26 +147,40 @@ class ObjectModality(_RayModality):
             "angle": self.angle,
             "near": near,
             "far": far,
+            "camera_scale": self.camera_scale,
         }
 
-    def read(self, path, pose: str | None = None):
-        """Reads a picture with its pose, or a transforms.json of several.
+    @property
+    def distance(self) -> float:
+        """Of cameras on an orbit: the middle of the bounds."""
+        return 0.5 * sum(self.bounds)
+
+    def read(
+        self, path, pose: str | None = None, camera_scale: str | None = None
+    ):
+        """Reads a picture with its pose, or a scene of several.
 
         Args:
-            path: the picture, or the JSON file (`readers.read_transforms`).
-            pose: the pose of a picture (`readers.parse_pose`), or None.
+            path: the picture, or a scene's JSON file or folder
+                (`readers.scenes`).
+            pose: the pose of a picture (`scenes.parse_pose`), or None.
+            camera_scale: factor of all lengths in a file of poses; by default
+                that of the class.
 
         Raises:
             InputError: if a file or the pose is not valid, or does not fit.
         """
-        side = self.resolution
-        if str(path).endswith(".json"):
+        scale = self.camera_scale
+        if camera_scale is not None:
+            scale = parse_number("camera_scale", camera_scale, 1e-6, 1e6)
+        side, name = self.resolution, path
+        if pathlib.Path(path).is_dir() or str(path).endswith(".json"):
             if pose is not None:
                 raise InputError(
-                    "`pose` must not be given with a transforms.json, which "
-                    f"holds its own poses. Received: pose={pose} with {path}"
+                    "`pose` must not be given with a scene, which holds its "
+                    f"own poses. Received: pose={pose} with {path}"
                 )
-            pictures, camera = transforms_json.read_transforms(path, side)
+            pictures, camera = scenes.read_scene(scenes.open_scene(path), side)
         else:
             if pose is None:
                 raise InputError(
@@ -165,15 +188,19 @@ class ObjectModality(_RayModality):
                     "elevation of its camera in degrees. Received: "
                     f"{path} without a pose"
                 )
-            poses = transforms_json.parse_pose(pose)[None]
-            pictures, camera = transforms_json.read_picture(
-                path, poses, self.angle, side
+            if pose.endswith(".npy"):
+                name = pose
+            elif camera_scale is None:
+                scale = 1.0  # angles have no length
+            pictures, camera = scenes.read_picture(
+                path,
+                scenes.parse_pose(pose, self.distance)[None],
+                self.angle,
+                side,
             )
+        poses = scenes.scale_cameras(camera.pose, scale, self.bounds, name)
         grid = cameras.pixel_grid(side, side)
-        rays = [
-            _rays(camera._replace(pose=of_view), grid)
-            for of_view in camera.pose
-        ]
+        rays = [_rays(camera._replace(pose=p), grid) for p in poses]
         return self._sample(
             np.concatenate(rays), pictures.reshape(-1, 3), self.bounds
         )
@@ -182,7 +209,9 @@ class ObjectModality(_RayModality):
         """Four novel views side by side: quarter turns, seen from above."""
         parts = []
         for azimuth in range(0, 360, 90):
-            pose = cameras.orbit(math.radians(azimuth), math.radians(25.0))
+            pose = cameras.orbit(
+                math.radians(azimuth), math.radians(25.0), self.distance
+            )
             # The field of view is that of the shorter side.
             focal = cameras.focal_length(min(height, width), self.angle)
             camera = Camera(

@@ -8,7 +8,7 @@ composited on white.
 
 The embedded classes, chairs, lamps and cars, are drawn from a seed by
 `synthetic.object_models`, without a download. The paper's ShapeNet renderings,
-and others in the same layout, are read from a folder.
+and other scenes of objects, are read from a folder.
 """
 
 import functools
@@ -26,20 +26,27 @@ from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.rays import ObjectModality
-from tfmetainit.modalities.readers.transforms_json import read_transforms
+from tfmetainit.modalities.readers.scenes import (
+    is_scene,
+    open_scene,
+    read_scene,
+    scale_cameras,
+    scene_folders,
+)
 from tfmetainit.signals.base.generated import (
     SOURCE_OPTIONS,
     GeneratedSignals,
     open_splits,
 )
+from tfmetainit.signals.base.layouts import divide
 from tfmetainit.signals.base.pipeline import SPLITS, Source, conditions_of
+from tfmetainit.signals.base.python_reader import read_in_pipeline
 from tfmetainit.signals.base.ray_signal import RaySignal, Region, Views
 from tfmetainit.synthetic import object_models
 
 NUM_VIEWS = 50
 # Earlier views are inputs; this one and later ones are held out (paper).
 FIRST_HELD_OUT = 25
-_TRANSFORMS = "transforms.json"
 _FRAMES = 24  # of a turntable
 _TURNTABLE_ELEVATION = math.radians(25.0)
 
@@ -134,38 +141,59 @@ def folder_source(
     splits: str,
     resolution: int,
     angle: float,
+    camera_scale: float,
     near: float,
     far: float,
 ) -> Source:
-    """Objects in the layout of the paper's authors.
+    """Objects in the folders of their scenes.
 
-    `{class}_splits.json` maps "train", "val" and "test" to lists of names. Each
-    name is that of a folder with the transforms.json of 50 views
-    (`transforms_json.read_transforms`).
+    `{class}_splits.json` (paper) maps "train", "val" and "test" to lists of
+    folders' names. Without it, every folder below that is a scene
+    (`readers.scenes`) is an object; folders for splits, such as cars_train/, or
+    hashes of the names divide them (`layouts.divide`).
 
     Args:
         folder: path of the folder that holds the objects' folders.
         splits: path of the file of splits, relative to `folder`.
         resolution: side in pixels that the views are cropped and resized to.
         angle: field of view of a square view, in radians.
+        camera_scale: factor of all lengths in the poses.
         near: depth at which the first sample's interval begins.
         far: depth at which the last sample's interval ends.
 
     Raises:
         InputError: if a file is missing or not valid; the message names it.
     """
-    paths, ranges = _read_splits(pathlib.Path(folder), splits)
+    divided = _find_objects(pathlib.Path(folder), splits)
+    opened, ranges = [], {}
+    for split in SPLITS:
+        first = len(opened)
+        opened += map(open_scene, divided[split])
+        ranges[split] = (first, len(opened))
+    too_few = [s for s in opened if len(s.pictures) < NUM_VIEWS]
+    if too_few:
+        raise InputError(
+            f"An object must have {NUM_VIEWS} views. Received: {len(too_few)} "
+            f"of {len(opened)} objects with fewer, such as {too_few[0].path} "
+            f"with {len(too_few[0].pictures)}"
+        )
 
     def read(index):
-        views, camera = _read_object(paths[index], resolution, angle)
-        return tuple(map(np.float32, (views, *camera)))
+        scene = opened[index]
+        views, camera = read_scene(scene, resolution, NUM_VIEWS)
+        _check_angle(scene, camera, resolution, angle)
+        poses = scale_cameras(
+            camera.pose, camera_scale, (near, far), scene.path
+        )
+        leaves = (views, *camera._replace(pose=poses))
+        return tuple(map(np.float32, leaves))
 
     def load(split):
         return tf.data.Dataset.range(*ranges[split])
 
     def decode(index):
-        views, poses, focal, principal_point = tf.numpy_function(
-            read, [index], (tf.float32,) * 4, stateful=False
+        views, poses, focal, principal_point = read_in_pipeline(
+            read, index, (tf.float32,) * 4
         )
         return Views(
             tf.ensure_shape(views, [NUM_VIEWS, resolution, resolution, 3]),
@@ -180,49 +208,57 @@ def folder_source(
     return Source(load, decode)
 
 
+def _find_objects(root, splits):
+    """Paths of the objects' folders, by split."""
+    if (root / splits).is_file():
+        return _read_splits(root, splits)
+    found = scene_folders(root)
+    divided, _ = divide(root, found)
+    if not all(divided.values()):
+        raise InputError(
+            f"`folder` must hold {splits}, which maps train, val and test to "
+            "lists of folders' names, or the folders of three objects at least "
+            "(each with transforms.json, transforms_train.json, or rgb/, pose/ "
+            f"and intrinsics.txt). Received: {root} with {len(found)} objects "
+            f"and no {splits}"
+        )
+    return divided
+
+
 def _read_splits(root, splits):
-    """Paths of all transforms.json, and the index range of each split."""
+    """Paths of the objects' folders, by split, as the authors have them."""
     content = files.read_json(root / splits)
-    paths, ranges = [], {}
+    divided = {}
     for split, key in zip(SPLITS, ("train", "val", "test")):
-        of_split = content.get(key) if isinstance(content, dict) else None
+        names = content.get(key) if isinstance(content, dict) else None
         if (
-            not isinstance(of_split, list)
-            or not of_split
-            or not all(isinstance(name, str) for name in of_split)
+            not isinstance(names, list)
+            or not names
+            or not all(isinstance(name, str) for name in names)
         ):
             raise InputError(
                 "A file of splits must map train, val and test to lists of "
                 f"names. Received: {root / splits} with another {key}"
             )
-        first = len(paths)
-        for name in of_split:
-            paths.append(root / name / _TRANSFORMS)
-            if not paths[-1].is_file():
-                raise InputError(
-                    f"{root / splits} names the object {name}, but there is no "
-                    f"file {paths[-1]}."
-                )
-        ranges[split] = (first, len(paths))
-    return paths, ranges
+        divided[split] = [root / name for name in names]
+    missing = [p for p in sum(divided.values(), []) if not is_scene(p)]
+    if missing:
+        raise InputError(
+            f"{root / splits} names {len(missing)} objects without a "
+            f"transforms.json, such as {missing[0]}."
+        )
+    return divided
 
 
-def _read_object(path, resolution, angle):
-    """The 50 views of an object, and their cameras."""
-    views, camera = read_transforms(path, resolution, NUM_VIEWS)
+def _check_angle(scene, camera, resolution, angle):
+    """Raises InputError unless a scene has the class's field of view."""
     spanned = 2.0 * math.atan(0.5 * resolution / camera.focal[0])
     if abs(spanned - angle) > 0.01 * angle:
         raise InputError(
             "All square views of a class must have the field of view `angle` "
             f"(now {angle:g} radians). Pictures with a pose are fitted with it "
-            f"later. Received: {path} with {spanned:.4f}"
+            f"later. Received: {scene.path} with {spanned:.4f}"
         )
-    if len(views) < NUM_VIEWS:
-        raise InputError(
-            f"An object must have {NUM_VIEWS} views. Received: {path} with "
-            f"{len(views)}"
-        )
-    return views, camera
 
 
 def _as_tensors(camera: Camera) -> Camera:
@@ -248,6 +284,7 @@ class Objects(RaySignal):
         near: depth at which the first sample's interval begins.
         far: depth at which the last sample's interval ends.
         angle: field of view of a square view, in radians.
+        camera_scale: factor of all lengths in files of poses.
         **options: further arguments of `RaySignal`.
 
     Raises:
@@ -264,6 +301,7 @@ class Objects(RaySignal):
         near: float = 2.0,
         far: float = 6.0,
         angle: float = object_models.CAMERA_ANGLE,
+        camera_scale: float = 1.0,
         **options,
     ):
         held_out = NUM_VIEWS - FIRST_HELD_OUT
@@ -289,6 +327,7 @@ class Objects(RaySignal):
             far,
             self.num_samples,
             self.rays_per_step,
+            camera_scale,
         )
 
     def regions(self, training):
@@ -312,7 +351,9 @@ class Objects(RaySignal):
             leave=False,
             disable=None,
         ):
-            pose = cameras.orbit(azimuth, _TURNTABLE_ELEVATION)
+            pose = cameras.orbit(
+                azimuth, _TURNTABLE_ELEVATION, self.modality.distance
+            )
             parts = [
                 self.draw_view(loss, params, self.view_rays(pose, views))
                 for params, views in zip(adapted, of_signals)
@@ -333,7 +374,7 @@ def make_signal_class(
     Args:
         kind: "chairs", "lamps" or "cars"; for a folder, the class whose
             `{kind}_splits.json` is read.
-        folder: path of a folder in the authors' layout, or None.
+        folder: path of a folder of objects (`folder_source`), or None.
         resolution: side of the views in pixels.
         **options: further arguments of `Objects`, and `num_train`, `num_eval`,
             `data_seed` and `data_dir` of the embedded objects. The `angle` of
@@ -346,7 +387,12 @@ def make_signal_class(
     angle = options.get("angle", object_models.CAMERA_ANGLE)
     if folder:
         open_source = functools.partial(
-            folder_source, folder, f"{kind}_splits.json", resolution, angle
+            folder_source,
+            folder,
+            f"{kind}_splits.json",
+            resolution,
+            angle,
+            options.get("camera_scale", 1.0),
         )
     elif angle != object_models.CAMERA_ANGLE:
         raise InputError(

@@ -27,6 +27,7 @@ from tfmetainit.signals.base.generated import (
     open_splits,
 )
 from tfmetainit.signals.base.pipeline import Source
+from tfmetainit.signals.base.python_reader import read_in_pipeline
 from tfmetainit.signals.base.ray_signal import RaySignal, Region, Views
 from tfmetainit.synthetic import landmark_model
 
@@ -114,8 +115,8 @@ def folder_source(folder: str, modality: LandmarkModality) -> Source:
         return tuple(map(np.float32, leaves))
 
     def decode(index):
-        image, pose, focal, principal_point, bounds = tf.numpy_function(
-            read, [index], (tf.float32,) * 5, stateful=False
+        image, pose, focal, principal_point, bounds = read_in_pipeline(
+            read, index, (tf.float32,) * 5
         )
         side = modality.resolution
         return Views(

@@ -50,6 +50,7 @@ def test_a_file_keeps_its_split():
         ("imagenette/train", "imagenette/valid", "imagenette/test"),
         ("cats/train", "cats/dev", "cats/testing"),
         ("training/0", "validation/1", "test/2"),
+        ("cars_train/1", "cars-val/2", "my cars_test/3"),
     ],
 )
 def test_folders_are_splits(tmp_path, folders):

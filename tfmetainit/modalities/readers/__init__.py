@@ -1,4 +1,4 @@
-"""Files of more than pixels: DICOM, sinograms, COLMAP, transforms.json.
+"""Files of more than pixels: DICOM, sinograms, scenes, photographs.
 
 May import: NumPy, pydicom, h5py, `io`, `geometry`. Runs without TensorFlow and Keras.
 """
@@ -8,12 +8,14 @@ from tfmetainit.modalities.readers.photo_collections import (
     Photograph,
     read_collection,
 )
+from tfmetainit.modalities.readers.scenes import (
+    Scene,
+    open_scene,
+    parse_pose,
+    read_picture,
+    read_scene,
+)
 from tfmetainit.modalities.readers.sinograms import (
     parse_angles,
     read_sinogram,
-)
-from tfmetainit.modalities.readers.transforms_json import (
-    parse_pose,
-    read_picture,
-    read_transforms,
 )

@@ -1,10 +1,12 @@
 """Reads photographs of one place with their cameras.
 
-Two layouts are read, both from structure from motion with COLMAP: the matrices
-of the paper's authors (`bds.npy`, `c2w_mats.npy`, `kinv_mats.npy`), and
-COLMAP's own sparse models, text and binary. Poses have OpenCV axes in both.
+Three layouts are read, all from structure from motion with COLMAP: the matrices
+of the paper's authors (`bds.npy`, `c2w_mats.npy`, `kinv_mats.npy`), the
+`poses_bounds.npy` of LLFF (Mildenhall et al. 2019), and COLMAP's own sparse
+models, text and binary. Poses have OpenCV axes in all but LLFF's.
 """
 
+import logging
 import math
 import pathlib
 from typing import NamedTuple
@@ -15,7 +17,9 @@ from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
 from tfmetainit.modalities.readers import colmap
-from tfmetainit.modalities.readers.transforms_json import check_pose
+from tfmetainit.modalities.readers.scenes import check_pose
+
+_LOGGER = logging.getLogger("tfmetainit")
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Percentiles of the depths of a photograph's points that bound the scene;
@@ -24,6 +28,7 @@ _PERCENTILES = (0.1, 99.9)
 # The authors' margins around the bounds (Tancik et al. 2021, notebook).
 _MARGINS = (0.9, 1.2)
 _MATRICES = ("bds.npy", "c2w_mats.npy", "kinv_mats.npy")
+_POSES_BOUNDS = "poses_bounds.npy"
 
 
 class Photograph(NamedTuple):
@@ -45,9 +50,11 @@ def read_collection(folder, scale: float) -> dict[pathlib.Path, Photograph]:
     """Reads the photographs below a folder and their cameras, sorted by path.
 
     Args:
-        folder: holds either the three matrices, or a sparse model of COLMAP,
-            directly or in sparse/, sparse/0/ or dense/sparse/. The pictures
-            are in images/, in dense/images/, or directly in the folder.
+        folder: holds the three matrices, or poses_bounds.npy, or a sparse
+            model of COLMAP, directly or in sparse/, sparse/0/ or dense/sparse/.
+            The pictures are in images/, in dense/images/, or directly in the
+            folder. Of a sparse model, those that are missing or see no points
+            are left out, counted and named.
         scale: factor of all lengths; coordinates should be about 1.
 
     Returns:
@@ -61,6 +68,8 @@ def read_collection(folder, scale: float) -> dict[pathlib.Path, Photograph]:
         raise InputError(f"There is no folder {folder}.")
     if (folder / _MATRICES[0]).exists():
         photographs = _read_matrices(folder)
+    elif (folder / _POSES_BOUNDS).exists():
+        photographs = _read_poses_bounds(folder)
     else:
         photographs = _read_sparse(folder)
     return {
@@ -181,9 +190,10 @@ def _read_sparse(folder):
             if (place / f"cameras{suffix}").is_file():
                 return _assemble(folder, place, suffix, reader)
     raise InputError(
-        "A collection of photographs must have the authors' bds.npy, or a "
-        f"sparse model of COLMAP. Received: {folder}, with neither bds.npy nor "
-        f"cameras.bin or cameras.txt in {', '.join(map(str, places))}"
+        "A collection of photographs must have the authors' bds.npy, LLFF's "
+        f"{_POSES_BOUNDS}, or a sparse model of COLMAP. Received: {folder}, "
+        "with none of them, nor cameras.bin or cameras.txt in "
+        f"{', '.join(map(str, places))}"
     )
 
 
@@ -198,7 +208,7 @@ def _assemble(folder, place, suffix, reader):
         r for r in _places(folder) if any((r / i[0]).is_file() for i in images)
     ]
     root = roots[0] if roots else _pictures(folder)[0].parent
-    photographs = {}
+    photographs, missing, blind = {}, [], []
     for name, camera_id, rotation, translation, seen in images:
         path = root / name.replace("\0", "")
         if "\0" in name or not path.resolve().is_relative_to(root.resolve()):
@@ -206,8 +216,6 @@ def _assemble(folder, place, suffix, reader):
                 f"A picture's name must lie below {root}. Received: "
                 f"{name!r} in {names[1]}"
             )
-        if not path.is_file():
-            raise InputError(f"{names[1]} names {path}, which does not exist.")
         if camera_id not in lenses:
             raise InputError(
                 f"{names[1]} names camera {camera_id} for {name}, which is not "
@@ -216,11 +224,12 @@ def _assemble(folder, place, suffix, reader):
         where = f"{name} in {names[1]}"
         to_camera = _rotation(rotation, where)
         known = [points[index] for index in seen if index in points]
+        if not path.is_file():
+            missing.append(name)
+            continue
         if not known:
-            raise InputError(
-                f"A photograph must see some points of {points_file}. "
-                f"Received: {where}, which sees none"
-            )
+            blind.append(name)
+            continue
         depths = np.array(known) @ to_camera[2] + translation[2]
         pose = np.eye(4)
         pose[:3, :3] = to_camera.T
@@ -231,8 +240,57 @@ def _assemble(folder, place, suffix, reader):
             _check_bounds(np.percentile(depths, _PERCENTILES), where),
             size,
         )
+    for left_out, why in ((missing, "are missing"), (blind, "see no points")):
+        if left_out and photographs:
+            _LOGGER.warning(
+                "%d of %d photographs of %s %s, such as %s; they are left out.",
+                *(len(left_out), len(images), names[1], why, left_out[0]),
+            )
     if not photographs:
-        raise InputError(f"{names[1]} names no picture.")
+        raise InputError(
+            f"{names[1]} must name pictures that are in {root} and see points. "
+            f"Received: {len(images)} names, of which {len(missing)} are "
+            f"missing and {len(blind)} see no points"
+        )
+    return photographs
+
+
+def _read_poses_bounds(folder):
+    """Reads LLFF's layout.
+
+    A row has 15 numbers of a 3 x 5 matrix and the near and far depth. The
+    columns of the matrix are the camera's axes down, right and backwards, its
+    position, and height, width and focal length in pixels.
+    """
+    path = folder / _POSES_BOUNDS
+    rows = files.read_array(path).astype(np.float64)
+    paths = _pictures(folder)
+    if rows.shape != (len(paths), 17):
+        raise InputError(
+            f"{path} must hold an array [{len(paths)}, 17] for {len(paths)} "
+            f"pictures. Received: {list(rows.shape)}"
+        )
+    photographs = {}
+    for index, (picture, row) in enumerate(zip(paths, rows)):
+        where = f"number {index} of {path}"
+        down, right, back, position, lens = row[:15].reshape(3, 5).T
+        height, width, focal = lens
+        if not min(lens) > 0.0:
+            raise InputError(
+                "A camera must have a positive size and focal length. "
+                f"Received: {where} with {lens.tolist()}"
+            )
+        pose = np.stack([right, down, -back, position], axis=1)
+        photographs[picture] = Photograph(
+            Camera(
+                check_pose(pose, where),
+                np.array([focal, focal]),
+                # The middle of the picture; its first pixel's centre is 0.
+                np.array([width, height]) / 2.0 - 0.5,
+            ),
+            _check_bounds(row[15:], where),
+            (round(height), round(width)),
+        )
     return photographs
 
 

@@ -27,11 +27,12 @@ from tfmetainit.geometry import pixels
 from tfmetainit.io.errors import InputError
 from tfmetainit.signals.base.layouts import find_layout
 from tfmetainit.signals.base.pipeline import SPLITS, Source
+from tfmetainit.signals.base.python_reader import read_in_pipeline
 
 _LOGGER = logging.getLogger("tfmetainit")
 
 _MAX_16_BIT = 65535.0
-_KEPT_BYTES = 512 * 2**20
+_KEPT_BYTES = 256 * 2**20
 
 
 def folder_source(
@@ -93,9 +94,7 @@ def folder_source(
     images = _Images(layout.paths, resolution, read)
 
     def decode(index):
-        image = tf.numpy_function(
-            images.or_next, [index], tf.uint16, stateful=False
-        )
+        image = read_in_pipeline(images.or_next, index, tf.uint16)
         image = tf.ensure_shape(image, [resolution, resolution, channels])
         return tf.cast(image, tf.float32) / _MAX_16_BIT
 
@@ -127,10 +126,8 @@ class _Images:
             return dataset
 
         def with_check(index):
-            readable = tf.numpy_function(
-                lambda i: self._image(i) is not None,
-                *([index], tf.bool),
-                stateful=False,
+            readable = read_in_pipeline(
+                lambda number: self._image(number) is not None, index, tf.bool
             )
             return index, tf.ensure_shape(readable, [])
 
@@ -165,7 +162,6 @@ class _Images:
 
     def _image(self, index):
         """uint16 `[R, R, channels]`; None if the file cannot be read."""
-        index = int(index)
         if index in self._broken:
             return None
         if index in self._kept:

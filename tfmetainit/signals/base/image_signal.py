@@ -25,6 +25,8 @@ def crop_and_resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
     Returns:
         float32 `[resolution, resolution, channels]`.
     """
+    if image.shape[:2] == (resolution, resolution):
+        return tf.clip_by_value(image, 0.0, 1.0)
     height, width = tf.unstack(tf.shape(image)[:2])
     top, left, side = pixels.central_square(height, width, tf.minimum)
     square = tf.image.crop_to_bounding_box(image, top, left, side, side)

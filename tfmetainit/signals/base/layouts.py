@@ -5,8 +5,8 @@ These layouts are read, in this order:
 - a file that lists files with their splits (`LISTS`), such as CelebA's
   `list_eval_partition.txt`;
 - folders for splits, at any depth and in any case (`_NAMES`): train/,
-  Validation/, data/val/, cats/test/. A split that has no folder is a part of
-  another one;
+  Validation/, data/val/, cats/test/, cars_train/. A split that has no folder is
+  a part of another one;
 - no such folders: a hash of its name decides the split of each file, so that
   adding files never moves one from training to test.
 """
@@ -18,6 +18,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ _NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict(zip("012", SPLITS)),  # of CelebA's list
 }
+_BY_HASHES = "by a hash of the names"
 _MAX_LIST_BYTES = 64 * 2**20
 _READ_AT_ONCE = 2**20
 
@@ -88,13 +90,27 @@ def find_layout(root: pathlib.Path, suffixes: Collection[str]) -> Layout:
         if (root / name).is_file():
             divided = _by_list(root, root / name, found)
             return _checked(divided, f"by {name}", ignored, moves=False)
+    divided, how = divide(root, found)
+    return _checked(divided, how, ignored, moves=how == _BY_HASHES)
+
+
+def divide(
+    root: pathlib.Path, found: list[pathlib.Path]
+) -> tuple[dict[str, list[pathlib.Path]], str]:
+    """Divides files or folders by the folders for splits, or by hashes.
+
+    Args:
+        root: the folder.
+        found: sorted paths below it.
+
+    Returns:
+        The paths by split, and what decided, for a message.
+    """
     divided, missing = _by_folders(root, found)
     if divided["train"] and (divided["validation"] or divided["test"]):
-        how = "by the names of folders"
-        for split, source in missing.items():
-            how += f"; {split} is a part of {source}"
-        return _checked(divided, how, ignored, moves=False)
-    return _checked(_by_names(root, found), "by a hash of the names", ignored)
+        parts = (f"; {split} is a part of {s}" for split, s in missing.items())
+        return divided, "".join(["by the names of folders", *parts])
+    return _by_names(root, found), _BY_HASHES
 
 
 def _by_list(root, path, found):
@@ -145,8 +161,10 @@ def _by_folders(root, found):
     for path in found:
         folders = path.relative_to(root).parts[:-1]
         for folder in folders:
-            if folder.lower() in _NAMES and not folder.isdigit():
-                divided[_NAMES[folder.lower()]].append(path)
+            # The last word of the name: cars_train.
+            split = _NAMES.get(re.split("[-_ ]", folder.lower())[-1])
+            if split and not folder[-1].isdigit():
+                divided[split].append(path)
                 break
     missing = {}
     if divided["validation"] and not divided["test"]:

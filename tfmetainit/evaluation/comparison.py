@@ -185,6 +185,8 @@ class Comparison:
     def tune(self, make, label, params, rates) -> Method:
         """The method whose rate has the best validation PSNR at the end."""
         candidates = [make(label, params, rate) for rate in rates]
+        if len(candidates) == 1:
+            return candidates[0]
         steps, scores = self.options.num_steps, []
         for candidate in candidates:
             psnr = [

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from tfmetainit.io import files
 
+_LONG = 100  # steps, above which the axis is logarithmic from the tenth on
+
 
 def save_labelled_grid(path, rows, column_titles, row_titles=()):
     """Saves a grid of pictures with titles of its columns and rows.
@@ -73,6 +75,8 @@ def draw_curves(axis, curves, levels):
     for label, level in levels.items():
         color = "grey" if label.startswith("Constant") else "black"
         axis.axhline(level, color=color, linestyle=":", label=label)
+    if max(map(len, curves.values())) > _LONG:
+        axis.set_xscale("symlog", linthresh=10, linscale=1)
     axis.set_xlabel("gradient steps")
     axis.grid(alpha=0.3)
 

@@ -1,6 +1,6 @@
 """Geometry that training and devices share: pixels, projections, cameras.
 
-May import: NumPy, Pillow, `tfmetainit.io`. Runs without TensorFlow and Keras;
+May import: NumPy, Pillow, scikit-image, SciPy, `tfmetainit.io`. Runs without TensorFlow and Keras;
 functions that say so take tensors as well as arrays.
 """
 
@@ -16,7 +16,6 @@ from tfmetainit.geometry.cameras import (
 from tfmetainit.geometry.metrics import psnr_from_mse
 from tfmetainit.geometry.parallel_beam import (
     even_angles,
-    filtered_back_projection,
     project,
     slice_coords,
 )
@@ -25,4 +24,9 @@ from tfmetainit.geometry.pixels import (
     crop_and_resize,
     pixel_coords,
     render,
+)
+from tfmetainit.geometry.reconstruction import (
+    filtered_back_projection,
+    sart,
+    total_variation,
 )

@@ -1,4 +1,4 @@
-"""Parallel-beam tomography in NumPy: conventions, projection, back-projection.
+"""Parallel-beam tomography in NumPy: conventions and the projection.
 
 An image x `[R, R]` is indexed by row i and column j, with axes (horizontal to
 the right, vertical downwards) and centre c = (R - 1) / 2. The projection A_phi
@@ -60,6 +60,22 @@ def check_interpolation(interpolation: str) -> None:
         )
 
 
+def rotated_pixels(side: int, angle) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns at which a projection reads an image, `[R, R]` each.
+
+    Args:
+        side: R.
+        angle: float32, in radians.
+    """
+    center = np.float32((side - 1) / 2.0)
+    offset = np.arange(side, dtype=np.float32) - center
+    i, j = offset[:, None], offset[None, :]
+    return (
+        center + i * np.cos(angle) - j * np.sin(angle),
+        center + i * np.sin(angle) + j * np.cos(angle),
+    )
+
+
 def project(
     image: np.ndarray, angles: np.ndarray, interpolation: str = "nearest"
 ) -> np.ndarray:
@@ -75,11 +91,8 @@ def project(
     """
     check_interpolation(interpolation)
     side = len(image)
-    center = (side - 1) / 2.0
     # A border of zeros, one pixel wide, stands for everything outside.
     padded = np.pad(np.asarray(image, np.float32), 1)
-    offset = np.arange(side, dtype=np.float32) - np.float32(center)
-    i, j = offset[:, None], offset[None, :]
 
     def read(row, column):
         row = np.clip(row, -1, side).astype(np.int64) + 1
@@ -88,8 +101,7 @@ def project(
 
     sinogram = []
     for angle in np.asarray(angles, np.float32):
-        row = center + i * np.cos(angle) - j * np.sin(angle)
-        column = center + i * np.sin(angle) + j * np.cos(angle)
+        row, column = rotated_pixels(side, angle)
         if interpolation == "nearest":
             turned = read(
                 np.floor(row + 0.5 + TIE), np.floor(column + 0.5 + TIE)
@@ -105,37 +117,3 @@ def project(
             )
         sinogram.append(turned.mean(axis=0))
     return np.asarray(sinogram, np.float32)
-
-
-def filtered_back_projection(
-    sinogram: np.ndarray, angles: np.ndarray
-) -> np.ndarray:
-    """Filtered back-projection, with the ramp filter of scikit-image.
-
-    Args:
-        sinogram: `[projections, R]`.
-        angles: in radians, `[projections]`.
-
-    Returns:
-        An image `[R, R]`, clipped to [0, 1].
-
-    Raises:
-        ModuleNotFoundError: without scikit-image (`pip install
-            tfmetainit[ct]`).
-    """
-    from skimage.transform import iradon
-
-    side = sinogram.shape[1]
-    if side % 2 == 0:
-        # For even R, scikit-image's centre is half a pixel from the centre
-        # here, in the image and along the detectors. Each projection is
-        # shifted to match.
-        frequencies = np.fft.rfftfreq(2 * side)
-        shift = 0.5 * (np.cos(angles) - np.sin(angles) - 1.0)
-        spectrum = np.fft.rfft(sinogram, 2 * side, axis=1)
-        spectrum *= np.exp(2j * np.pi * np.outer(shift, frequencies))
-        sinogram = np.fft.irfft(spectrum, axis=1)[:, :side]
-    image = iradon(
-        np.float64(sinogram.T) * side, np.degrees(angles), circle=True
-    )
-    return np.clip(image, 0.0, 1.0)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.forward_models.parallel_beam import ParallelBeam
-from tfmetainit.geometry import parallel_beam
+from tfmetainit.geometry import reconstruction
 from tfmetainit.geometry.parallel_beam import even_angles, slice_coords
 from tfmetainit.io import pickles
 from tfmetainit.io.errors import InputError, check_range
@@ -45,6 +45,11 @@ from tfmetainit.synthetic.phantoms import random_ellipses, render_ellipses
 
 _LOGGER = logging.getLogger("tfmetainit")
 
+_CLASSICAL = {
+    "Filtered back-projection": reconstruction.filtered_back_projection,
+    "SART": reconstruction.sart,
+    "Total variation": reconstruction.total_variation,
+}
 _MAX_16_BIT = 65535.0
 # 2 048 slices of 256 x 256 in float64 are 1 GiB.
 _MAX_PICKLE_BYTES = 4 * 2**30
@@ -184,17 +189,19 @@ class CT(SourcedSignal):
         return conditions_of(self, "eval_projections", "projection")
 
     def classical(self, task):
-        """Filtered back-projection, where scikit-image is installed."""
+        """`geometry.reconstruction`, where scikit-image is installed."""
         angles, sinogram = (leaf[0].numpy() for leaf in task.support)
         try:
-            image = parallel_beam.filtered_back_projection(sinogram, angles)
+            return {
+                name: method(sinogram, angles).reshape(-1, 1)
+                for name, method in _CLASSICAL.items()
+            }
         except ModuleNotFoundError:
             _LOGGER.warning(
-                "No filtered back-projection without scikit-image: "
+                "No classical reconstructions without scikit-image: "
                 "pip install tfmetainit[ct]"
             )
             return {}
-        return {"Filtered back-projection": image.reshape(-1, 1)}
 
 
 def read_pickle(path: str) -> Source:

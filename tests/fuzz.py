@@ -76,45 +76,90 @@ def _read_image(path):
 
 def _sinogram():
     import numpy as np
+    from PIL import Image
 
     for dtype in (np.float32, np.float64, np.uint8):
-        yield _array_bytes(np.zeros((4, 16), dtype))
+        yield b".npy" + _array_bytes(np.zeros((4, 16), dtype))
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((4, 16), np.float32)).save(buffer, "TIFF")
+    yield b".tif" + buffer.getvalue()
 
 
 def _read_sinogram(path):
     import numpy as np
 
-    from tfmetainit.modalities import ct
+    from tfmetainit.modalities.readers import sinograms
 
-    named = path.rename(path.with_suffix(".npy"))
-    sinogram = ct.read_sinogram(named, 16, 4)
-    if sinogram.shape != (4, 16) or not np.isfinite(sinogram).all():
+    content = path.read_bytes()
+    suffix = ".tif" if content[:4] == b".tif" else ".npy"
+    named = path.with_suffix(suffix)
+    named.write_bytes(content[4:])
+    _, sinogram = sinograms.read_sinogram(named, 8, "0,45,90,135")
+    if sinogram.shape != (4, 8) or not np.isfinite(sinogram).all():
+        raise AssertionError("not a sinogram")
+
+
+def _exchange():
+    import h5py
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "scan.h5"
+        with h5py.File(path, "w") as file:
+            file["exchange/data"] = np.full((4, 1, 8), 900, np.uint16)
+            file["exchange/data_white"] = np.full((2, 1, 8), 1000, np.uint16)
+            file["exchange/theta"] = np.array([0.0, 45.0, 90.0, 135.0])
+        yield path.read_bytes()
+
+
+def _read_exchange(path):
+    import numpy as np
+
+    from tfmetainit.modalities.readers import sinograms
+
+    named = path.rename(path.with_suffix(".h5"))
+    _, sinogram = sinograms.read_sinogram(named, 8, None)
+    if not np.isfinite(sinogram).all():
         raise AssertionError("not a sinogram")
 
 
 def _dicom():
     import numpy as np
     import pydicom
+    from pydicom import uid
 
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = "1.2.3"
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.4"
-    dataset.Rows = dataset.Columns = 8
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = np.zeros((8, 8), np.uint16).tobytes()
+    image = pydicom.Dataset()
+    image.file_meta = pydicom.dataset.FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    image.file_meta.MediaStorageSOPClassUID = uid.EnhancedCTImageStorage
+    image.file_meta.MediaStorageSOPInstanceUID = "1.2.4"
+    image.SOPClassUID = uid.EnhancedCTImageStorage
+    image.Modality, image.PixelPaddingValue = "CT", 7
+    image.Rows = image.Columns = 8
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
+    image.SamplesPerPixel, image.PixelRepresentation = 1, 0
+    image.PhotometricInterpretation = "MONOCHROME2"
+    values, spacing, shared = (pydicom.Dataset() for _ in range(3))
+    values.RescaleSlope, values.RescaleIntercept = "1", "-1000"
+    spacing.PixelSpacing = [1, 1]
+    shared.PixelValueTransformationSequence = [values]
+    shared.PixelMeasuresSequence = [spacing]
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PixelData = np.zeros((8, 8), np.uint16).tobytes()
     buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
+    image.save_as(buffer, enforce_file_format=True)
     yield buffer.getvalue()
+    yield buffer.getvalue()[132:]  # without the preamble
 
 
 def _read_dicom(path):
     from tfmetainit.modalities import ct
 
-    ct.read_slice(path.rename(path.with_suffix(".dcm")))
+    named = path.rename(path.with_suffix(".dcm"))
+    image = ct.read_slice(named, (0.0, 100.0))
+    if not 0.0 <= image.min() <= image.max() <= 1.0:
+        raise AssertionError("values out of range")
+    ct.read_slice(named)
 
 
 def _transforms():
@@ -126,12 +171,66 @@ def _transforms():
 def _read_transforms(path):
     from PIL import Image
 
-    from tfmetainit.modalities.readers import transforms_json
+    from tfmetainit.modalities.readers import scenes
 
     picture = path.parent / "view.png"
     if not picture.exists():
         Image.new("RGBA", (8, 8)).save(picture)
-    transforms_json.read_transforms(path, 8)
+    scenes.read_scene(scenes.open_scene(path), 8)
+
+
+def _srn():
+    """The intrinsics and the pose of a scene, with a zero byte between."""
+    pose = "1 0 0 0 0 1 0 0 0 0 1 4 0 0 0 1"
+    yield f"9 4 4 0\n0 0 0\n1\n8 8\n\0{pose}".encode()
+
+
+def _read_srn(path):
+    from PIL import Image
+
+    from tfmetainit.modalities.readers import scenes
+
+    for name in ("rgb", "pose"):
+        (path.parent / name).mkdir(exist_ok=True)
+    if not (path.parent / "rgb" / "a.png").exists():
+        Image.new("RGB", (8, 8)).save(path.parent / "rgb" / "a.png")
+    intrinsics, _, pose = path.read_bytes().partition(b"\0")
+    (path.parent / "intrinsics.txt").write_bytes(intrinsics)
+    (path.parent / "pose" / "a.txt").write_bytes(pose)
+    scenes.read_scene(scenes.open_scene(path.parent), 8)
+
+
+def _llff():
+    import numpy as np
+
+    matrix = [[0, 1, 0, 0, 6], [1, 0, 0, 0, 8], [0, 0, -1, 0, 9]]
+    yield _array_bytes(np.array([[*np.ravel(matrix), 1.0, 3.0]]))
+
+
+def _read_llff(path):
+    from PIL import Image
+
+    from tfmetainit.modalities.readers import photo_collections
+
+    if not (path.parent / "b.png").exists():
+        Image.new("RGB", (8, 6)).save(path.parent / "b.png")
+    path.rename(path.parent / "poses_bounds.npy")
+    photo_collections.read_collection(path.parent, 1.0)
+
+
+def _splits():
+    yield b"a.png 0\nb/c.png 1\n"
+    yield b"a.png train\nb/c.png test\n"
+
+
+def _read_splits(path):
+    from tfmetainit.signals.base import layouts
+
+    (path.parent / "b").mkdir(exist_ok=True)
+    for name in ("a.png", "b/c.png"):
+        (path.parent / name).write_text(name)
+    path.rename(path.parent / "splits.txt")
+    layouts.find_layout(path.parent, [".png"])
 
 
 def _colmap():
@@ -292,8 +391,12 @@ def _cached(make):
 TARGETS = {
     "image": (_image, _read_image),
     "sinogram": (_sinogram, _read_sinogram),
+    "exchange": (_exchange, _read_exchange),
     "dicom": (_dicom, _read_dicom),
     "transforms": (_transforms, _read_transforms),
+    "srn": (_srn, _read_srn),
+    "llff": (_llff, _read_llff),
+    "splits": (_splits, _read_splits),
     "colmap": (_colmap, _read_colmap),
     "npz": (_npz, _read_npz),
     "pickle": (_haiku, _read_haiku),

@@ -5,10 +5,10 @@ r"""Adapts a learned initialization to one file of yours, and renders it.
     python -m tfmetainit.fit --artifact=exported/text/model.tflite \
         --input=photo.png --steps=4 --output=fit.png
 
-The picture is cropped to its central square, resized to the resolution of the
-training, and fitted by gradient steps from the learned weights. A field is
-continuous: --resolution=512x512 renders it at any size. --weights=fit.npz
-keeps the adapted weights.
+The picture is resized until its longer side has the resolution of the training
+(--crop takes its central square), and fitted by gradient steps from the learned
+weights. A field is continuous: --resolution=512 renders it with 512 pixels on
+the longer side. --weights=fit.npz keeps the adapted weights.
 
 For a run on tomography, the input is a sinogram (.npy, with --angles), or a
 slice that is projected first:
@@ -33,6 +33,7 @@ import numpy as np
 from absl import flags
 
 from tfmetainit import cli, modalities
+from tfmetainit.geometry.pixels import scaled_to
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import (
     InputError,
@@ -96,6 +97,7 @@ def fit(
     steps=None,
     resolution=None,
     weights=None,
+    crop=False,
     **details,
 ) -> Fit:
     """Fits one signal and writes its rendering.
@@ -107,9 +109,11 @@ def fit(
         artifact: path of an exported .tflite file, or None.
         steps: number of gradient steps in [0, 10000]; by default as many as
             in training.
-        resolution: `(height, width)` of the rendering; by default that of the
+        resolution: of the rendering: the longer side in pixels, or `(height,
+            width)`, in the proportion of the picture; by default that of the
             training.
         weights: path of an `.npz` file for the adapted weights, or None.
+        crop: whether to fit the central square of a picture, not all of it.
         **details: further arguments for signals of the run's modality:
             the arguments of its `Modality.read`, strings.
 
@@ -123,13 +127,10 @@ def fit(
     check_range("steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
     modalities.check_details(fitter.modality, details)
+    if fitter.modality is not None and fitter.modality.may_crop:
+        details["crop"] = crop
     sample = fitter.read(input_path, **details)
-    if resolution is None and fitter.resolution is None:
-        raise InputError(
-            "`resolution` must be given for a class without a resolution of "
-            "its own. Received: none"
-        )
-    size = resolution or (fitter.resolution, fitter.resolution)
+    size = _rendered_size(fitter, sample, resolution)
     # The outputs are opened first: one that cannot be written is known before
     # the fit, and both appear together at its end.
     with contextlib.ExitStack() as outputs:
@@ -141,6 +142,38 @@ def fit(
         if weights is not None:
             write_npz(weights_file, fitted.params)
     return fitted
+
+
+def _rendered_size(fitter, sample, resolution):
+    """Height and width of the rendering."""
+    if fitter.modality is not None:
+        fitted = fitter.modality.size_of(sample)
+    elif fitter.resolution is not None:
+        fitted = (fitter.resolution, fitter.resolution)
+    elif isinstance(resolution, tuple):
+        return resolution
+    else:
+        raise InputError(
+            "`resolution` must be given, as <height>x<width>, for a class "
+            f"without a resolution of its own. Received: {resolution}"
+        )
+    if resolution is None:
+        return fitted
+    if isinstance(resolution, int):
+        return scaled_to(fitted, resolution)
+    height, width = resolution
+    # Half a pixel of the fitted picture is rounding.
+    if fitter.modality.may_crop and (
+        abs(height / width * fitted[1] - fitted[0]) > 0.5
+        and abs(width / height * fitted[0] - fitted[1]) > 0.5
+    ):
+        nearest = "x".join(map(str, scaled_to(fitted, max(resolution))))
+        raise InputError(
+            "`resolution` must have the proportion of the picture, "
+            f"{fitted[0]} x {fitted[1]}, such as {nearest}; `crop` fits its "
+            f"central square. Received: {height}x{width}"
+        )
+    return resolution
 
 
 def _fit(fitter, sample, steps):
@@ -178,25 +211,25 @@ def _check_outputs(input_path, output_path, weights, artifact):
         files.check_apart(output, input_path=input_path, artifact=artifact)
 
 
-def parse_resolution(text: str) -> tuple[int, int]:
-    """`(height, width)` of a string like "512x512".
+def parse_resolution(text: str) -> int | tuple[int, int]:
+    """The longer side of "512", or `(height, width)` of "512x384".
 
     Raises:
-        InputError: if it is not two numbers in [1, 16384].
+        InputError: unless there are one or two numbers in [1, 16384].
     """
-    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
-    sizes = tuple(int(size) for size in match.groups()) if match else ()
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    sizes = [int(size) for size in match.groups() if size] if match else []
     if (
         not sizes
         or not all(1 <= size <= MAX_SIDE for size in sizes)
-        or sizes[0] * sizes[1] > MAX_PIXELS
+        or sizes[0] * sizes[-1] > MAX_PIXELS
     ):
         raise InputError(
-            "`resolution` must be <height>x<width>, each in "
-            f"[1, {MAX_SIDE}], with at most {MAX_PIXELS} pixels, for example "
-            f"512x512. Received: {text!r}"
+            "`resolution` must be the longer side, such as 512, or "
+            f"<height>x<width>, each in [1, {MAX_SIDE}], with at most "
+            f"{MAX_PIXELS} pixels. Received: {text!r}"
         )
-    return sizes
+    return tuple(sizes) if len(sizes) > 1 else sizes[0]
 
 
 def main(argv):
@@ -211,6 +244,7 @@ def main(argv):
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
+        crop=values.crop,
         **{name: values[name].value for name in modalities.DETAILS},
     )
     psnr = fitted.psnr
@@ -232,7 +266,7 @@ def run():
         ("artifact", "Instead of --workdir: an exported .tflite file."),
         ("input", "The file to fit, for example an image."),
         ("output", "The picture to write."),
-        ("resolution", "Height and width of the rendering: 512x512."),
+        ("resolution", "Longer side of the rendering, 512, or 512x384."),
         ("weights", "Also write the weights, as .npz."),
         *modalities.DETAILS.items(),
     ):
@@ -240,6 +274,7 @@ def run():
     flags.DEFINE_integer(
         "steps", None, "Gradient steps; default: as many as in training."
     )
+    flags.DEFINE_bool("crop", False, "Fit the central square of a picture.")
     flags.mark_flags_as_required(["input", "output"])
     cli.run(main, __doc__)
 

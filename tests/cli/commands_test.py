@@ -179,12 +179,12 @@ def test_fit_a_photograph(folder, tmp_path, run_command):
         f"--output={tmp_path / 'fit.png'}",
         f"--weights={tmp_path / 'fit.npz'}",
         "--steps=3",
-        "--resolution=20x40",
+        "--resolution=40x40",
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(" dB") == 4
     with Image.open(tmp_path / "fit.png") as image:
-        assert image.size == (40, 20)
+        assert image.size == (40, 40)
     assert np.load(tmp_path / "fit.npz")["layer0/kernel"].shape == (2, 16)
 
 
@@ -202,6 +202,38 @@ def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
     np.testing.assert_allclose(-10 * np.log10(mse), psnr[-1], atol=0.1)
 
 
+def test_fit_keeps_the_proportion_of_a_picture(folder, tmp_path):
+    """The same, whatever its size; --crop takes the central square."""
+    rows, columns = np.mgrid[:40, :120] / 120.0
+    wide = np.stack([rows, columns, 0.5 + 0 * rows], axis=-1)
+    images.write_image(tmp_path / "wide.png", wide)
+
+    def run(name="wide.png", **options):
+        fitted = fit.fit(
+            folder / "run", tmp_path / name, tmp_path / "a.png", **options
+        )
+        return fitted, images.read_image(tmp_path / "a.png")
+
+    whole, drawn = run(steps=30)
+    assert drawn.shape == (5, 16, 3)
+    small = pixels.fit_into_square(images.read_image(tmp_path / "wide.png"), 16)
+    np.testing.assert_allclose(
+        -10 * np.log10(np.mean((drawn - small) ** 2)), whole.psnr[-1], atol=0.2
+    )
+    for resolution in (60, (19, 60)):
+        assert run(resolution=resolution)[1].shape == (19, 60, 3)
+    fitted, drawn = run(crop=True, steps=30)
+    assert drawn.shape == (16, 16, 3)
+    square = wide[:, 40:80]
+    images.write_image(tmp_path / "square.png", square)
+    np.testing.assert_allclose(
+        run("square.png", steps=30)[0].psnr, fitted.psnr, atol=1e-3
+    )
+    # Standing: the same picture with rows and columns exchanged.
+    images.write_image(tmp_path / "tall.png", wide.transpose(1, 0, 2))
+    assert run("tall.png")[1].shape == (16, 5, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
@@ -212,6 +244,7 @@ def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
         (["--steps=-1"], ["--steps", "[0, 10000]", "-1"]),
         (["--resolution=big"], ["--resolution", "'big'"]),
         (["--resolution=0x9"], ["--resolution", "'0x9'"]),
+        (["--resolution=20x40"], ["--resolution", "16 x 16", "40x40", "--crop"]),
         (["--resolution=16384x16384"], ["--resolution", "67108864"]),
         (["--output=out.xyz"], [".png", "out.xyz"]),
         (["--output=no/such/out.png"], ["no/such"]),
@@ -307,8 +340,10 @@ def test_a_reader_that_leaves_and_an_end_that_is_asked_for(folder, tmp_path):
 
 def test_parse_resolution():
     assert fit.parse_resolution("12x34") == (12, 34)
-    with pytest.raises(InputError):
-        fit.parse_resolution("12x34x5")
+    assert fit.parse_resolution("512") == 512
+    for wrong in ("12x34x5", "", "0", "16384", "12x", "x12"):
+        with pytest.raises(InputError):
+            fit.parse_resolution(wrong)
 
 
 def test_commands_choose_keras_s_backend(folder, tmp_path, monkeypatch):

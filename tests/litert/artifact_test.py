@@ -25,11 +25,14 @@ def folder(tmp_path_factory, smoke_run):
     folder = tmp_path_factory.mktemp("artifact")
     shutil.copytree(smoke_run / "run", folder / "run")
     exporter.export(folder / "run", folder / "exported", max_steps=5)
-    Image.fromarray(skimage.data.astronaut()).save(folder / "photo.png")
+    photo = Image.fromarray(skimage.data.astronaut())
+    photo.save(folder / "photo.png")
+    photo.crop((0, 100, 512, 300)).save(folder / "wide.png")
     return folder
 
 
-def test_both_forms_of_fit_agree(folder, tmp_path):
+@pytest.mark.parametrize(("name", "height"), [("photo", 30), ("wide", 11)])
+def test_both_forms_of_fit_agree(folder, tmp_path, name, height):
     results = []
     for index, source in enumerate(
         (
@@ -41,17 +44,17 @@ def test_both_forms_of_fit_agree(folder, tmp_path):
         picture, weights = tmp_path / f"{index}.png", tmp_path / f"{index}.npz"
         psnr = fit.fit(
             options.pop("workdir"),
-            folder / "photo.png",
+            folder / f"{name}.png",
             picture,
             steps=7,
-            resolution=(20, 30),
+            resolution=30,
             weights=weights,
             **options,
         ).psnr
         results.append((psnr, images.read_image(picture), np.load(weights)))
     (psnr, picture, weights), (psnr_2, picture_2, weights_2) = results
     np.testing.assert_allclose(psnr_2, psnr, atol=1e-4)
-    assert picture.shape == (20, 30, 3)
+    assert picture.shape == (height, 30, 3)
     np.testing.assert_allclose(picture_2, picture, atol=1.01 / 255)
     assert weights.files == weights_2.files
     for name in weights.files:

@@ -1,9 +1,10 @@
-"""Coordinates of pixels, the central square of an image, rendering a field.
+"""Coordinates of pixels, images in a square, rendering a field.
 
 Convention: pixel (row, column) of an R x R image has the coordinates
 (row / R, column / R), row first, in [0, 1): `linspace(0, 1, R,
 endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
-notebook). An array `[R, R, 3]` is flattened row by row.
+notebook). An image that is no square has the coordinates of the first rows or
+columns: its longer side has R pixels. An array `[R, R, 3]` is flattened row by row.
 """
 
 from collections.abc import Callable
@@ -71,29 +72,52 @@ def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
     """
     top, left, side = central_square(*image.shape[:2])
     square = image[top : top + side, left : left + side]
-    if side == resolution:
-        return np.asarray(square, np.float32)
+    return _resize(square, resolution, resolution)
+
+
+def fit_into_square(image: np.ndarray, resolution: int) -> np.ndarray:
+    """A whole image, resized with antialiasing until its longer side is R.
+
+    Args:
+        image: floats `[height, width, channels]` in [0, 1].
+        resolution: R, in pixels.
+
+    Returns:
+        float32 `[height, width, channels]`, in [0, 1].
+    """
+    sides = image.shape[:2]
+    return _resize(image, *scaled_to(sides, resolution))
+
+
+def scaled_to(sides: tuple[int, int], longer: int) -> tuple[int, int]:
+    """Height and width in the same proportion, the longer one as given."""
+    return tuple(max(1, round(longer * side / max(sides))) for side in sides)
+
+
+def _resize(image, height, width):
+    if image.shape[:2] == (height, width):
+        return np.asarray(image, np.float32)
     # Pillow resizes floats of one channel at a time; its triangle filter is
     # that of tf.image.resize(antialias=True).
     resized = [
-        Image.fromarray(np.float32(square[..., channel])).resize(
-            (resolution, resolution), Image.Resampling.BILINEAR
+        Image.fromarray(np.float32(image[..., channel])).resize(
+            (width, height), Image.Resampling.BILINEAR
         )
         for channel in range(image.shape[-1])
     ]
     return np.clip(np.stack(resized, axis=-1), 0.0, 1.0)
 
 
-def _coords_along(count: int, resolution: int) -> np.ndarray:
-    """Coordinates of `count` pixels along an axis to which R were fitted.
+def _coords_along(count: int, fitted: int, resolution: int) -> np.ndarray:
+    """Coordinates of `count` pixels along an axis of `fitted` pixels.
 
     A pixel stands for its area, as in `crop_and_resize`: the centre of pixel i
     lies at (i + 1/2) / count of the axis. The centre of fitted pixel k has the
     coordinate k / R. Nothing was observed beyond the centres of the first and
     the last fitted pixel, so coordinates are clipped to these.
     """
-    middles = (2 * np.arange(count) + 1) * resolution / (2 * count)
-    return np.clip(middles - 0.5, 0, resolution - 1) / resolution
+    middles = (2 * np.arange(count) + 1) * fitted / (2 * count)
+    return np.clip(middles - 0.5, 0, fitted - 1) / resolution
 
 
 def render(
@@ -101,6 +125,7 @@ def render(
     height: int,
     width: int,
     resolution: int,
+    fitted: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Renders a field of two coordinates as an image of any size.
 
@@ -108,14 +133,16 @@ def render(
         field: maps float32 coordinates `[n, 2]` to values `[n, c]`.
         height: rows of the result.
         width: columns of the result.
-        resolution: R of the R x R pixels that the field was fitted to. The
-            result covers the same area.
+        resolution: R, of the coordinates k / R of fitted pixels.
+        fitted: rows and columns of the pixels that the field was fitted to; by
+            default R x R. The result covers the same area.
 
     Returns:
         float32 `[height, width, c]`.
     """
-    columns = _coords_along(width, resolution)
-    all_rows = _coords_along(height, resolution)
+    rows, columns = fitted or (resolution, resolution)
+    columns = _coords_along(width, columns, resolution)
+    all_rows = _coords_along(height, rows, resolution)
     rows_at_once = max(1, _RENDER_CHUNK // width)
     parts = []
     for top in range(0, height, rows_at_once):

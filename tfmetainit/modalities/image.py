@@ -10,11 +10,13 @@ class ImageModality(Modality):
     """RGB pictures, observed pixel by pixel.
 
     Args:
-        resolution: side of the squares that files are cropped and resized to.
+        resolution: R; pictures are cropped and resized to R x R pixels, or
+            resized until their longer side has R.
     """
 
     name = "image"
     may_drop = True
+    may_crop = True
 
     def __init__(self, resolution: int):
         check_range("resolution", resolution, 1, MAX_RESOLUTION)
@@ -27,17 +29,38 @@ class ImageModality(Modality):
             "resolution": self.resolution,
             "conventions": (
                 "coords: (row / R, column / R), row first, in [0, 1), for "
-                "pixel (row, column) of an R x R image; values: red, green, "
-                "blue in [0, 1]"
+                "pixel (row, column) of an image whose longer side has R "
+                "pixels; values: red, green, blue in [0, 1]"
             ),
         }
 
-    def read(self, path):
+    def read(self, path, crop: bool = True):
+        """Reads a picture.
+
+        Args:
+            path: the file (`images.read_image`).
+            crop: whether to take its central square, not the whole picture,
+                whose longer side then has R pixels.
+
+        Raises:
+            InputError: if it is not a picture that can be read.
+        """
         image = images.read_image(path)
-        image = pixels.crop_and_resize(image, self.resolution)
-        coords = pixels.pixel_coords(self.resolution, self.resolution)
-        values = image.reshape(len(coords), -1)
-        return Sample(coords[None], values[None], coords, values)
+        side = self.resolution
+        square = pixels.pixel_coords(side, side).reshape(side, side, 2)
+        if crop:
+            image = pixels.crop_and_resize(image, side)
+        else:
+            image = pixels.fit_into_square(image, side)
+        height, width, channels = image.shape
+        coords = square[:height, :width].reshape(-1, 2)
+        values = image.reshape(-1, channels)
+        return Sample(
+            coords[None], values[None], coords, values, (height, width)
+        )
+
+    def size_of(self, sample):
+        return sample.camera
 
     def render(self, predict, height, width, camera=None):
-        return pixels.render(predict, height, width, self.resolution)
+        return pixels.render(predict, height, width, self.resolution, camera)

@@ -37,7 +37,8 @@ class Sample(NamedTuple):
         values: the observed values, `[b, n, ...]`.
         coords: where the field is scored, `[m, ...]`.
         target: the true values at `coords`, `[m, ...]`; None if not known.
-        camera: camera for `Modality.render`; None for most modalities.
+        camera: camera for `Modality.render`. Of pictures it is their size,
+            (height, width) in pixels; None for modalities without.
     """
 
     inputs: np.ndarray
@@ -63,6 +64,8 @@ class Modality(abc.ABC):
             graph. The artifact cannot fit signals with other values.
         may_drop: whether a random subset of the observations may be used where
             an artifact was exported for fewer.
+        may_crop: whether `read` takes `crop`: whole pictures need not be
+            squares.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Modality(abc.ABC):
     num_observations: int
     fixed: tuple[str, ...] = ()
     may_drop: bool = False
+    may_crop: bool = False
 
     @property
     def num_coords(self) -> int:
@@ -95,6 +99,11 @@ class Modality(abc.ABC):
         Raises:
             InputError: if it cannot be read as such a signal.
         """
+
+    def size_of(self, sample: Sample) -> tuple[int, int]:
+        """Height and width, in pixels, at which a signal was observed."""
+        del sample
+        return self.resolution, self.resolution
 
     @abc.abstractmethod
     def render(

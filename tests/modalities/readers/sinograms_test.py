@@ -142,6 +142,11 @@ def test_damaged_hdf5(exchange, tmp_path, raises_with):
             file[f"exchange/{name}"] = np.zeros(3)
         with raises_with(InputError, "exchange/data", "other.h5"):
             sinograms.read_sinogram(tmp_path / "other.h5", 8, None)
+    with h5py.File(path, "r+") as file:
+        del file["exchange/data_white"]
+        file["exchange/data_white"] = np.zeros([5, 2, 7])
+    with raises_with(InputError, path, "data_white", (5, 2, 7)):
+        sinograms.read_sinogram(path, 8, None, row=1)
     path.write_bytes(path.read_bytes()[:500])
     with raises_with(InputError, path):
         sinograms.read_sinogram(path, 8, None)

@@ -203,7 +203,7 @@ def _read_exchange(path, row):
             shape = exchange["data"].shape
             row = _checked_row(path, shape, row)
             counts, white, dark = (
-                np.float32(exchange[name][:, row]) if name in exchange else None
+                _read_row(exchange, name, row, shape)
                 for name in ("data", "data_white", "data_dark")
             )
     except InputError:
@@ -219,6 +219,20 @@ def _read_exchange(path, row):
         open_beam = np.maximum(white.mean(axis=0) - dark, 1.0)
         counts = -np.log(np.maximum((counts - dark) / open_beam, _DARKEST))
     return files.check_finite(counts, path), degrees
+
+
+def _read_row(exchange, name, row, shape):
+    """One row of the pictures in a dataset of the file; None if it has none."""
+    if name not in exchange:
+        return None
+    data = exchange[name]
+    if len(data.shape) != 3 or data.shape[1:] != shape[1:] or not len(data):
+        raise ValueError(
+            f"{name} of shape {data.shape} with data of shape {shape}"
+        )
+    if data.shape[0] * data.shape[2] > images.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{name} of shape {data.shape}")
+    return np.float32(data[:, row])
 
 
 def _checked_row(path, shape, row):

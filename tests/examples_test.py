@@ -149,6 +149,28 @@ def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
     )
 
 
+def test_c_program_keeps_the_proportion_of_a_picture(
+    folder, c_program, tmp_path
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 11, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.ppm")
+    result = subprocess.run(
+        [
+            *(c_program, folder / "exported" / "model.tflite"),
+            *(tmp_path / "a.ppm", tmp_path / "b.ppm", str(_STEPS)),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
+    expected = fit.fit(
+        folder / "run", tmp_path / "a.ppm", tmp_path / "c.png", steps=_STEPS
+    )
+    np.testing.assert_allclose(psnr, expected.psnr, atol=1e-3)
+    assert images.read_image(tmp_path / "b.ppm").shape == (16, 11, 3)
+
+
 def test_c_program_reads_comments(folder, c_program, tmp_path):
     header, pixels = b"P6\n16 16\n255\n", b"\x40" * (16 * 16 * 3)
     shown = []
@@ -307,8 +329,8 @@ def test_the_page_fits_as_python_does(folder, page, tmp_path):
     assert orange.sum() > 1000
 
 
-def test_the_page_crops_as_python_does(folder, page, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 19, 3), np.uint8)
+def test_the_page_keeps_the_proportion_of_a_picture(folder, page, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 16, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     seen = _browse(
         page, "fit", tmp_path / "a.png", tmp_path / "w.npy", tmp_path / "s.png"

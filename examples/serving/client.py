@@ -26,9 +26,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit.geometry import metrics, pixels
+from tfmetainit.geometry import metrics
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError, UserError, check_range
+from tfmetainit.modalities import ImageModality
 
 SIGNATURE = "fit_predict"
 _TIMEOUT_SECONDS = 60.0
@@ -104,14 +105,14 @@ def main(argv):
             f"signals of the kind {kind!r}"
         )
     check_range("--steps", values.steps, 0, most)
-    picture = pixels.crop_and_resize(images.read_image(values.input), side)
-    coords = pixels.pixel_coords(side, side)
+    picture = ImageModality(side).read(values.input, crop=False)
+    count = len(picture.coords)
     inputs = {
-        "inputs": coords[None],
-        "values": picture.reshape(1, side * side, 3),
-        "n_points": np.int32([side * side]),
+        "inputs": picture.inputs,
+        "values": picture.values,
+        "n_points": np.int32([count]),
         "steps": np.int32([values.steps]),
-        "coords": coords[None],
+        "coords": picture.coords[None],
     }
     if values.rest:
         outputs = over_rest(values.rest, name, inputs)
@@ -129,15 +130,15 @@ def main(argv):
         psnr = metrics.psnr_from_mse(loss)
         print(f"step {step:4d}  PSNR {psnr:6.2f} dB{note}")
     # A server that batches pads every answer to the longest in its batch.
-    fitted = np.float32(outputs["values"][0])[: side * side]
-    fitted = fitted.reshape(side, side, 3)
-    psnr = float(metrics.psnr_from_mse(np.mean((fitted - picture) ** 2)))
+    fitted = np.float32(outputs["values"][0])[:count]
+    error = np.mean((fitted - picture.target) ** 2)
+    psnr = float(metrics.psnr_from_mse(error))
     print(f"step {taken:4d}  PSNR {psnr:6.2f} dB")
     if not math.isfinite(psnr):
         raise UserError(
             "The server's field is not finite. Nothing was written."
         )
-    images.write_image(values.output, fitted)
+    images.write_image(values.output, fitted.reshape(*picture.camera, 3))
     print(f"Rendered to {values.output}.")
 
 

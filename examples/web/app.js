@@ -4,11 +4,12 @@ import {LearnedField, meanSquaredError, pixelCoords, psnr} from './field.js';
 
 const $ = (id) => document.getElementById(id);
 const MAX_ZOOM = 16;
+const ZOOM_SIDE = 256;  // pixels of the longer side
 
 let field;     // LearnedField
-let picture;   // {canvas, values}: the square to fit
+let picture;   // {canvas, values}: the picture to fit, its longer side at the resolution
 let theta;     // the adapted weights
-let shown;     // the canvas of the square that theta was adapted to
+let shown;     // the canvas of the picture that theta was adapted to
 let fitting = 0;  // number of the latest fit; a later fit stops an earlier one
 let reading = 0;  // number of the latest file
 
@@ -27,10 +28,16 @@ async function guarded(work) {
   }
 }
 
-function newCanvas(size) {
+function newCanvas(height, width) {
   const canvas = document.createElement('canvas');
-  canvas.width = canvas.height = size;
+  [canvas.height, canvas.width] = [height, width];
   return canvas;
+}
+
+// Height and width in the same proportion, the longer one as given.
+function scaledTo(height, width, longer) {
+  return [height, width].map(
+      (side) => Math.max(1, Math.round(longer * side / Math.max(height, width))));
 }
 
 // Paints values in [0, 1], three per pixel, onto a canvas.
@@ -55,31 +62,30 @@ function addToStrip(canvas, title, text) {
   $('strip').append(figure);
 }
 
-// The central square of a source, at the training resolution.
-function square(source, width, height) {
-  const side = Math.min(width, height), size = field.resolution;
-  const canvas = newCanvas(size);
+// A source, whose longer side becomes the training resolution.
+function resized(source, height, width) {
+  const [rows, columns] = scaledTo(height, width, field.resolution);
+  const canvas = newCanvas(rows, columns);
   const context = canvas.getContext('2d', {willReadFrequently: true});
   context.fillStyle = 'white';
-  context.fillRect(0, 0, size, size);
+  context.fillRect(0, 0, columns, rows);
   context.imageSmoothingQuality = 'high';
-  // Whole pixels, as in Python: an offset of half a pixel would blur.
-  const left = Math.floor((width - side) / 2), top = Math.floor((height - side) / 2);
-  context.drawImage(source, left, top, side, side, 0, 0, size, size);
-  const {data} = context.getImageData(0, 0, size, size);
-  const values = new Float32Array(3 * size * size);
+  context.drawImage(source, 0, 0, width, height, 0, 0, columns, rows);
+  const {data} = context.getImageData(0, 0, columns, rows);
+  const values = new Float32Array(3 * rows * columns);
   for (let i = 0; i < values.length; i++) values[i] = data[4 * Math.floor(i / 3) + i % 3] / 255;
   return {canvas, values};
 }
 
 async function fit() {
   if (!picture) return;
-  const mine = ++fitting, size = field.resolution, steps = Number($('steps').value);
-  const coords = pixelCoords(size, size);
+  const mine = ++fitting, steps = Number($('steps').value);
+  const {height, width} = picture.canvas;
+  const coords = pixelCoords(height, width);
   $('strip').replaceChildren();
-  const target = newCanvas(size);
+  const target = newCanvas(height, width);
   target.getContext('2d').drawImage(picture.canvas, 0, 0);
-  addToStrip(target, 'your picture', `${size} × ${size}`);
+  addToStrip(target, 'your picture', `${width} × ${height}`);
   let weights = await field.init(), milliseconds = 0, quality = 0;
   for (let step = 0; step <= steps; step++) {
     // Without a step, only the output layer is solved, if the artifact does so.
@@ -90,7 +96,7 @@ async function fit() {
     weights = result.theta;
     const values = await field.predict(weights, coords);
     if (mine !== fitting) return;
-    const canvas = newCanvas(size);
+    const canvas = newCanvas(height, width);
     paint(canvas, values);
     quality = psnr(meanSquaredError(values, picture.values));
     addToStrip(
@@ -106,8 +112,8 @@ async function fit() {
   resetView();
 }
 
-function use(source, width, height) {
-  picture = square(source, width, height);
+function use(source, height, width) {
+  picture = resized(source, height, width);
   say('Fitting …');
   return fit();
 }
@@ -121,12 +127,12 @@ async function useFile(file) {
     throw new Error(`${file.name} is not a picture that this browser can read.`);
   }
   // A file chosen later may have been read sooner.
-  if (mine === reading) await use(bitmap, bitmap.width, bitmap.height);
+  if (mine === reading) await use(bitmap, bitmap.height, bitmap.width);
   bitmap.close();
 }
 
 function useSample() {
-  const canvas = newCanvas(512), context = canvas.getContext('2d');
+  const canvas = newCanvas(512, 512), context = canvas.getContext('2d');
   const sky = context.createLinearGradient(0, 0, 0, 512);
   sky.addColorStop(0, '#1e3a8a');
   sky.addColorStop(1, '#fdba74');
@@ -178,18 +184,21 @@ function closeCamera() {
 
 async function shoot() {
   const video = $('video');
-  const fitted = use(video, video.videoWidth, video.videoHeight);
+  const fitted = use(video, video.videoHeight, video.videoWidth);
   closeCamera();
   await fitted;
 }
 
 // ---- Beyond the pixels --------------------------------------------------------
 
-let view;            // {row, column, extent}: the visible part
+let view;            // {row, column, extent}: the visible part; 1 is the longer side
 let drawing = false, drawAgain = false;
 
 function resetView() {
   view = {row: 0, column: 0, extent: 1};
+  for (const canvas of [$('zoom-picture'), $('zoom-field')]) {
+    [canvas.height, canvas.width] = scaledTo(shown.height, shown.width, ZOOM_SIDE);
+  }
   guarded(draw);
 }
 
@@ -210,39 +219,52 @@ async function drawOnce() {
   do {
     drawAgain = false;
     const {row, column, extent} = view;
-    const canvas = $('zoom-field'), size = canvas.width;
-    const coords = pixelCoords(size, size);
+    const canvas = $('zoom-field'), {height, width} = canvas;
+    const coords = pixelCoords(height, width);
     for (let i = 0; i < coords.length; i += 2) {
       coords[i] = row + extent * coords[i];
       coords[i + 1] = column + extent * coords[i + 1];
     }
     const context = $('zoom-picture').getContext('2d');
-    const pixels = field.resolution;
+    const pixels = Math.max(shown.height, shown.width);
     context.imageSmoothingEnabled = false;
-    context.clearRect(0, 0, size, size);
+    context.clearRect(0, 0, width, height);
     // The field has a pixel's value at its corner; the canvas, at its centre.
     context.drawImage(
-        shown, column * pixels + .5, row * pixels + .5, extent * pixels, extent * pixels,
-        0, 0, size, size);
+        shown, column * pixels + .5, row * pixels + .5, extent * shown.width,
+        extent * shown.height, 0, 0, width, height);
     const started = performance.now();
     paint(canvas, await field.predict(theta, coords));
     $('zoom-shown').textContent = `zoom ${(1 / extent).toFixed(1)} ×, ` +
-        `${size} × ${size} points in ${(performance.now() - started).toFixed(0)} ms`;
+        `${width} × ${height} points in ${(performance.now() - started).toFixed(0)} ms`;
   } while (drawAgain);
 }
 
-function zoomAt(row, column, factor) {
-  const extent = Math.min(1, Math.max(1 / MAX_ZOOM, view.extent / factor));
-  const kept = (start, place) =>
-      Math.min(1 - extent, Math.max(0, start + place * (view.extent - extent)));
-  view = {row: kept(view.row, row), column: kept(view.column, column), extent};
+// The share of the longer side that the picture's rows and columns take.
+function shares() {
+  const {height, width} = shown, longer = Math.max(height, width);
+  return {row: height / longer, column: width / longer};
+}
+
+// The visible part moved and scaled, within the picture.
+function look(row, column, extent) {
+  const share = shares();
+  const kept = (name, value) =>
+      Math.min(share[name] * (1 - extent), Math.max(0, value));
+  view = {row: kept('row', row), column: kept('column', column), extent};
   guarded(draw);
 }
 
+// Rows and columns are shares of the canvas, in [0, 1].
+function zoomAt(row, column, factor) {
+  const extent = Math.min(1, Math.max(1 / MAX_ZOOM, view.extent / factor));
+  const less = view.extent - extent, share = shares();
+  look(view.row + row * share.row * less, view.column + column * share.column * less, extent);
+}
+
 function moveBy(rows, columns) {
-  const kept = (value) => Math.min(1 - view.extent, Math.max(0, value));
-  view = {...view, row: kept(view.row + rows), column: kept(view.column + columns)};
-  guarded(draw);
+  const share = shares();
+  look(view.row + rows * share.row, view.column + columns * share.column, view.extent);
 }
 
 function listenToZoom() {

@@ -3,7 +3,9 @@
 import logging
 
 import numpy as np
+import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from tfmetainit.io import images
@@ -163,3 +165,59 @@ def test_image_folder_errors(tmp_path, raises_with):
     _fill(tmp_path, 2)
     with raises_with(InputError, tmp_path):
         _open_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("splits", "counts"),
+    [
+        ({"train": 20}, (2, 2)),
+        ({"train": 5, "val": 4}, (2, 2)),
+        ({"train": 20, "test": 3}, (2, 3)),
+        ({"train": 5, "validation": 2, "test": 3}, (2, 3)),
+    ],
+)
+def test_a_folder_that_tfds_has_prepared(tmp_path, splits, counts):
+    path = _prepared(tmp_path, splits, tfds.features.Image(shape=(9, 12, 3)))
+    signal = image_folder.make_signal_class(folder=path, resolution=8)
+    (task,) = _take(signal.make_dataset("train", 1), 1)
+    assert task.query.values.shape == (1, 64, 3)
+    found = (len(list(signal.all_tasks(s))) for s in ("validation", "test"))
+    assert tuple(found) == counts
+
+
+def _prepared(tmp_path, splits, feature):
+    with tfds.core.registered.skip_registration():
+
+        class Photos(tfds.core.GeneratorBasedBuilder):
+            """Photographs of noise."""
+
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                features = tfds.features.FeaturesDict({"image": feature})
+                return tfds.core.DatasetInfo(builder=self, features=features)
+
+            def _split_generators(self, dl_manager):
+                return {s: self._generate_examples(splits[s]) for s in splits}
+
+            def _generate_examples(self, count):
+                rng = np.random.default_rng(0)
+                for index in range(count):
+                    pixels = rng.integers(0, 255, feature.shape, np.uint8)
+                    yield index, {"image": pixels}
+
+    builder = Photos(data_dir=str(tmp_path / "tfds"))
+    builder.download_and_prepare()
+    return str(builder.data_dir)
+
+
+def test_prepared_folders_that_have_no_images(tmp_path, raises_with):
+    path = _prepared(
+        tmp_path, {"train": 3}, tfds.features.Tensor(shape=(3,), dtype=np.uint8)
+    )
+    with raises_with(InputError, path, "['image']", "train"):
+        _open_folder(path)
+    with open(f"{path}/dataset_info.json", "w") as file:
+        file.write("{")
+    with raises_with(InputError, path):
+        _open_folder(path)

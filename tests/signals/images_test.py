@@ -42,3 +42,24 @@ def test_tfds_images_that_cannot_be_had(tmp_path, monkeypatch, raises_with):
     parts = ["celeb_a", "no route to host", "`data_dir`", "`manual_dir`"]
     with raises_with(InputError, *parts):
         signal.make_dataset("train", 1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names"),
+    [
+        ("celeb_a", ["img_align_celeba.zip", "identity_CelebA.txt"]),
+        ("imagenette/320px-v2", ["imagenette2-320.tgz"]),
+    ],
+)
+def test_archives_are_looked_at_before_the_network(
+    tmp_path, dataset, names, raises_with
+):
+    (tmp_path / names[0]).write_bytes(b"another version")
+    signal = images.make_signal_class(
+        dataset=dataset,
+        data_dir=str(tmp_path / "data"),
+        manual_dir=str(tmp_path),
+    )
+    parts = [f"{names[0]} of 15 bytes", *(f"{n} missing" for n in names[1:])]
+    with raises_with(InputError, "`manual_dir`", tmp_path, *parts):
+        signal.make_dataset("test", 1)

@@ -3,9 +3,12 @@
 `signals.base.folder` describes how it is read and split.
 """
 
+import pathlib
+
 from tfmetainit.io import images
 from tfmetainit.signals.base.folder import folder_source
 from tfmetainit.signals.base.image_signal import ImageSignal
+from tfmetainit.signals.base.tfds_source import prepared_source
 
 
 def make_signal_class(
@@ -15,11 +18,14 @@ def make_signal_class(
 
     Args:
         folder: path of the folder, which is read at the first `make_dataset`.
+            It may be one that TFDS has prepared (`base.tfds_source`).
         resolution: side of the centre crops in pixels.
         **options: further arguments of `ImageSignal`.
     """
 
     def open_source():
+        if (pathlib.Path(folder or "") / "dataset_info.json").is_file():
+            return prepared_source(folder)
         return folder_source(
             folder,
             resolution=resolution,

@@ -5,10 +5,13 @@ TFDS downloads both datasets. If it cannot, set `data_dir` to a folder in which
 TFDS has prepared them, or `manual_dir` to one with the downloaded archives.
 """
 
+import pathlib
+
 import tensorflow_datasets as tfds
 
 from tfmetainit.io.errors import InputError, reason
-from tfmetainit.signals.base.image_signal import ImageSignal, tfds_images
+from tfmetainit.signals.base.image_signal import ImageSignal
+from tfmetainit.signals.base.tfds_source import tfds_images
 
 # Imagenette has no test split: its validation images are divided in two.
 _SPLITS = {
@@ -68,9 +71,13 @@ def _prepare(dataset, data_dir, manual_dir):
     """
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
+        if manual_dir and not pathlib.Path(builder.data_dir).exists():
+            _check_archives(builder, pathlib.Path(manual_dir))
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
         )
+    except InputError:
+        raise
     # The downloader's errors are of many kinds: HTTP, DNS, checksums, disk.
     except Exception as error:
         raise InputError(
@@ -80,3 +87,33 @@ def _prepare(dataset, data_dir, manual_dir):
             "archives into a folder and set `manual_dir` to it."
         ) from error
     return builder
+
+
+def _check_archives(builder, folder):
+    """Raises InputError unless a folder has what TFDS would download.
+
+    TFDS would try the network for minutes before it named a missing file, and
+    would show two checksums for one of another version.
+    """
+    sizes = {i.filename: i.size for i in builder.url_infos.values()}
+    if builder.name == "imagenette":
+        name = f"{builder.builder_config.dirname}.tgz"
+        sizes = {name: sizes[name]}
+    wrong = {
+        name: (folder / name).stat().st_size if exists else "missing"
+        for name, size in sizes.items()
+        if not (exists := (folder / name).is_file())
+        or (folder / name).stat().st_size != size
+    }
+    if wrong:
+        states = ", ".join(
+            f"{name} {state if state == 'missing' else f'of {state} bytes'}"
+            for name, state in sorted(wrong.items())
+        )
+        raise InputError(
+            f"`manual_dir` must hold the files of {builder.name} as TFDS "
+            "knows them: "
+            f"{', '.join(f'{n} of {int(s)} bytes' for n, s in sizes.items())}. "
+            f"Received: {folder} with {states}. configs/image_folder.py reads "
+            "unpacked pictures of any version."
+        )

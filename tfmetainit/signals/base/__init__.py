@@ -12,7 +12,7 @@ from tfmetainit.signals.base.generated import (
     make_generated_class,
     open_splits,
 )
-from tfmetainit.signals.base.image_signal import ImageSignal, tfds_images
+from tfmetainit.signals.base.image_signal import ImageSignal
 from tfmetainit.signals.base.pipeline import (
     SPLITS,
     Source,
@@ -25,3 +25,4 @@ from tfmetainit.signals.base.signal_class import (
     to_sample,
     to_task,
 )
+from tfmetainit.signals.base.tfds_source import prepared_source, tfds_images

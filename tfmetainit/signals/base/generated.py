@@ -20,8 +20,9 @@ import tensorflow_datasets as tfds
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.modality import MAX_RESOLUTION
-from tfmetainit.signals.base.image_signal import ImageSignal, tfds_images
+from tfmetainit.signals.base.image_signal import ImageSignal
 from tfmetainit.signals.base.pipeline import SPLITS, Source
+from tfmetainit.signals.base.tfds_source import tfds_images
 
 _MAX_SIGNALS = 10_000_000
 # Environment variable with the options of an Apache Beam pipeline that draws

@@ -194,28 +194,3 @@ def _interpolate(image: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     top = top_left + right * (top_right - top_left)
     bottom = bottom_left + right * (bottom_right - bottom_left)
     return top + down * (bottom - top)
-
-
-def tfds_images(feature, open_split) -> Source:
-    """The images of TFDS builders.
-
-    Args:
-        feature: the TFDS feature "image" of their examples.
-        open_split: maps "train", "validation" and "test" to a prepared builder
-            and the builder's name of the split.
-    """
-    import tensorflow_datasets as tfds
-
-    def load(split):
-        builder, name = open_split(split)
-        return builder.as_dataset(
-            split=name,
-            shuffle_files=False,
-            decoders={"image": tfds.decode.SkipDecoding()},
-        ).map(lambda example: example["image"])
-
-    def decode(encoded):
-        image = feature.decode_example(encoded)
-        return tf.image.convert_image_dtype(image, tf.float32)
-
-    return Source(load, decode)

@@ -66,6 +66,12 @@ def _bucket(name):
     return hashlib.sha256(os.fsencode(name)).digest()[0]
 
 
+def split_named(name: str) -> str | None:
+    """The split that a name is for by its last word, as in cars_train."""
+    last = re.split("[-_ ]", name.lower())[-1]
+    return None if last.isdigit() else _NAMES.get(last)
+
+
 def find_layout(root: pathlib.Path, suffixes: Collection[str]) -> Layout:
     """Divides the files in a folder, and in the folders below it.
 
@@ -161,9 +167,8 @@ def _by_folders(root, found):
     for path in found:
         folders = path.relative_to(root).parts[:-1]
         for folder in folders:
-            # The last word of the name: cars_train.
-            split = _NAMES.get(re.split("[-_ ]", folder.lower())[-1])
-            if split and not folder[-1].isdigit():
+            split = split_named(folder)
+            if split:
                 divided[split].append(path)
                 break
     missing = {}

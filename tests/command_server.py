@@ -21,7 +21,7 @@ def _run(request):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.dup2(null, 0)
     sys.stdin, sys.stdout, sys.stderr = (
-        open(descriptor, mode, encoding="utf-8", closefd=False)
+        os.fdopen(descriptor, mode, encoding="utf-8", closefd=False)
         for descriptor, mode in ((0, "r"), (1, "w"), (2, "w"))
     )
     sys.argv = [request["module"], *request["arguments"]]

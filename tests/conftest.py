@@ -111,11 +111,11 @@ def assert_same_run():
 @functools.cache
 def _command_server():
     server = subprocess.Popen(
-        [sys.executable, str(pathlib.Path(__file__).parent / "command_server.py")],
+        [sys.executable, pathlib.Path(__file__).parent / "command_server.py"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # What TensorFlow says at its start is hidden by the commands themselves.
+        # The commands themselves hide what TensorFlow says at its start.
         env={
             **os.environ,
             "KERAS_BACKEND": "tensorflow",

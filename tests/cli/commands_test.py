@@ -244,7 +244,7 @@ def test_fit_keeps_the_proportion_of_a_picture(folder, tmp_path):
         (["--steps=-1"], ["--steps", "[0, 10000]", "-1"]),
         (["--resolution=big"], ["--resolution", "'big'"]),
         (["--resolution=0x9"], ["--resolution", "'0x9'"]),
-        (["--resolution=20x40"], ["--resolution", "16 x 16", "40x40", "--crop"]),
+        (["--resolution=20x40"], ["16 x 16", "40x40", "--crop"]),
         (["--resolution=16384x16384"], ["--resolution", "67108864"]),
         (["--output=out.xyz"], [".png", "out.xyz"]),
         (["--output=no/such/out.png"], ["no/such"]),

@@ -266,9 +266,7 @@ def test_a_folder_without_a_file_of_splits(tmp_path, raises_with):
         (folder / split).mkdir()
         (folder / name).rename(folder / split / name)
     (task,) = _tasks(_from_folder(str(folder)), "test", 9)
-    np.testing.assert_array_equal(
-        task.query.values, expected[0].query.values
-    )
+    np.testing.assert_array_equal(task.query.values, expected[0].query.values)
     shutil.rmtree(folder / "cars_val")
     shutil.rmtree(folder / "cars_train")
     with raises_with(InputError, "cars_splits.json", "1 objects"):

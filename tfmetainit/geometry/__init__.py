@@ -1,7 +1,7 @@
 """Geometry that training and devices share: pixels, projections, cameras.
 
-May import: NumPy, Pillow, scikit-image, SciPy, `tfmetainit.io`. Runs without TensorFlow and Keras;
-functions that say so take tensors as well as arrays.
+May import: NumPy, Pillow, scikit-image, SciPy, `tfmetainit.io`. Runs without
+TensorFlow and Keras; functions that say so take tensors as well as arrays.
 """
 
 from tfmetainit.geometry.cameras import (

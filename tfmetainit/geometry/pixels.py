@@ -4,7 +4,8 @@ Convention: pixel (row, column) of an R x R image has the coordinates
 (row / R, column / R), row first, in [0, 1): `linspace(0, 1, R,
 endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
 notebook). An image that is no square has the coordinates of the first rows or
-columns: its longer side has R pixels. An array `[R, R, 3]` is flattened row by row.
+columns: its longer side has R pixels. An array `[R, R, 3]` is flattened row by
+row.
 """
 
 from collections.abc import Callable

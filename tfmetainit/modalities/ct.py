@@ -188,9 +188,7 @@ def check_window(window) -> tuple[float, float]:
     return low, high
 
 
-def read_slice(
-    path, window: tuple[float, float] | None = None
-) -> np.ndarray:
+def read_slice(path, window: tuple[float, float] | None = None) -> np.ndarray:
     """Reads a slice from an image, .npy or DICOM file.
 
     Colours are averaged. A file is read as DICOM (`dicom.read_dicom`) unless

@@ -152,7 +152,7 @@ class ObjectModality(_RayModality):
 
     @property
     def distance(self) -> float:
-        """Of cameras on an orbit: the middle of the bounds."""
+        """Distance of cameras on an orbit, the middle of the bounds."""
         return 0.5 * sum(self.bounds)
 
     def read(

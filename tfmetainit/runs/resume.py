@@ -12,7 +12,6 @@ from tfmetainit.runs.sources import SOURCE_FIELDS, source_sizes
 from tfmetainit.runs.workdir import Workdir
 from tfmetainit.signals.base import SignalClass
 
-
 _MAX_RECORD_BYTES = 2**30  # of names and sizes: some ten million files
 
 

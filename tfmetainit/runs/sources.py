@@ -60,4 +60,5 @@ def source_sizes(
 
 def digest(sizes: dict[str, int]) -> str:
     """A hash of `source_sizes`."""
-    return hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).hexdigest()
+    content = json.dumps(sizes, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

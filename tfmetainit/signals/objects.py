@@ -241,7 +241,12 @@ def _read_splits(root, splits):
                 f"names. Received: {root / splits} with another {key}"
             )
         divided[split] = [root / name for name in names]
-    missing = [p for p in sum(divided.values(), []) if not is_scene(p)]
+    missing = [
+        path
+        for paths in divided.values()
+        for path in paths
+        if not is_scene(path)
+    ]
     if missing:
         raise InputError(
             f"{root / splits} names {len(missing)} objects without a "

@@ -3,7 +3,6 @@
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 
 from tfmetainit.geometry import parallel_beam
 from tfmetainit.io.errors import InputError
@@ -21,7 +20,8 @@ def test_angles():
     "text", ["", "a,b", "0,361", "-1", "nan", "0;1", ",".join(["1"] * 5000)]
 )
 def test_bad_angles(raises_with, text):
-    with raises_with(InputError, "`angles`", sinograms.MAX_PROJECTIONS, text[:100]):
+    most = sinograms.MAX_PROJECTIONS
+    with raises_with(InputError, "`angles`", most, text[:100]):
         sinograms.parse_angles(text)
 
 
@@ -75,7 +75,8 @@ def _disc(side, center, radius):
 def test_other_numbers_of_detectors(tmp_path, first, last):
     """Three times as many detectors, also with some cut off on one side."""
     fine = parallel_beam.project(_disc(96, (40, 55), 20), [0.0, 1.0])
-    coarse = parallel_beam.project(_disc(32, (40 / 3, 55 / 3), 20 / 3), [0, 1.0])
+    small = _disc(32, (40 / 3, 55 / 3), 20 / 3)
+    coarse = parallel_beam.project(small, [0.0, 1.0])
     path = tmp_path / "a.npy"
     np.save(path, fine[:, first:last])
     angles = f"0,{np.degrees(1.0)}"

@@ -43,7 +43,7 @@ def read_dicom(path, window: tuple[float, float] | None = None) -> np.ndarray:
         # Old files have no preamble. Any other file yields no picture.
         old = not pydicom.misc.is_dicom(path)
         header = pydicom.dcmread(path, stop_before_pixels=True, force=old)
-        if old and not {"Rows", "Columns", "BitsAllocated"} <= set(header.dir()):
+        if old and not {"Rows", "BitsAllocated"} <= set(header.dir()):
             raise InputError(f"{path} is not a DICOM file with a picture.")
         _check_header(header, path)
         rescale = _functional_group(header, "PixelValueTransformationSequence")

@@ -20,6 +20,7 @@ def tfds_images(feature, open_split) -> Source:
         open_split: maps "train", "validation" and "test" to a prepared builder
             and the builder's name of the split.
     """
+
     def load(split):
         builder, name = open_split(split)
         return builder.as_dataset(

@@ -51,7 +51,8 @@ def use_ct(config):
     config.signal.eval_projections = (1, 2, 4, 8)
     config.signal.points_per_step = 0
     config.signal.interpolation = "nearest"
-    # Of files of slices; by default -1000,1000 of DICOM in Hounsfield units.
+    # The values of a slice that become 0 and 1; by default -1000 and 1000
+    # Hounsfield units of DICOM files (docs/data.md).
     config.signal.window = ml_collections.config_dict.placeholder(tuple)
     config.signal.shuffle_buffer = 10_000
     config.field.name = "fourier_mlp"

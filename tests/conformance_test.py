@@ -101,9 +101,9 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     )
     with downloads:
         summary = train.train(config, run)
-        results = {"conditions": []}
-        if name not in _EVALUATED_BY_ANOTHER:
-            results = evaluate.evaluate(run)
+        results = (
+            None if name in _EVALUATED_BY_ANOTHER else evaluate.evaluate(run)
+        )
         exported = exporter.export(run, tmp_path / "exported", max_steps=4)
     modality = build.build_signal(config).modality
     photo = material / "photos" / "0.png"
@@ -119,7 +119,7 @@ def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     ).psnr
     assert summary["step"] == config.num_steps
     assert np.isfinite(summary["best_psnr"])
-    for condition in results["conditions"]:
+    for condition in results["conditions"] if results else ():
         has_mean = build.build_signal(config).shares_inputs
         solves = config.learner.output_layer == "solved"
         assert len(condition["rows"]) == 6 + has_mean + 2 * solves

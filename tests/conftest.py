@@ -17,6 +17,7 @@ import contextlib
 import functools
 import json
 import pathlib
+import select
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,9 @@ def assert_same_run():
     return _assert_same_run
 
 
+_TIMEOUT = 600  # seconds
+
+
 @functools.cache
 def _command_server():
     server = subprocess.Popen(
@@ -140,6 +144,8 @@ def _run_command(command, *arguments, cwd=None):
         }
         server.stdin.write(f"{json.dumps(request)}\n")
         server.stdin.flush()
+        ended, _, _ = select.select([server.stdout], [], [], _TIMEOUT)
+        assert ended, f"tfmetainit.{command} did not end in {_TIMEOUT} s"
         code = int(server.stdout.readline())
         return subprocess.CompletedProcess(
             arguments, code, *(path.read_text() for path in outputs)

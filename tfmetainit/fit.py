@@ -10,8 +10,8 @@ The picture is resized until its longer side has the resolution of the training
 weights. A field is continuous: --resolution=512 renders it with 512 pixels on
 the longer side. --weights=fit.npz keeps the adapted weights.
 
-For a run on tomography, the input is a sinogram (.npy, with --angles), or a
-slice that is projected first:
+For a run on tomography, the input is a sinogram, with --angles, or a slice that
+is projected first:
 
     python -m tfmetainit.fit --workdir=runs/ct --input=sinogram.npy \
         --angles=0,45,90,135 --steps=12 --output=slice.png
@@ -109,9 +109,9 @@ def fit(
         artifact: path of an exported .tflite file, or None.
         steps: number of gradient steps in [0, 10000]; by default as many as
             in training.
-        resolution: of the rendering: the longer side in pixels, or `(height,
-            width)`, in the proportion of the picture; by default that of the
-            training.
+        resolution: size of the rendering: the longer side in pixels, or
+            `(height, width)`; by default that of the training. A picture keeps
+            its proportion.
         weights: path of an `.npz` file for the adapted weights, or None.
         crop: whether to fit the central square of a picture, not all of it.
         **details: further arguments for signals of the run's modality:
@@ -127,7 +127,7 @@ def fit(
     check_range("steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
     modalities.check_details(fitter.modality, details)
-    if fitter.modality is not None and fitter.modality.may_crop:
+    if _may_crop(fitter):
         details["crop"] = crop
     sample = fitter.read(input_path, **details)
     size = _rendered_size(fitter, sample, resolution)
@@ -142,6 +142,11 @@ def fit(
         if weights is not None:
             write_npz(weights_file, fitted.params)
     return fitted
+
+
+def _may_crop(fitter):
+    """Whether the signals are pictures of any proportion."""
+    return fitter.modality is not None and fitter.modality.may_crop
 
 
 def _rendered_size(fitter, sample, resolution):
@@ -160,10 +165,15 @@ def _rendered_size(fitter, sample, resolution):
     if resolution is None:
         return fitted
     if isinstance(resolution, int):
-        return scaled_to(fitted, resolution)
+        resolution = scaled_to(fitted, resolution)
     height, width = resolution
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"A rendering may have at most {MAX_PIXELS} pixels. Received: "
+            f"`resolution` of {height}x{width}"
+        )
     # Half a pixel of the fitted picture is rounding.
-    if fitter.modality.may_crop and (
+    if _may_crop(fitter) and (
         abs(height / width * fitted[1] - fitted[0]) > 0.5
         and abs(width / height * fitted[0] - fitted[1]) > 0.5
     ):
@@ -219,15 +229,10 @@ def parse_resolution(text: str) -> int | tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
     sizes = [int(size) for size in match.groups() if size] if match else []
-    if (
-        not sizes
-        or not all(1 <= size <= MAX_SIDE for size in sizes)
-        or sizes[0] * sizes[-1] > MAX_PIXELS
-    ):
+    if not sizes or not all(1 <= size <= MAX_SIDE for size in sizes):
         raise InputError(
             "`resolution` must be the longer side, such as 512, or "
-            f"<height>x<width>, each in [1, {MAX_SIDE}], with at most "
-            f"{MAX_PIXELS} pixels. Received: {text!r}"
+            f"<height>x<width>, each in [1, {MAX_SIDE}]. Received: {text!r}"
         )
     return tuple(sizes) if len(sizes) > 1 else sizes[0]
 

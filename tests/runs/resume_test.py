@@ -162,6 +162,14 @@ def test_a_run_goes_on_with_its_own_files_only(tmp_path, raises_with):
         train.train(config, tmp_path / "run")
     read = Workdir(tmp_path / "run").read_config()
     assert read.signal.folder == f"{tmp_path}/copy"
+    # A list of splits of the same size as another.
+    (tmp_path / "copy" / "splits.txt").write_text("1.png test\n")
+    with raises_with(InputError, "splits.txt", "missing then"):
+        train.train(config, tmp_path / "run")
+    # A record of another version.
+    files.write_json(Workdir(tmp_path / "run").sources, {"files": "0123"})
+    with raises_with(InputError, "sources.json", "`config.warm_start`"):
+        train.train(config, tmp_path / "run")
 
 
 def test_a_workdir_among_the_signals_is_refused(tmp_path, raises_with):

@@ -124,10 +124,11 @@ def test_images_beyond_the_memory_are_read_again(tmp_path, monkeypatch):
             for tasks in _take(signal.make_dataset("train", 1), 80)
         ]
 
-    number = 3 * 8 * 8 * 2  # bytes of an image
-    kept, half = order(100 * number), reads.copy()
-    assert len(half) == len(set(half)) < 30
-    np.testing.assert_array_equal(order(10 * number), kept)
+    image_bytes = 3 * 8 * 8 * 2
+    kept = order(100 * image_bytes)
+    # Two threads may read one file at the same time, once.
+    assert len(reads) <= len(set(reads)) + 1 < 31
+    np.testing.assert_array_equal(order(10 * image_bytes), kept)
     assert len(reads) > 80 - 3 * 10
 
 
@@ -217,6 +218,14 @@ def test_prepared_folders_that_have_no_images(tmp_path, raises_with):
     )
     with raises_with(InputError, path, "['image']", "train"):
         _open_folder(path)
+    grey = tfds.features.Image(shape=(8, 8, 1))
+    grey = _prepared(tmp_path / "grey", {"train": 20}, grey)
+    with raises_with(InputError, grey, "three channels"):
+        _open_folder(grey)
+    few = tfds.features.Image(shape=(8, 8, 3))
+    few = _prepared(tmp_path / "few", {"train": 4}, few)
+    with raises_with(InputError, few, "'test': 0"):
+        _open_folder(few)
     with open(f"{path}/dataset_info.json", "w") as file:
         file.write("{")
     with raises_with(InputError, path):

@@ -281,7 +281,7 @@ def test_cameras_of_another_scale(tmp_path, raises_with):
         for row in frame["transform_matrix"][:3]:
             row[3] *= 10
     path.write_text(json.dumps(content))
-    with raises_with(Exception, "`camera_scale`=0.1", path):
+    with raises_with(tf.errors.OpError, "`camera_scale`=0.1", path):
         _tasks(_from_folder(folder), "test", 1)
     signal = _signal(None, kind="cars", folder=folder, camera_scale=0.1)
     (task,) = _tasks(signal, "test", 1)

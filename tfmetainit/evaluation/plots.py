@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tfmetainit.io import files
 
-_LONG = 100  # steps, above which the axis is logarithmic from the tenth on
+_LONG = 101  # points; the axis of longer curves is logarithmic from step 10 on
 
 
 def save_labelled_grid(path, rows, column_titles, row_titles=()):

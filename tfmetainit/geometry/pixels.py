@@ -8,6 +8,7 @@ columns: its longer side has R pixels. An array `[R, R, 3]` is flattened row by
 row.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -92,7 +93,10 @@ def fit_into_square(image: np.ndarray, resolution: int) -> np.ndarray:
 
 def scaled_to(sides: tuple[int, int], longer: int) -> tuple[int, int]:
     """Height and width in the same proportion, the longer one as given."""
-    return tuple(max(1, round(longer * side / max(sides))) for side in sides)
+    # Halves are rounded up, as in JavaScript.
+    return tuple(
+        max(1, math.floor(longer * side / max(sides) + 0.5)) for side in sides
+    )
 
 
 def _resize(image, height, width):
@@ -141,9 +145,9 @@ def render(
     Returns:
         float32 `[height, width, c]`.
     """
-    rows, columns = fitted or (resolution, resolution)
-    columns = _coords_along(width, columns, resolution)
-    all_rows = _coords_along(height, rows, resolution)
+    fitted_rows, fitted_columns = fitted or (resolution, resolution)
+    columns = _coords_along(width, fitted_columns, resolution)
+    all_rows = _coords_along(height, fitted_rows, resolution)
     rows_at_once = max(1, _RENDER_CHUNK // width)
     parts = []
     for top in range(0, height, rows_at_once):

@@ -52,7 +52,7 @@ def total_variation(sinogram, angles) -> np.ndarray:
     side = sinogram.shape[1]
     matrix = _matrix(side, angles)
     sinogram = np.float64(sinogram).ravel()
-    # Of the squared norm of A, by power iteration.
+    # `largest` is the squared norm of the matrix, by power iteration.
     direction = np.ones(side * side)
     for _ in range(20):
         direction = matrix.T @ (matrix @ direction)

@@ -307,7 +307,7 @@ def read_json(path, max_bytes=MAX_JSON_BYTES):
                 f"A JSON file may hold at most {max_bytes} bytes. "
                 f"Received: {path} of {path.stat().st_size} bytes"
             )
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     # RecursionError: deeply nested brackets.

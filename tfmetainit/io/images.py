@@ -17,7 +17,18 @@ from tfmetainit.io.errors import InputError, reason
 # Formats that Pillow decodes itself, without interpreters or subprocesses.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = frozenset(
-    [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+    [
+        ".bmp",
+        ".gif",
+        ".jpeg",
+        ".jpg",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
 )
 # Far above any photograph. The header of a decompression bomb exceeds it.
 MAX_IMAGE_PIXELS = 100_000_000
@@ -156,11 +167,13 @@ def _check_tiff(image, path):
     """
     bits = set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
     signs = set(image.tag_v2.get(_SAMPLE_FORMAT, (1,)))
-    if not bits <= {1, 2, 4, 8, 16} or signs != {1}:
+    too_deep = 16 in bits and image.mode not in _MODES_16BIT
+    if not bits <= {1, 2, 4, 8, 16} or signs != {1} or too_deep:
         raise InputError(
-            "A TIFF image must have unsigned whole numbers of 1, 2, 4, 8 or 16 "
-            f"bits. Received: {path} of {sorted(bits)} bits and the sample "
-            f"format {sorted(signs)}"
+            "A TIFF image must have unsigned whole numbers of 1, 2, 4 or 8 "
+            f"bits, or be grey with 16 bits. Received: {path} of "
+            f"{sorted(bits)} bits, the sample format {sorted(signs)} and the "
+            f"mode {image.mode}"
         )
     return image.mode in _MODES_16BIT and image.tag_v2.get(_PHOTOMETRIC) == 0
 

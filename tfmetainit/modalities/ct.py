@@ -110,24 +110,38 @@ class CTModality(Modality):
         is_sinogram = (
             angles is not None or files.suffix_of(path) in HDF5_SUFFIXES
         )
-        of_sinogram = {"scale": scale, "center": center, "row": row}
-        of_slice = {"projections": projections, "window": window}
-        for name, value in (of_slice if is_sinogram else of_sinogram).items():
+        if is_sinogram:
+            kind, others = (
+                "sinogram",
+                {
+                    "projections": projections,
+                    "window": window,
+                },
+            )
+        else:
+            kind, others = (
+                "slice",
+                {
+                    "scale": scale,
+                    "center": center,
+                    "row": row,
+                },
+            )
+        for name, value in others.items():
             if value is not None:
                 raise InputError(
-                    f"`{name}` is not for {'sino' if is_sinogram else ''}"
-                    f"{'grams' if is_sinogram else 'slices'}; a file with "
-                    f"`angles`, or of HDF5, is a sinogram, any other a slice. "
-                    f"Received: {value!r} with {path}"
+                    f"`{name}` is not an argument for a {kind}. A file with "
+                    "`angles`, or of HDF5, is a sinogram; any other is a "
+                    f"slice. Received: {value!r} with {path}"
                 )
         if is_sinogram:
-            options = {
-                name: parse_number(
-                    name, value, kind=int if name == "row" else float
-                )
-                for name, value in of_sinogram.items()
-                if value is not None
-            }
+            options = {}
+            if scale is not None:
+                options["scale"] = parse_number("scale", scale, 1e-9, 1e9)
+            if center is not None:
+                options["center"] = parse_number("center", center, 0.0)
+            if row is not None:
+                options["row"] = parse_number("row", row, 0, kind=int)
             radians, sinogram = read_sinogram(
                 path, self.resolution, angles, **options
             )
@@ -191,8 +205,8 @@ def check_window(window) -> tuple[float, float]:
 def read_slice(path, window: tuple[float, float] | None = None) -> np.ndarray:
     """Reads a slice from an image, .npy or DICOM file.
 
-    Colours are averaged. A file is read as DICOM (`dicom.read_dicom`) unless
-    its suffix is that of an array or a picture.
+    Colours are averaged. A file is read as DICOM (`dicom.read_dicom`) if its
+    suffix is .dcm, .dicom or .ima, or if it has none.
 
     Args:
         path: the file. No side may be more than twice the other: such arrays
@@ -208,7 +222,13 @@ def read_slice(path, window: tuple[float, float] | None = None) -> np.ndarray:
     Raises:
         InputError: if the file cannot be read as a slice.
     """
-    if files.suffix_of(path) not in images.IMAGE_SUFFIXES | {".npy"}:
+    suffix = files.suffix_of(path)
+    if suffix not in SLICE_SUFFIXES:
+        raise InputError(
+            "A slice must be a DICOM file (.dcm, .dicom, .ima, or no suffix), "
+            f"an array (.npy), or a picture. Received: {path}"
+        )
+    if suffix not in images.IMAGE_SUFFIXES | {".npy"}:
         return _checked_shape(read_dicom(path, window), path)[..., None]
     array, has_unit = read_numbers(path)
     array = _checked_shape(array, path)
@@ -238,6 +258,7 @@ def _in_window(array, path, window):
     if window is not None:
         low, high = window
         return np.clip((np.float32(array) - low) / (high - low), 0.0, 1.0)
+    low, high = float(array.min()), float(array.max())
     if array.dtype.kind in "iu":
         if array.dtype.itemsize > 2:
             raise InputError(
@@ -245,8 +266,7 @@ def _in_window(array, path, window):
                 f"{path} of {array.dtype}"
             )
         array = array / float(np.iinfo(array.dtype).max)
-    low, high = float(array.min()), float(array.max())
-    if low < 0.0 or high > 1.0:
+    if array.min() < 0.0 or array.max() > 1.0:
         raise InputError(
             "Without `window`, a float slice must be in [0, 1], and an integer "
             f"slice must not be negative. Received: {path} with values from "

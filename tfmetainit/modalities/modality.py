@@ -37,8 +37,8 @@ class Sample(NamedTuple):
         values: the observed values, `[b, n, ...]`.
         coords: where the field is scored, `[m, ...]`.
         target: the true values at `coords`, `[m, ...]`; None if not known.
-        camera: camera for `Modality.render`. Of pictures it is their size,
-            (height, width) in pixels; None for modalities without.
+        camera: camera for `Modality.render`; for pictures their (height,
+            width) in pixels; None for modalities that need neither.
     """
 
     inputs: np.ndarray
@@ -166,9 +166,10 @@ def parse_number(
     """
     try:
         number = kind(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and low <= number <= high):
+        valid = math.isfinite(number) and low <= number <= high
+    except (ValueError, OverflowError):
+        valid = False
+    if not valid:
         raise InputError(
             f"`{name}` must be a{'n integer' if kind is int else ' number'} in "
             f"[{low}, {high}]. Received: {text!r}"

@@ -174,7 +174,7 @@ class ObjectModality(_RayModality):
         if camera_scale is not None:
             scale = parse_number("camera_scale", camera_scale, 1e-6, 1e6)
         side, name = self.resolution, path
-        if pathlib.Path(path).is_dir() or str(path).endswith(".json"):
+        if pathlib.Path(path).is_dir() or str(path).lower().endswith(".json"):
             if pose is not None:
                 raise InputError(
                     "`pose` must not be given with a scene, which holds its "
@@ -188,7 +188,7 @@ class ObjectModality(_RayModality):
                     "elevation of its camera in degrees. Received: "
                     f"{path} without a pose"
                 )
-            if pose.endswith(".npy"):
+            if pose.lower().endswith(".npy"):
                 name = pose
             elif camera_scale is None:
                 scale = 1.0  # angles have no length

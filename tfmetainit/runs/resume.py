@@ -105,7 +105,13 @@ def _check_resumable(config, workdir, signal):
 
 def _check_sources(config, workdir, signal):
     record = files.read_json(workdir.sources, _MAX_RECORD_BYTES)
-    before = record.get("sizes", {})
+    before = record.get("sizes") if isinstance(record, dict) else None
+    if not isinstance(before, dict):
+        raise InputError(
+            f"{workdir.sources} must record the names and sizes of the run's "
+            "input files. The run of another version can be continued by "
+            f"another one: `config.warm_start`={workdir.root}."
+        )
     now = _sources(config, signal)["sizes"]
     changed = [n for n in before.keys() | now if before.get(n) != now.get(n)]
     if changed:
@@ -113,15 +119,18 @@ def _check_sources(config, workdir, signal):
         raise InputError(
             "A run can be resumed only if its input files have the same names "
             f"and sizes as when it started. Received: {workdir.root} with "
-            f"{len(changed)} other files, such as {first} of "
-            f"{_bytes(before.get(first))} then and {_bytes(now.get(first))} "
+            f"{len(changed)} other files, such as {first}, "
+            f"{_state(before.get(first))} then and {_state(now.get(first))} "
             f"now. Use `config.warm_start`={workdir.root} to start another run "
             "from its weights."
         )
 
 
-def _bytes(size):
-    return "no bytes (missing)" if size is None else f"{size} bytes"
+def _state(size):
+    """What was recorded of a file, for a message."""
+    if size is None:
+        return "missing"
+    return f"{size} bytes" if isinstance(size, int) else f"hash {size[:8]}"
 
 
 def _sources(config, signal):

@@ -25,7 +25,7 @@ def public_settings(options: ml_collections.ConfigDict) -> dict:
 
 def source_sizes(
     options: ml_collections.ConfigDict, suffixes: Collection[str] | None
-) -> dict[str, int]:
+) -> dict[str, int | str]:
     """The files in `config.signal` that signals are read from.
 
     They stand for their contents: hashing these would take as long as a fit.
@@ -36,7 +36,7 @@ def source_sizes(
         suffixes: `SignalClass.suffixes` of the class.
 
     Returns:
-        Sizes in bytes, by name.
+        Sizes in bytes, by name; of a list of splits, a hash of its contents.
     """
     sizes = {}
     for option in SOURCE_FIELDS:
@@ -48,17 +48,17 @@ def source_sizes(
             sizes[option] = root.stat().st_size
             continue
         for path in files.files_below(root):
-            if (
-                suffixes is None
-                or files.suffix_of(path) in suffixes
-                or path.name in LISTS
-            ):
-                name = os.fsencode(os.path.relpath(path, root))
-                sizes[name.decode("utf-8", "replace")] = path.stat().st_size
+            name = os.fsencode(os.path.relpath(path, root))
+            name = name.decode("utf-8", "backslashreplace")
+            if name in LISTS:
+                content = path.read_bytes()
+                sizes[name] = hashlib.sha256(content).hexdigest()
+            elif suffixes is None or files.suffix_of(path) in suffixes:
+                sizes[name] = path.stat().st_size
     return sizes
 
 
-def digest(sizes: dict[str, int]) -> str:
+def digest(sizes: dict[str, int | str]) -> str:
     """A hash of `source_sizes`."""
     content = json.dumps(sizes, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

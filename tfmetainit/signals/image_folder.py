@@ -22,9 +22,10 @@ def make_signal_class(
         resolution: side of the centre crops in pixels.
         **options: further arguments of `ImageSignal`.
     """
+    prepared = (pathlib.Path(folder or "") / "dataset_info.json").is_file()
 
     def open_source():
-        if (pathlib.Path(folder or "") / "dataset_info.json").is_file():
+        if prepared:
             return prepared_source(folder)
         return folder_source(
             folder,
@@ -35,5 +36,5 @@ def make_signal_class(
         )
 
     signal = ImageSignal(open_source, resolution=resolution, **options)
-    signal.suffixes = images.IMAGE_SUFFIXES
+    signal.suffixes = None if prepared else images.IMAGE_SUFFIXES
     return signal

@@ -249,8 +249,8 @@ def _read_splits(root, splits):
     ]
     if missing:
         raise InputError(
-            f"{root / splits} names {len(missing)} objects without a "
-            f"transforms.json, such as {missing[0]}."
+            f"{root / splits} names {len(missing)} objects whose folder is no "
+            f"scene, such as {missing[0]}."
         )
     return divided
 
@@ -261,8 +261,8 @@ def _check_angle(scene, camera, resolution, angle):
     if abs(spanned - angle) > 0.01 * angle:
         raise InputError(
             "All square views of a class must have the field of view `angle` "
-            f"(now {angle:g} radians). Pictures with a pose are fitted with it "
-            f"later. Received: {scene.path} with {spanned:.4f}"
+            f"(now {angle:g} radians), which `fit` assumes of pictures with a "
+            f"pose. Received: {scene.path} with {spanned:.4f}"
         )
 
 

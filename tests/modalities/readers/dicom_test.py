@@ -171,6 +171,16 @@ def test_damaged_files(tmp_path, raises_with):
             ct.read_slice(path)
 
 
+def test_files_without_a_picture(tmp_path, raises_with):
+    image = _slice()
+    del image.Rows, image.PixelData
+    with raises_with(InputError, tmp_path / "a.dcm", "picture"):
+        _read(tmp_path, image)
+    (tmp_path / "a.nii").write_bytes(b"another format")
+    with raises_with(InputError, tmp_path / "a.nii", ".dcm"):
+        ct.read_slice(tmp_path / "a.nii")
+
+
 def test_a_slice_of_a_scanner():
     """CT_small.dcm of pydicom's own tests."""
     path = pydicom.data.get_testdata_file("CT_small.dcm", download=False)

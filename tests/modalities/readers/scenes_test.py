@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tfmetainit.geometry import cameras
+from tfmetainit.io import images
 from tfmetainit.io.errors import InputError
 from tfmetainit.modalities.readers import scenes
 
@@ -133,6 +134,9 @@ def test_names_with_a_point_and_the_number_of_frames(
         {"fl_x": 1.1 * _FOCAL},
         {"fl_y": "wide"},
         {"k2": float("nan")},
+        {"camera_model": "OPENCV_FISHEYE"},
+        {"is_fisheye": True},
+        {"h": 40.0},
     ],
 )
 @pytest.mark.parametrize("of_frame", [False, True])
@@ -163,6 +167,7 @@ def test_a_lens_that_is_stated_as_ours(write_transforms, tmp_path):
     [
         {"camera_angle_x": 10**400},
         {"frames": [{"file_path": "a\0b", "transform_matrix": []}]},
+        {"frames": [{"file_path": "a" * 300, "transform_matrix": []}]},
         {
             "frames": [
                 {"file_path": "train/r_0", "transform_matrix": [[10**400]]}
@@ -286,3 +291,27 @@ def test_cameras_of_another_scale_or_other_axes(raises_with):
     assert poses[0, 2, 3] > 10  # the argument is left as it was
     with raises_with(InputError, "OpenGL"):
         scenes.scale_cameras(cameras.swap_opengl(same), 1.0, (2, 6), "a")
+
+
+def test_a_frame_of_another_angle(write_transforms, raises_with, tmp_path):
+    path = write_transforms(tmp_path)
+    content = json.loads(path.read_text())
+    content["frames"][1]["camera_angle_x"] = 0.8
+    path.write_text(json.dumps(content))
+    with raises_with(InputError, path, "0.8"):
+        _read(path, 8)
+
+
+def test_pictures_are_taken_as_stored(write_transforms, tmp_path):
+    """The camera describes the pixels before an orientation tag turns them."""
+    path = write_transforms(tmp_path)
+    stored = []
+    for index in range(3):
+        png = tmp_path / "train" / f"r_{index}.png"
+        picture = Image.open(png).convert("RGB")
+        tag = picture.getexif()
+        tag[0x0112] = 6  # a quarter turn
+        picture.save(png.with_suffix(".jpg"), exif=tag, quality=95)
+        png.unlink()
+        stored.append(images.read_image(png.with_suffix(".jpg"), upright=False))
+    np.testing.assert_array_equal(_read(path, 8)[0], stored)

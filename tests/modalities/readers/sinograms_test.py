@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfmetainit.geometry import parallel_beam
 from tfmetainit.io.errors import InputError
@@ -131,9 +132,34 @@ def test_hdf5_in_the_exchange_layout(exchange, raises_with):
             sinograms.read_sinogram(path, 8, None, row=row)
     with h5py.File(path, "r+") as file:
         file["exchange/theta"][:] = np.radians(degrees)
-        file["exchange/theta"].attrs["units"] = "rad"
-    radians, _ = sinograms.read_sinogram(path, 8, None, row=1)
-    np.testing.assert_allclose(radians, np.radians(degrees), atol=1e-6)
+    # As h5py writes a string, and as C and MATLAB do.
+    for unit in ("rad", np.bytes_(b"radians"), [np.bytes_(b"Radian")]):
+        with h5py.File(path, "r+") as file:
+            file["exchange/theta"].attrs["units"] = unit
+        radians, _ = sinograms.read_sinogram(path, 8, None, row=1)
+        np.testing.assert_allclose(radians, np.radians(degrees), atol=1e-6)
+
+
+def test_detectors_that_are_dark(exchange):
+    """Flat fields of any unit; a dead detector has nothing to say."""
+    path, _, sinogram = exchange
+    with h5py.File(path, "r+") as file:
+        for name in ("data", "data_white", "data_dark"):
+            values = file[f"exchange/{name}"][()] / 5000.0
+            if name == "data_white":
+                values[:, 1, 3] = 20 / 5000.0  # no more than in the dark
+            del file[f"exchange/{name}"]
+            file[f"exchange/{name}"] = values
+    _, read = sinograms.read_sinogram(path, 8, None, row=1)
+    sinogram[:, 3] = 0.0
+    np.testing.assert_allclose(read, sinogram, atol=1e-3)
+
+
+def test_files_of_several_pictures(tmp_path, raises_with):
+    pages = [Image.fromarray(np.zeros((4, 8), np.float32))] * 2
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with raises_with(InputError, tmp_path / "a.tif", "with 2"):
+        sinograms.read_sinogram(tmp_path / "a.tif", 8, "0,1,2,3")
 
 
 def test_damaged_hdf5(exchange, tmp_path, raises_with):
@@ -148,11 +174,15 @@ def test_damaged_hdf5(exchange, tmp_path, raises_with):
         file["exchange/data_white"] = np.zeros([5, 2, 7])
     with raises_with(InputError, path, "data_white", (5, 2, 7)):
         sinograms.read_sinogram(path, 8, None, row=1)
+    with h5py.File(path, "r+") as file:
+        del file["exchange/data_white"]
+    with raises_with(InputError, path, "data_white"):
+        sinograms.read_sinogram(path, 8, None, row=1)
     path.write_bytes(path.read_bytes()[:500])
     with raises_with(InputError, path):
         sinograms.read_sinogram(path, 8, None)
     with h5py.File(path, "w") as file:  # a terabyte that is not there
         file.create_dataset("exchange/data", (10**6, 1, 10**6), chunks=True)
-        file["exchange/theta"] = np.zeros(10**6)
+        file["exchange/theta"] = np.zeros(2)
     with raises_with(InputError, "100000000"):
         sinograms.read_sinogram(path, 8, None)

@@ -144,3 +144,60 @@ def test_equal_contents_are_in_one_split(tmp_path):
     after, layout = _find(tmp_path / "own")
     assert all(after.values())
     assert layout.repeated == 2
+
+
+def test_lists_as_people_write_them(tmp_path):
+    """A byte order mark, ./, backslashes, blanks in names; what is left out."""
+    _write(tmp_path, "my a.png", "b/c.png", "d/e.png", "f.png", "g.png")
+    (tmp_path / "splits.txt").write_bytes(
+        b"\xef\xbb\xbf./my a.png train\nb\\c.png val\n"
+        b"e.png TEST\ngone.png test\n"
+    )
+    names, layout = _find(tmp_path)
+    assert names == {
+        "train": ["my a.png"],
+        "validation": ["b/c.png"],
+        "test": ["d/e.png"],
+    }
+    assert "1 files that are not there" in layout.how
+    assert "2 images" in layout.how
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("a.png train\na.png test\n", "second split"),
+        ("c.png train\n", "several"),
+        ("a.png\n", "line 1"),
+        ("a.png north\n", "line 1"),
+        ("name split\na.png north\n", "line 2"),
+    ],
+)
+def test_lists_that_contradict_themselves(
+    tmp_path, content, named, raises_with
+):
+    _write(tmp_path, "a.png", "b/c.png", "d/c.png")
+    (tmp_path / "splits.txt").write_text(content)
+    with raises_with(InputError, tmp_path / "splits.txt", named):
+        _find(tmp_path)
+
+
+def test_lists_that_are_none(tmp_path, raises_with):
+    _write(tmp_path, "a.png")
+    (tmp_path / "splits.csv").write_text('"' + "x,train\n" * 30_000)
+    with raises_with(InputError, tmp_path / "splits.csv"):
+        _find(tmp_path)
+    (tmp_path / "splits.txt").write_text("a.png train\n")
+    with raises_with(InputError, "splits.csv", "splits.txt"):
+        _find(tmp_path)
+
+
+def test_images_outside_of_the_folders_of_splits_are_counted(tmp_path):
+    _write(tmp_path, "train/a.png", "test/b.png", "train/c.png", "d.png")
+    assert "1 in no such folder" in _find(tmp_path)[1].how
+
+
+def test_folders_for_testing_need_one_for_training(tmp_path, raises_with):
+    _write(tmp_path, "val/a.png", "test/b.png", "test/c.png")
+    with raises_with(InputError, tmp_path, "train"):
+        _find(tmp_path)

@@ -1,7 +1,7 @@
 """Files of more than pixels: DICOM, sinograms, scenes, photographs.
 
-May import: NumPy, pydicom, h5py, `io`, `geometry`. Runs without TensorFlow and
-Keras.
+May import: NumPy, Pillow, pydicom, h5py, `io`, `geometry`. Runs without
+TensorFlow and Keras.
 """
 
 from tfmetainit.modalities.readers.dicom import read_dicom

@@ -1,5 +1,7 @@
 """CT slices in DICOM files (needs pydicom: `pip install tfmetainit[ct]`)."""
 
+import warnings
+
 import numpy as np
 
 from tfmetainit.io import files, images
@@ -15,8 +17,8 @@ _SQUARE = 0.01  # relative difference of the sides of a pixel
 def read_dicom(path, window: tuple[float, float] | None = None) -> np.ndarray:
     """Reads a slice; the values of a window become [0, 1], clipped.
 
-    The modality's rescale is applied first. Padding becomes the lower end of
-    the window. The file needs no suffix and no preamble.
+    The modality's rescale is applied first. Padding becomes 0. The file needs
+    no suffix and no preamble.
 
     Args:
         path: a file of one frame of grey, square pixels.
@@ -39,11 +41,18 @@ def read_dicom(path, window: tuple[float, float] | None = None) -> np.ndarray:
             f"Reading {path} needs pydicom: pip install tfmetainit[ct]."
         ) from error
     files.check_size(path, files.MAX_ARRAY_BYTES)
+    with warnings.catch_warnings():
+        # pydicom warns of values that it can read nevertheless.
+        warnings.simplefilter("ignore")
+        return _read(pydicom, path, window)
+
+
+def _read(pydicom, path, window):
     try:
         # Old files have no preamble. Any other file yields no picture.
         old = not pydicom.misc.is_dicom(path)
         header = pydicom.dcmread(path, stop_before_pixels=True, force=old)
-        if old and not {"Rows", "BitsAllocated"} <= set(header.dir()):
+        if not {"Rows", "Columns"} <= set(header.dir()):
             raise InputError(f"{path} is not a DICOM file with a picture.")
         _check_header(header, path)
         rescale = _functional_group(header, "PixelValueTransformationSequence")
@@ -119,7 +128,7 @@ def _check_hounsfield(header, rescale, path):
         "RescaleSlope": rescale.get("RescaleSlope"),
         "RescaleIntercept": rescale.get("RescaleIntercept"),
         "RescaleType": rescale.get("RescaleType"),
-        "ImageType": "\\".join(header.get("ImageType") or ()),
+        "ImageType": str(header.get("ImageType")),
     }
     if (
         stated["Modality"] != "CT"

@@ -53,7 +53,7 @@ def read_collection(folder, scale: float) -> dict[pathlib.Path, Photograph]:
         folder: holds the three matrices, or poses_bounds.npy, or a sparse
             model of COLMAP, directly or in sparse/, sparse/0/ or dense/sparse/.
             The pictures are in images/, in dense/images/, or directly in the
-            folder. Of a sparse model, those that are missing or see no points
+            folder. Pictures of a sparse model that are missing or see no points
             are left out, counted and named.
         scale: factor of all lengths; coordinates should be about 1.
 

@@ -10,8 +10,8 @@ Three layouts of a scene are read:
 - a folder of SRN (Sitzmann et al. 2019): rgb/, pose/ with a text file of 16
   numbers for each picture (OpenCV axes), and intrinsics.txt.
 
-Poses are taken as they are stated. What tools say about their own worlds
-("scale", "offset", "aabb_scale", "applied_transform") is not applied.
+Poses are taken as they are stated. The keys by which tools map them to worlds
+of their own ("scale", "offset", "aabb_scale", "applied_transform") are ignored.
 """
 
 import logging
@@ -34,8 +34,11 @@ _FAR_AWAY = 1e6  # units of length; no camera is further from the origin
 _JSON_NAMES = ("transforms.json", "transforms_train.json")
 _INTRINSICS = "intrinsics.txt"
 # Of a file_path without one, the first that there is.
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+_DISTORTIONS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "is_fisheye")
 _MAX_TEXT_BYTES = 4096
+# Models of nerfstudio and COLMAP whose distortion, if any, is k1, k2, ...
+_PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 
 
 class Scene(NamedTuple):
@@ -45,8 +48,8 @@ class Scene(NamedTuple):
         path: the file or folder that describes them.
         pictures: paths of the pictures, those that there are.
         poses: for each picture its matrix, or the path of the matrix's file.
-        lens: for each picture what is stated about its lens, by the names of
-            nerfstudio: camera_angle_x, fl_x, fl_y, cx, cy, w, h, k1, ...
+        lens: for each picture its lens as stated, by the names of nerfstudio:
+            camera_angle_x, fl_x, fl_y, cx, cy, w, h, k1, ...
         opengl: whether the poses have OpenGL axes.
     """
 
@@ -259,7 +262,8 @@ def read_scene(
         )
     views, poses, shapes = [], [], {}
     for file, pose in list(zip(scene.pictures, scene.poses))[:limit]:
-        image = images.read_image(file)
+        # The camera describes the pixels as stored, before they are turned.
+        image = images.read_image(file, upright=False)
         shapes.setdefault(image.shape[:2], file)
         if len(shapes) > 1:
             (first, one), (second, other) = shapes.items()
@@ -296,7 +300,9 @@ def _open_json(path):
         entries = [(f["file_path"], f["transform_matrix"]) for f in frames]
         common = {k: v for k, v in content.items() if k != "frames"}
         lens = [{**common, **frame} for frame in frames]
-        if "camera_angle_x" not in content and "fl_x" not in content:
+        if not all(
+            {"camera_angle_x", "fl_x"} & of_frame.keys() for of_frame in lens
+        ):
             raise KeyError("camera_angle_x")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -316,7 +322,7 @@ def _open_srn(folder):
     """The scene of a folder in the layout of SRN."""
     path = folder / _INTRINSICS
     try:
-        lines = _read_text(path).splitlines()
+        lines = _read_text(path).strip().splitlines()
         focal, column, row = map(float, lines[0].split()[:3])
         height, width = map(float, lines[-1].split())
     except (IndexError, ValueError) as error:
@@ -389,8 +395,10 @@ def _check_lens(path, stated, height, width, angle):
         little = scale * width / 100
         # By name: the value, and the tolerance.
         expected = {
-            **dict.fromkeys(("k1", "k2", "k3", "k4", "p1", "p2"), (0.0, 0.0)),
+            **dict.fromkeys(_DISTORTIONS, (0.0, 0.0)),
+            "h": (scale * height, little),
             **dict.fromkeys(("fl_x", "fl_y"), (focal, little)),
+            "camera_angle_x": (angle, angle / 100),
             "cx": (scale * width / 2, little),
             "cy": (scale * height / 2, little),
         }
@@ -403,6 +411,9 @@ def _check_lens(path, stated, height, width, angle):
         raise InputError(
             f"The camera of {path} must be stated in numbers. Received: {error}"
         ) from error
+    model = stated.get("camera_model")
+    if model not in (None, *_PINHOLES):
+        wrong["camera_model"] = model
     if wrong:
         raise InputError(
             "The cameras of a scene must have no lens distortion, one focal "
@@ -415,6 +426,9 @@ def _inside(path, name):
     """The file of a frame, which must lie below the folder of `path`.
 
     The folder may hold links to other places.
+
+    Raises:
+        InputError: if it lies elsewhere, or its name cannot be one.
     """
     name = str(name).replace("\\", "/")
     file = pathlib.Path(os.path.normpath(path.parent / name.replace("\0", "")))
@@ -423,9 +437,15 @@ def _inside(path, name):
     if "\0" in name or not inside or ".." in file.parts[len(root.parts) :]:
         raise InputError(
             f"A frame's file_path must lie below the folder of {path}. "
-            f"Received: {name!r}"
+            f"Received: {name[:80]!r}"
         )
-    return file if file.is_file() else _with_suffix(file, _SUFFIXES)
+    try:
+        return file if file.is_file() else _with_suffix(file, _SUFFIXES)
+    except OSError as error:  # a name that is too long
+        raise InputError(
+            f"A frame's file_path in {path} cannot be a file's name: "
+            f"{error.strerror}. Received: {name[:80]!r}"
+        ) from error
 
 
 def _with_suffix(path, suffixes):

@@ -15,7 +15,7 @@ MAX_PROJECTIONS = 4096
 HDF5_SUFFIXES = frozenset([".h5", ".hdf", ".hdf5", ".nxs"])
 # How far noise may take the values of a measured sinogram out of [0, 1].
 _NOISE = 0.1
-_DARKEST = 1e-6  # least transmission, which has a logarithm
+_DARKEST = 1e-6  # a smaller transmission is noise; 0 has no logarithm
 
 
 def parse_angles(text: str) -> np.ndarray:
@@ -75,7 +75,8 @@ def read_sinogram(
         path: a .npy file or a floating-point TIFF; another picture, whose
             whole numbers are divided by the largest of their type; or an HDF5
             file with exchange/data `[angles, rows, detectors]`, exchange/theta
-            in degrees and, of raw counts, exchange/data_white and data_dark.
+            in degrees and, for raw counts, exchange/data_white and data_dark. A
+            detector that is dark in data_white reads 0.
         resolution: R.
         angles: as of `parse_angles`; None for those of an HDF5 file.
         scale: factor that makes the values means along the rays through the
@@ -123,13 +124,17 @@ def read_sinogram(
     side = 2.0 * max(center + 0.5, detectors - 0.5 - center)
     sinogram = _resample(scale * values, center, side, resolution)
     low, high = float(sinogram.min()), float(sinogram.max())
-    if low < -_NOISE or high > 1.0 + _NOISE:
+    if not (low >= -_NOISE and high <= 1.0 + _NOISE):
+        remedy = ""
+        if high > 1.0:
+            remedy = (
+                f" Sums along the rays need `scale`={1.0 / side:.4g}; line "
+                f"integrals of another unit one of at most {scale / high:.4g}."
+            )
         raise InputError(
-            "A sinogram must hold means along the rays, in [0, 1]. Sums along "
-            f"the rays need `scale`={1.0 / side:.4g}; line integrals of "
-            f"another unit one of at most {scale / max(high, 1e-9):.4g}. "
-            f"Received: {path} with values from {low:g} to {high:g} at a "
-            f"scale of {scale:g}"
+            "A sinogram must hold means along the rays, in [0, 1]. Received: "
+            f"{path} with values from {low:g} to {high:g} at a scale of "
+            f"{scale:g}.{remedy}"
         )
     return radians, sinogram
 
@@ -138,9 +143,9 @@ def read_numbers(path) -> tuple[np.ndarray, bool]:
     """The numbers of a grey file, and whether they have a unit of their own.
 
     Returns:
-        Of a .npy file or a floating-point TIFF, its array as it is, and True.
-        Of another picture, the mean of its channels, float32 `[height, width]`
-        in [0, 1], and False.
+        The array of a .npy file or a floating-point TIFF as it is stored, and
+        True. The mean of the channels of any other picture, float32
+        `[height, width]` in [0, 1], and False.
 
     Raises:
         InputError: if the file cannot be read.
@@ -152,6 +157,12 @@ def read_numbers(path) -> tuple[np.ndarray, bool]:
         files.check_size(path, files.MAX_ARRAY_BYTES)
         try:
             with Image.open(path, formats=["TIFF"]) as image:
+                if getattr(image, "n_frames", 1) != 1:
+                    raise InputError(
+                        "A TIFF file must hold one picture. Received: "
+                        f"{path} with {image.n_frames}; write each into a file "
+                        "of its own"
+                    )
                 fits = math.prod(image.size) <= images.MAX_IMAGE_PIXELS
                 if image.mode == "F" and fits:
                     return files.check_finite(np.array(image), path), True
@@ -197,8 +208,10 @@ def _read_exchange(path, row):
         with h5py.File(path, "r") as file:
             exchange = file["exchange"]
             theta = exchange["theta"]
+            if theta.size > MAX_PROJECTIONS:
+                raise ValueError(f"{theta.size} angles")
             degrees = np.float64(theta[()])
-            if str(theta.attrs.get("units", "")).startswith("rad"):
+            if _unit(theta).startswith("rad"):
                 degrees = np.degrees(degrees)
             shape = exchange["data"].shape
             row = _checked_row(path, shape, row)
@@ -214,11 +227,26 @@ def _read_exchange(path, row):
             f"{path} is not an HDF5 file with exchange/data and "
             f"exchange/theta: {reason(error)}."
         ) from error
+    integrals = counts
+    if dark is not None and white is None:
+        raise InputError(
+            "exchange/data_dark needs exchange/data_white: raw counts are no "
+            f"line integrals. Received: {path} without it"
+        )
     if white is not None:
         dark = 0.0 if dark is None else dark.mean(axis=0)
-        open_beam = np.maximum(white.mean(axis=0) - dark, 1.0)
-        counts = -np.log(np.maximum((counts - dark) / open_beam, _DARKEST))
-    return files.check_finite(counts, path), degrees
+        open_beam = white.mean(axis=0) - dark
+        sees = open_beam > 0.0
+        passed = (counts - dark) / np.where(sees, open_beam, 1.0)
+        passed = np.where(sees, np.maximum(passed, _DARKEST), 1.0)
+        integrals = -np.log(passed)
+    return files.check_finite(integrals, path), degrees
+
+
+def _unit(dataset):
+    """The attribute "units" of a dataset, in lower case; "" without one."""
+    unit = np.ravel(dataset.attrs.get("units", ""))[0]
+    return (unit.decode() if isinstance(unit, bytes) else str(unit)).lower()
 
 
 def _read_row(exchange, name, row, shape):

@@ -3,10 +3,11 @@
 `layouts` says which split a file belongs to. Use folders for the splits if
 files are not independent, such as several crops of one photograph.
 
-A file is read when its signal is first needed: cropped, resized, and rounded to
-16 bits a channel. The first images read stay in memory, up to `_KEPT_BYTES`;
-the others are read again each time, so that a folder of any number of files
-takes the same memory.
+Files of one size are compared at the start, so that equal ones are in one
+split. A picture is read when its signal is first needed: cropped, resized, and
+rounded to 16 bits a channel. The first images read stay in memory, up to
+`_KEPT_BYTES`; the others are read again each time, so that a folder of any
+number of files takes the same memory.
 
 Files that cannot be read are counted and named when they are met. Training
 takes the next file of the split instead, so that the order of all others, and
@@ -14,6 +15,7 @@ with it a resumed run, stays the same. Evaluation and bulk fitting leave them
 out.
 """
 
+import concurrent.futures
 import logging
 import pathlib
 import threading
@@ -33,6 +35,7 @@ _LOGGER = logging.getLogger("tfmetainit")
 
 _MAX_16_BIT = 65535.0
 _KEPT_BYTES = 256 * 2**20
+_READ_AT_ONCE = 64  # images, of which those beyond `_KEPT_BYTES` are let go
 
 
 def folder_source(
@@ -140,11 +143,19 @@ class _Images:
     def load_all(self, split):
         """The numbers of a split's readable images, each of which was read."""
         if split not in self._readable:
-            numbers = self._ranges[split]
-            bar = tqdm(numbers, desc="Reading", unit="image", disable=None)
-            self._readable[split] = np.int64(
-                [i for i in bar if self._image(i) is not None]
-            )
+            numbers, readable = self._ranges[split], []
+            with (
+                concurrent.futures.ThreadPoolExecutor() as pool,
+                tqdm(total=len(numbers), desc="Reading", disable=None) as bar,
+            ):
+                for first in range(0, len(numbers), _READ_AT_ONCE):
+                    part = numbers[first : first + _READ_AT_ONCE]
+                    images = pool.map(self._image, part)
+                    readable += [
+                        i for i, x in zip(part, images) if x is not None
+                    ]
+                    bar.update(len(part))
+            self._readable[split] = np.int64(readable)
         return tf.data.Dataset.from_tensor_slices(self._readable[split])
 
     def or_next(self, index):

@@ -12,10 +12,10 @@ These layouts are read, in this order:
 """
 
 import collections
+import contextlib
 import csv
 import hashlib
 import io
-import itertools
 import os
 import pathlib
 import re
@@ -37,6 +37,7 @@ _NAMES = {
 _BY_HASHES = "by a hash of the names"
 _MAX_LIST_BYTES = 64 * 2**20
 _READ_AT_ONCE = 2**20
+_READ_OF_ENDS = 2**12
 
 
 class Layout(NamedTuple):
@@ -92,10 +93,15 @@ def find_layout(root: pathlib.Path, suffixes: Collection[str]) -> Layout:
         else:
             ignored[suffix] += 1
     found.sort()
-    for name in LISTS:
-        if (root / name).is_file():
-            divided = _by_list(root, root / name, found)
-            return _checked(divided, f"by {name}", ignored, moves=False)
+    lists = [root / name for name in LISTS if (root / name).is_file()]
+    if len(lists) > 1:
+        raise InputError(
+            "A folder may have one list of splits. Received: "
+            f"{' and '.join(map(str, lists))}"
+        )
+    if lists:
+        divided, how = _by_list(root, lists[0], found)
+        return _checked(divided, how, ignored, moves=False)
     divided, how = divide(root, found)
     return _checked(divided, how, ignored, moves=how == _BY_HASHES)
 
@@ -113,47 +119,87 @@ def divide(
         The paths by split, and what decided, for a message.
     """
     divided, missing = _by_folders(root, found)
-    if divided["train"] and (divided["validation"] or divided["test"]):
-        parts = (f"; {split} is a part of {s}" for split, s in missing.items())
-        return divided, "".join(["by the names of folders", *parts])
+    held_out = divided["validation"] or divided["test"]
+    if divided["train"] and held_out:
+        how = "by the names of folders"
+        for split, source in missing.items():
+            how += f"; {split} is a part of {source}"
+        others = len(found) - sum(map(len, divided.values()))
+        if others:
+            how += f"; {others} in no such folder are left out"
+        return divided, how
+    # Among folders of other names, test/ may be a class of its own.
+    if held_out and len(found) == sum(map(len, divided.values())):
+        raise InputError(
+            "A folder with folders for validation or testing must have one for "
+            f"training. Received: {root}, with {held_out[0]} but no train/"
+        )
     return _by_names(root, found), _BY_HASHES
 
 
 def _by_list(root, path, found):
-    """The files of each split as a list has them; others are in none.
+    """The files of each split as a list has them, and a message on others.
 
     A line has the name of a file and its split, with a comma or blanks in
-    between. A name is relative to the folder, or that of a file in any of its
-    folders.
+    between. A name is relative to the folder, or that of the only such file in
+    any of its folders.
     """
-    files.check_size(path, _MAX_LIST_BYTES)
-    text = path.read_text(errors="surrogateescape")
-    by_name = {}
+    names = {file.relative_to(root).as_posix(): file for file in found}
+    with_base = collections.defaultdict(list)
     for file in found:
-        by_name.setdefault(file.relative_to(root).as_posix(), file)
-        by_name.setdefault(file.name, file)
-    rows = (
-        csv.reader(io.StringIO(text))
-        if path.suffix == ".csv"
-        else map(str.split, text.splitlines())
-    )
+        with_base[file.name].append(file)
+    split_of_file, missing = {}, 0
+    for number, (name, split) in _rows_of_list(path):
+        name = os.path.normpath(name.replace("\\", "/"))
+        if split not in _NAMES:
+            if number == 1 and name not in names and name not in with_base:
+                continue  # a header
+            raise _bad_line(path, number, f"{name} {split}")
+        same = [names[name]] if name in names else with_base[name]
+        if len(same) > 1:
+            raise _bad_line(path, number, f"{name}, of which there are several")
+        missing += not same
+        for file in same:
+            if split_of_file.setdefault(file, _NAMES[split]) != _NAMES[split]:
+                raise _bad_line(path, number, f"{name} in a second split")
     divided = {split: [] for split in SPLITS}
-    for number, row in enumerate(rows, start=1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or cells[0].startswith("#"):
-            continue
-        split = _NAMES.get(cells[-1].lower()) if len(cells) == 2 else None
-        if split is None:
-            if number == 1:  # a header
+    for file, split in sorted(split_of_file.items()):
+        divided[split].append(file)
+    how = f"by {path.name}"
+    if missing:
+        how += f", which names {missing} files that are not there"
+    if len(split_of_file) < len(found):
+        how += f"; {len(found) - len(split_of_file)} images that it does not "
+        how += "name are left out"
+    return divided, how
+
+
+def _rows_of_list(path):
+    """Yields the number of each line that is not empty, its name and split."""
+    files.check_size(path, _MAX_LIST_BYTES)
+    text = path.read_text("utf-8-sig", errors="surrogateescape")
+    if path.suffix == ".csv":
+        rows = csv.reader(io.StringIO(text))
+    else:  # a name may hold blanks
+        rows = (line.rsplit(maxsplit=1) for line in text.splitlines())
+    try:
+        for number, row in enumerate(rows, start=1):
+            cells = [cell.strip() for cell in row]
+            if not any(cells) or cells[0].startswith("#"):
                 continue
-            raise InputError(
-                "A list of splits must have a file and its split (train, "
-                f"validation or test) in each line. Received: {path}, line "
-                f"{number}: {' '.join(cells)!r}"
-            )
-        if cells[0] in by_name:
-            divided[split].append(by_name[cells[0]])
-    return divided
+            if len(cells) != 2:
+                raise _bad_line(path, number, " ".join(cells))
+            yield number, (cells[0], cells[1].lower())
+    except csv.Error as error:
+        raise InputError(f"{path} is not a list of splits: {error}.") from error
+
+
+def _bad_line(path, number, received):
+    return InputError(
+        "A list of splits must have a file and its split (train, validation or "
+        f"test) in each line. Received: {path}, line {number}: "
+        f"{received[:80]!r}"
+    )
 
 
 def _by_folders(root, found):
@@ -231,17 +277,31 @@ def _checked(divided, how, ignored, moves=True):
 
 
 def _equal_files(paths):
-    """Groups of files with equal contents; only equal sizes are read."""
+    """Groups of files with equal contents; only files of one size are read."""
     by_size = collections.defaultdict(list)
     for path in paths:
         try:
             by_size[path.stat().st_size].append(path)
-        except OSError:  # a broken link, which will be skipped as unreadable
+        except OSError:  # gone since it was found
             continue
-    groups = collections.defaultdict(list)
-    for path in itertools.chain(*(p for p in by_size.values() if len(p) > 1)):
-        groups[_digest(path)].append(path)
-    return [group for group in groups.values() if len(group) > 1]
+    groups = by_size.values()
+    # Most files of one size differ at their ends, which are read first.
+    for digest_of in (_digest_of_ends, _digest):
+        refined = collections.defaultdict(list)
+        for group in groups:
+            for path in group if len(group) > 1 else ():
+                refined[digest_of(path)].append(path)
+        groups = refined.values()
+    return [group for group in groups if len(group) > 1]
+
+
+def _digest_of_ends(path):
+    """A digest of the first and the last bytes of a file."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        first = file.read(_READ_OF_ENDS)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _READ_OF_ENDS))
+        return hashlib.sha256(first + file.read(_READ_OF_ENDS)).digest()
+    return os.fsencode(path)
 
 
 def _digest(path):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 _LOCK = threading.Lock()
-_REST = 0.2  # seconds without a call, after which no further one is expected
+_REST = 0.3  # seconds without a call, after which no further one is expected
+_LONGEST = 30.0  # seconds that the end of a program is held up at most
 
 
 class _Calls:
@@ -43,10 +44,15 @@ def read_in_pipeline(read: Callable, index: tf.Tensor, dtypes):
 
 @atexit.register
 def _wait_for_rest():
-    """Waits until the pipelines have filled their buffers.
+    """Waits until no reader has been called for `_REST` seconds.
 
     A reader that is at work when the interpreter ends would lose its thread,
-    and TensorFlow would wait for that thread for ever.
+    and TensorFlow would wait for that thread for ever. Once nothing takes
+    signals any more, pipelines fill their buffers and come to rest; that they
+    have is not known, but likely after that time.
     """
+    started = time.monotonic()
     while _Calls.running or time.monotonic() - _Calls.last_end < _REST:
+        if time.monotonic() - started > _LONGEST:
+            break
         time.sleep(_REST / 10)

@@ -55,11 +55,18 @@ def prepared_source(folder: str) -> Source:
             f"TFDS cannot read the prepared dataset in {folder}: "
             f"{reason(error)}."
         ) from error
-    names = {layouts.split_named(name): name for name in builder.info.splits}
+    # The shortest name last: "train" rather than "cats_train".
+    by_length = sorted(builder.info.splits, key=len, reverse=True)
+    names = {layouts.split_named(name): name for name in by_length}
     feature = features.get("image")
-    if "train" not in names or not isinstance(feature, tfds.features.Image):
+    if (
+        "train" not in names
+        or not isinstance(feature, tfds.features.Image)
+        or feature.shape[-1] != 3
+    ):
         raise InputError(
-            "A prepared dataset must have a train split and a feature 'image'. "
+            "A prepared dataset must have a train split and a feature 'image' "
+            "of three channels. "
             f"Received: {folder} with the splits {sorted(builder.info.splits)} "
             f"and the features {sorted(features)}"
         )
@@ -73,5 +80,11 @@ def prepared_source(folder: str) -> Source:
     else:
         parts = train, validation, test
     parts = dict(zip(SPLITS, parts))
+    counts = {s: builder.info.splits[parts[s]].num_examples for s in SPLITS}
+    if not all(counts.values()):
+        raise InputError(
+            "A prepared dataset must hold images for training, validation and "
+            f"testing. Received: {folder} with {counts}, divided {parts}"
+        )
     _LOGGER.info("%s: a prepared dataset, divided %s", folder, parts)
     return tfds_images(feature, lambda split: (builder, parts[split]))

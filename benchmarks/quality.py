@@ -161,6 +161,11 @@ RECIPES = {
     "one_outer_rate": {"optimizer.output_gain": 1.0},
     "slow_step_sizes": {"learner.step_size_gain": 128.0},
     "last_loss": {"learner.early_loss_weight": 0.0},
+    # For 4 steps and more on signed distance fields.
+    "more_steps": {
+        "learner.early_loss_weight": 0.4,
+        "signal.query_between": 0.3,
+    },
     "stepped": _STEPPED,
     "first_order": {"learner.first_order": True},
     "warm_start": _warm_start,

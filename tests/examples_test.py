@@ -361,9 +361,8 @@ def test_the_page_fits_a_picture_of_more_pixels_than_points(
     )
     assert not seen["errors"]
     shown = [float(re.search(r"([\d.]+) dB", c)[1]) for c in seen["captions"]]
-    # Other pixels than Python's are drawn.
+    # Other pixels than Python's are drawn, at random.
     np.testing.assert_allclose(shown, _psnr(folder), atol=2.0)
-    assert shown[-1] > shown[0]
 
 
 def test_the_sample_artifact_fits():

@@ -269,6 +269,9 @@ def test_a_folder_without_a_file_of_splits(tmp_path, raises_with):
     np.testing.assert_array_equal(task.query.values, expected[0].query.values)
     shutil.rmtree(folder / "cars_val")
     shutil.rmtree(folder / "cars_train")
+    with raises_with(InputError, folder, "cars_test", "no train"):
+        _from_folder(str(folder)).make_dataset("test", 1)
+    (folder / "cars_test").rename(folder / "cars")
     with raises_with(InputError, "cars_splits.json", "1 objects"):
         _from_folder(str(folder)).make_dataset("test", 1)
 

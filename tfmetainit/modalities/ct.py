@@ -94,14 +94,14 @@ class CTModality(Modality):
 
         Args:
             path: the file (`read_sinogram`, `read_slice`).
-            angles: of a sinogram, as of `parse_angles`.
-            projections: of a slice, the number of even angles at which it is
-                projected; by default that of the class.
-            window: of a slice, "low,high" as of `read_slice`; by default that
-                of the class.
-            scale: of a sinogram, as of `read_sinogram`.
-            center: of a sinogram, likewise.
-            row: of a sinogram, likewise.
+            angles: angles of a sinogram (`parse_angles`).
+            projections: number of even angles at which a slice is projected;
+                by default that of the class.
+            window: window of a slice, "low,high" (`read_slice`); by default
+                that of the class.
+            scale: factor of a sinogram's values (`read_sinogram`).
+            center: detector in front of a sinogram's axis of rotation.
+            row: row of the projections in an HDF5 file.
 
         Raises:
             InputError: if the file cannot be read as either.
@@ -110,27 +110,13 @@ class CTModality(Modality):
         is_sinogram = (
             angles is not None or files.suffix_of(path) in HDF5_SUFFIXES
         )
-        if is_sinogram:
-            kind, others = (
-                "sinogram",
-                {
-                    "projections": projections,
-                    "window": window,
-                },
-            )
-        else:
-            kind, others = (
-                "slice",
-                {
-                    "scale": scale,
-                    "center": center,
-                    "row": row,
-                },
-            )
-        for name, value in others.items():
+        of_slice = {"projections": projections, "window": window}
+        of_sinogram = {"scale": scale, "center": center, "row": row}
+        for name, value in (of_slice if is_sinogram else of_sinogram).items():
             if value is not None:
                 raise InputError(
-                    f"`{name}` is not an argument for a {kind}. A file with "
+                    f"`{name}` is an argument for "
+                    f"{'slices' if is_sinogram else 'sinograms'}. A file with "
                     "`angles`, or of HDF5, is a sinogram; any other is a "
                     f"slice. Received: {value!r} with {path}"
                 )

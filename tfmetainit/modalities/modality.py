@@ -19,7 +19,7 @@ DETAILS = {
     ),
     "projections": "CT: number of angles at which a slice is projected.",
     "window": "CT: the values low,high of a slice that become 0 and 1.",
-    "scale": "CT: factor of a sinogram's values: 1/D for sums over D pixels.",
+    "scale": "CT: factor of a sinogram's values; 1/D for sums over D pixels.",
     "center": "CT: detector in front of a sinogram's axis, counted from 0.",
     "row": "CT: row of an HDF5 file's projections.",
     "pose": "Objects: azimuth,elevation in degrees, or a .npy file of a pose.",

@@ -95,25 +95,27 @@ def _check_archives(builder, folder):
     TFDS would try the network for minutes before it named a missing file, and
     would show two checksums for one of another version.
     """
-    sizes = {i.filename: i.size for i in builder.url_infos.values()}
+    sizes = {i.filename: int(i.size) for i in builder.url_infos.values()}
     if builder.name == "imagenette":
         name = f"{builder.builder_config.dirname}.tgz"
         sizes = {name: sizes[name]}
-    wrong = {
-        name: (folder / name).stat().st_size if exists else "missing"
-        for name, size in sizes.items()
-        if not (exists := (folder / name).is_file())
-        or (folder / name).stat().st_size != size
+    found = {
+        name: (folder / name).stat().st_size
+        for name in sizes
+        if (folder / name).is_file()
     }
-    if wrong:
-        states = ", ".join(
-            f"{name} {state if state == 'missing' else f'of {state} bytes'}"
-            for name, state in sorted(wrong.items())
-        )
+    if found != sizes:
+        states = [
+            f"{name} of {found[name]} bytes"
+            if name in found
+            else f"{name} missing"
+            for name in sorted(sizes)
+            if found.get(name) != sizes[name]
+        ]
+        wanted = [f"{name} of {size} bytes" for name, size in sizes.items()]
         raise InputError(
             f"`manual_dir` must hold the files of {builder.name} as TFDS "
-            "knows them: "
-            f"{', '.join(f'{n} of {int(s)} bytes' for n, s in sizes.items())}. "
-            f"Received: {folder} with {states}. configs/image_folder.py reads "
-            "unpacked pictures of any version."
+            f"knows them: {', '.join(wanted)}. Received: {folder} with "
+            f"{', '.join(states)}. configs/image_folder.py reads unpacked "
+            "pictures of any version."
         )

@@ -147,9 +147,10 @@ def _check_hounsfield(header, rescale, path):
 
 
 def _functional_group(header, name):
-    """The dataset that holds a group of attributes: of all frames, or its own.
+    """The dataset that holds a group of attributes.
 
-    A file of enhanced CT keeps them in a sequence; others at the top.
+    A file of enhanced CT keeps them in a sequence, for all frames or for each;
+    other files keep them at the top.
     """
     for group in _GROUPS:
         for item in header.get(group) or ():

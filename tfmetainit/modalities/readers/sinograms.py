@@ -33,11 +33,10 @@ def parse_angles(text: str) -> np.ndarray:
     if text.lower().endswith(".npy"):
         return _radians(files.read_array(text), text)
     try:
-        return _radians([float(part) for part in text.split(",")], text)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        return _radians([math.nan], text)
+        degrees = [float(part) for part in text.split(",")]
+    except ValueError:
+        degrees = [math.nan]
+    return _radians(degrees, text)
 
 
 def _radians(degrees, source):
@@ -78,7 +77,8 @@ def read_sinogram(
             in degrees and, for raw counts, exchange/data_white and data_dark. A
             detector that is dark in data_white reads 0.
         resolution: R.
-        angles: as of `parse_angles`; None for those of an HDF5 file.
+        angles: angles in degrees (`parse_angles`); None for those of an HDF5
+            file.
         scale: factor that makes the values means along the rays through the
             square, in [0, 1]. Sums over its D pixels need 1 / D.
         center: the detector in front of the axis of rotation, counted from 0;

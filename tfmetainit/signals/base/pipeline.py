@@ -30,8 +30,8 @@ class Source(NamedTuple):
         decode: maps an element to a signal: floats `[height, width, channels]`
             in [0, 1] for image classes, `ray_signal.Views` for classes that are
             observed through rays.
-        load_all: as `load`, of signals that have all been read once: none is
-            missing, and their number is known. None for `load` itself.
+        load_all: like `load`, after every signal of the split was read once, so
+            that all can be read and their number is known. None for `load`.
     """
 
     load: Callable[[str], tf.data.Dataset]

@@ -48,8 +48,8 @@ def _wait_for_rest():
 
     A reader that is at work when the interpreter ends would lose its thread,
     and TensorFlow would wait for that thread for ever. Once nothing takes
-    signals any more, pipelines fill their buffers and come to rest; that they
-    have is not known, but likely after that time.
+    signals any more, pipelines fill their buffers and come to rest. After that
+    time they very likely have.
     """
     started = time.monotonic()
     while _Calls.running or time.monotonic() - _Calls.last_end < _REST:

@@ -18,14 +18,12 @@ from tfmetainit import cli
 cli.quiet_tensorflow()
 
 from tfmetainit import modalities
-from tfmetainit.export import exporter, held_out
-from tfmetainit.io import quiet
+from tfmetainit.export import exporter
 
 
 def main(argv):
     """Runs `exporter.export` with the command's flags."""
     del argv
-    quiet.farewells()
     values = flags.FLAGS
     summary = exporter.export(
         values.workdir,
@@ -53,13 +51,18 @@ def main(argv):
         counts = (f"{n} {count}" for n, count in summary.operations.items())
         print("Operations of the .tflite file, all builtin:")
         print(f"  {', '.join(counts)}")
+    for name, reasons in summary.refused.items():
+        if reasons:
+            print(f"GPU delegates do not take {name}: {', '.join(reasons)}")
+    if summary.refused and not any(summary.refused.values()):
+        print(f"GPU delegates take {', '.join(summary.refused)} as a whole.")
     print("PSNR on a held-out signal, before and after the training's steps:")
     for name, (before, after) in summary.psnr.items():
         print(f"  {name:<12} {before:6.2f} -> {after:6.2f} dB", end="")
         if name in summary.differences:
             print(
                 f", values within {summary.differences[name]:.1e} of Python's "
-                f"(allowed {held_out.TOLERANCE:g})",
+                f"(allowed {summary.tolerance:g})",
                 end="",
             )
         print()

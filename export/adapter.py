@@ -97,6 +97,7 @@ class Adapter(tf.Module):
             self._ridge = float(learner.ridge)
             solution = sum(map(math.prod, self._shapes[-2:]))
         self.theta_size = self.num_params + solution
+        self.solves = learner.ridge is not None
         self._support_model = learner.support_loss.forward_model
         self._query_loss = learner.query_loss
         # The network's own weights are not tracked: theta holds them all.
@@ -188,12 +189,9 @@ class Adapter(tf.Module):
                 num_steps=1,
                 step_sizes=step_sizes,
             )
-            before = before[0]
+            before = before[0]  # [1]
             adapted = functional.flatten(params)
-            # The sum is finite only if all entries are (LiteRT has no builtin
-            # is_finite). A comparison with NaN is false.
-            size = tf.reduce_sum(tf.abs(adapted)) + before
-            healthy = size <= _MAX_FLOAT
+            healthy = _is_finite(tf.concat([adapted, before], axis=0))[0]
             now = tf.logical_and(tf.range(self.max_steps) == step, healthy)
             return (
                 step + tf.cast(healthy, tf.int32),
@@ -215,20 +213,97 @@ class Adapter(tf.Module):
             ],
         )
         if self._ridge is not None:
-            theta = self._solved(loss, theta, support, valid, received)
+            params = functional.unflatten(theta, self._shapes)
+            observed = inner_loop.at_step(support, 0)
+            theta = tf.where(
+                valid, self._solved(loss, params, observed, received), received
+            )
         return {"theta": theta, "losses": losses, "steps_taken": taken}
 
-    def _solved(self, loss, theta, support, valid, received):
-        """Theta with the solved output layer; `received` if it has none."""
-        params = functional.unflatten(theta, self._shapes)
-        observed = inner_loop.at_step(support, 0)
-        by = output_layer.eliminate(
+    def _solved(self, loss, params, observed, received):
+        """Theta with a solved output layer; `received` if it is not finite."""
+        by = output_layer.newton(
             loss.normal_equations(params, observed), self._ridge
         )
         solution = output_layer.change(params, by)[-2:]
-        theta = functional.flatten([theta, *solution])
-        finite = tf.reduce_sum(tf.abs(theta)) <= _MAX_FLOAT
-        return tf.where(tf.logical_and(valid, finite), theta, received)
+        theta = functional.flatten([*params, *solution])
+        return tf.where(_is_finite(theta), theta, received)
+
+    def adapt_step(self, theta, inputs, values, weights):
+        """One gradient step over all rows, without control flow.
+
+        GPU delegates take it as a whole. `adapt` is faster on a CPU.
+
+        Args:
+            theta: float32 `[T]`, from `init` or an earlier call.
+            inputs: float32 `[N, *input_shape]`.
+            values: float32 `[N, *value_shape]`.
+            weights: float32 `[N, 1]`, not negative: the weights of the rows in
+                the mean squared error. A row of weight 0 does not count, but
+                must be finite.
+
+        Returns:
+            A dict of
+
+            - theta: float32 `[T]`. If the output layer is solved, the solution
+              is that of no observation: `solve_output` must follow before a
+              prediction. If the loss or the weights would not be finite, or no
+              row counts, this is the theta received.
+            - loss: float32 `[1]`, the mean squared error before the step.
+        """
+        loss = self._weighted_loss(weights)
+        params, _ = self._split(theta)
+        before, gradients = loss.value_and_grad(
+            params, Observations(inputs, values)
+        )
+        params = self._descend(params, gradients)
+        output = [] if self._ridge is None else params[-2:]
+        adapted = functional.flatten([*params, *output])
+        healthy = _is_finite(tf.concat([adapted, before], axis=0))
+        return {"theta": tf.where(healthy, adapted, theta), "loss": before}
+
+    def solve_output(self, theta, inputs, values, weights):
+        """Theta with the output layer solved, without control flow.
+
+        Args:
+            theta: float32 `[T]`, after some calls of `adapt_step`, or none.
+            inputs: as in `adapt_step`.
+            values: as in `adapt_step`.
+            weights: as in `adapt_step`.
+
+        Returns:
+            A dict of theta, float32 `[T]`: its first P entries are those
+            received, so that steps may go on from it. It is the theta received
+            if the solution would not be finite, or no row counts.
+        """
+        params, _ = self._split(theta)
+        observed = Observations(inputs, values)
+        loss = self._weighted_loss(weights)
+        return {"theta": self._solved(loss, params, observed, theta)}
+
+    def _descend(self, params, gradients):
+        """`functional.descend`, with the step sizes of weights in one row.
+
+        WebGPU's delegate misreads a constant of several rows.
+        """
+
+        def step(param, gradient, size):
+            if isinstance(size, functional.Sides) or not size.shape:
+                return functional.descend([param], [gradient], [size])[0]
+            rows = (
+                [tf.reshape(leaf, [1, -1])] for leaf in (param, gradient, size)
+            )
+            return tf.reshape(functional.descend(*rows)[0], param.shape)
+
+        return list(map(step, params, gradients, self.step_sizes()))
+
+    def _weighted_loss(self, weights):
+        # A division by 0 if no row counts: nothing is finite then, and nothing
+        # changes. (Over one axis: WebGPU's delegate sums over both wrongly.)
+        total = tf.reduce_sum(weights, axis=0, keepdims=True)
+        return _WeightedLoss(
+            self._field.value, self._support_model, weights, total
+        )
 
     def predict(self, theta, coords) -> tf.Tensor:
         """Predictions of the field with weights theta, by the query model.
@@ -284,6 +359,52 @@ class Adapter(tf.Module):
         )
 
 
+class _WeightedLoss:
+    """Weighted mean squared error of rows.
+
+    A `tfmetainit.meta.inner_loop.Loss` of observations `[n, ...]`. It holds no
+    control flow, no scalar (every tensor has an axis) and no slice: GPU
+    delegates do not take them.
+
+    Args:
+        field: the network.
+        forward_model: maps the field and inputs to predictions.
+        weights: weights of the rows, `[n, 1]`.
+        total: the sum of the weights of all rows, `[1, 1]`.
+    """
+
+    def __init__(
+        self, field: keras.Model, forward_model: ForwardModel, weights, total
+    ):
+        self._field = field
+        self._forward_model = forward_model
+        self._weights = weights
+        self._total = total
+
+    def value_and_grad(self, params, observed):
+        size = float(math.prod(observed.values.shape[1:]))
+        weights = self._weights / (size * self._total)
+        extra = len(observed.values.shape) - 2
+        if extra:
+            weights = tf.reshape(weights, [-1, 1] + [1] * extra)
+
+        def measure(predictions, values):
+            residual = predictions - values
+            cotangent = weights * residual
+            value = tf.reduce_sum(cotangent * residual, axis=0)
+            value = tf.reduce_sum(tf.reshape(value, [1, -1]), axis=1)
+            return value, 2.0 * cotangent
+
+        loss = FieldLoss(self._field, self._forward_model, measure)
+        return loss.value_and_grad(params, observed)
+
+    def normal_equations(self, params, observed):
+        loss = FieldLoss(self._field, self._forward_model)
+        return loss.normal_equations(
+            params, observed, self._weights, self._total
+        )
+
+
 class _MaskedLoss:
     """Mean squared error of the first `n_points` rows, chunk by chunk.
 
@@ -297,42 +418,22 @@ class _MaskedLoss:
         n_points: tf.Tensor,
         shapes: list[tuple[int, ...]],
     ):
-        self._field = field
-        self._forward_model = forward_model
+        self._models = field, forward_model
         self._n_points = n_points
         self._shapes = shapes
 
     def value_and_grad(self, params, observed):
-        row_size = math.prod(observed.values.shape[2:])
-        scale = 1.0 / (row_size * tf.cast(self._n_points, tf.float32))
-
-        def of_chunk(valid, observed):
-            def measure(predictions, values):
-                residual = tf.where(
-                    _column(valid, values), predictions - values, 0.0
-                )
-                return (
-                    scale * tf.reduce_sum(tf.square(residual)),
-                    2.0 * scale * residual,
-                )
-
-            loss = FieldLoss(self._field, self._forward_model, measure)
-            return loss.value_and_grad(params, observed)
-
         shapes = [tf.TensorShape(shape) for shape in self._shapes]
-        return self._sum(of_chunk, observed, (tf.TensorShape([]), shapes))
+        return self._sum(
+            lambda loss, chunk: loss.value_and_grad(params, chunk),
+            observed,
+            (tf.TensorShape([1]), shapes),
+        )
 
     def normal_equations(self, params, observed):
-        scale = 1.0 / tf.cast(self._n_points, tf.float32)
-        loss = FieldLoss(self._field, self._forward_model)
-
-        def of_chunk(valid, observed):
-            weights = tf.where(valid, scale, 0.0)[:, None]
-            return loss.normal_equations(params, observed, weights)
-
         width, channels = self._shapes[-2]
         return self._sum(
-            of_chunk,
+            lambda loss, chunk: loss.normal_equations(params, chunk),
             observed,
             output_layer.NormalEquations(
                 tf.TensorShape([width + 1, width + 1]),
@@ -341,11 +442,11 @@ class _MaskedLoss:
         )
 
     def _sum(self, function, observed, shapes):
-        """The sum of `function(valid, chunk)` over chunks that have valid rows.
+        """The sum of `function(loss, chunk)` over chunks that have valid rows.
 
         Args:
-            function: maps a mask `[rows]` and `Observations` `[rows, ...]` to a
-                nest of tensors.
+            function: maps the chunk's `_WeightedLoss` and its `Observations`
+                `[rows, ...]` to a nest of tensors.
             observed: `Observations` `[chunks, rows, ...]`.
             shapes: a nest of the results' shapes.
         """
@@ -355,15 +456,20 @@ class _MaskedLoss:
         # A zero computed at run time: zeros of the parameters' shapes would
         # otherwise be stored in the file as constants.
         zero = tf.cast(tf.minimum(self._n_points, 0), tf.float32)
+        total_weight = tf.cast(self._n_points, tf.float32)[None, None]
 
         def body(index, total):
             valid = index * height + tf.range(height) < self._n_points
             # Not `[index]`: LiteRT gives such a slice a dynamic shape, and so
             # every result of the loop.
-            inputs, values = (tf.gather(leaf, index) for leaf in observed)
+            rows = (tf.gather(leaf, index) for leaf in observed)
             # 0 x NaN is NaN: rows that do not count must be finite.
-            inputs = tf.where(_column(valid, inputs), inputs, 0.0)
-            results = function(valid, Observations(inputs, values))
+            chunk = Observations(
+                *(tf.where(_column(valid, leaf), leaf, 0.0) for leaf in rows)
+            )
+            weights = tf.cast(valid, tf.float32)[:, None]
+            loss = _WeightedLoss(*self._models, weights, total_weight)
+            results = function(loss, chunk)
             return index + 1, tf.nest.map_structure(tf.add, total, results)
 
         _, total = tf.while_loop(
@@ -390,6 +496,12 @@ class _Untracked:
 
     def __init__(self, value):
         self.value = value
+
+
+def _is_finite(vector):
+    """Whether all entries are finite, `[1]`; LiteRT has no builtin for it."""
+    # A sum is finite only if all terms are. A comparison with NaN is false.
+    return tf.reduce_sum(tf.abs(vector), keepdims=True) <= _MAX_FLOAT
 
 
 def _length(rows):

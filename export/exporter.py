@@ -18,7 +18,14 @@ from typing import NamedTuple
 
 import tfmetainit
 from tfmetainit import modalities
-from tfmetainit.export import held_out, lite, saved_model, serving
+from tfmetainit.export import (
+    flatbuffer,
+    gpu,
+    held_out,
+    lite,
+    saved_model,
+    serving,
+)
 from tfmetainit.export.adapter import PRECISIONS, Adapter
 from tfmetainit.io import files, quiet
 from tfmetainit.io.errors import InputError, check_range
@@ -45,8 +52,11 @@ class Summary:
         signatures: names of the inputs of every signature, by format.
         operations: number of occurrences of each operation of the .tflite file,
             by its name.
+        refused: what GPU delegates do not take of the signatures for them, by
+            the name of the signature (`gpu.refused`).
         differences: largest difference of a predicted value from Python's, by
             format.
+        tolerance: the largest difference allowed.
         psnr: PSNR in dB on the held-out signal, before and after the training's
             number of steps, by format; "Python" is that of the trained weights.
         example: flags with which `python -m tfmetainit.fit --artifact` fits a
@@ -57,7 +67,9 @@ class Summary:
     sizes: dict[str, int]
     signatures: dict[str, dict[str, list[str]]]
     operations: dict[str, int]
+    refused: dict[str, list[str]]
     differences: dict[str, float]
+    tolerance: float
     psnr: dict[str, tuple[float, float]]
     example: str | None
     seconds: float
@@ -97,7 +109,7 @@ def export(
     Raises:
         InputError: if an argument, the run, or the output folder is not valid.
         UserError: if an artifact's numbers differ from Python's by more than
-            `held_out.TOLERANCE`; nothing is written then.
+            `tolerance`; nothing is written then.
     """
     started = time.monotonic()
     formats = tuple(dict.fromkeys(formats))
@@ -132,11 +144,11 @@ def export(
             output_dir.parent,
             len(formats) * 8 * adapter.num_stored + _GRAPH_BYTES,
         )
-        files.write_json(staging / METADATA, metadata)
         written = {
             name: _WRITERS[name](staging, adapter, case, metadata)
             for name in formats
         }
+        files.write_json(staging / METADATA, metadata)
     sizes = {
         path.relative_to(output_dir).as_posix(): path.stat().st_size
         for path in files.files_below(output_dir)
@@ -146,7 +158,9 @@ def export(
         sizes,
         {name: one.signatures for name, one in written.items()},
         written["tflite"].operations if "tflite" in written else {},
+        written["tflite"].refused if "tflite" in written else {},
         {name: one.difference for name, one in written.items()},
+        case.tolerance,
         {"Python": case.psnr()}
         | {name: one.psnr for name, one in written.items()},
         signal.modality.example if signal.modality and known else None,
@@ -197,6 +211,7 @@ class _Written(NamedTuple):
 
     signatures: dict[str, list[str]]
     operations: dict[str, int]
+    refused: dict[str, list[str]]
     difference: float
     psnr: tuple[float, float]
 
@@ -209,26 +224,37 @@ def _write_saved_model(staging, adapter, case, metadata):
     serving.write_configs(staging / "serving", metadata["name"])
     predicted = case.through_saved_model(folder)
     difference = case.compare("SavedModel", predicted)
-    return _Written(signatures, {}, difference, case.psnr(predicted))
+    return _Written(signatures, {}, {}, difference, case.psnr(predicted))
 
 
 def _write_tflite(staging, adapter, case, metadata):
     sizes = metadata["num_points"], metadata["num_coords"]
-    content = lite.convert(
-        adapter, num_points=sizes[0], num_coords=sizes[1], metadata=metadata
-    )
+    content = lite.convert(adapter, num_points=sizes[0], num_coords=sizes[1])
+    signatures = {
+        name: sorted(inputs)
+        for name, (inputs, _) in SIGNATURES.items()
+        if name != "solve_output" or adapter.solves
+    }
+    refused = {
+        name: gpu.refused(content, name)
+        for name in gpu.SIGNATURES
+        if name in signatures
+    }
+    metadata["gpu"] = not any(refused.values())
+    content = flatbuffer.with_metadata(content, metadata)
     (staging / TFLITE).write_bytes(content)
     predicted = case.through_lite(staging / TFLITE)
-    compiled = case.through_compiled_model(content, *sizes)
+    stepped = case.through_steps(content)
     difference = max(
         case.compare(".tflite file", predicted),
-        case.compare(".tflite file, compiled,", compiled),
+        case.compare(".tflite file, step by step,", stepped),
     )
-    signatures = {
-        name: sorted(inputs) for name, (inputs, _) in SIGNATURES.items()
-    }
     return _Written(
-        signatures, lite.operations(content), difference, case.psnr(predicted)
+        signatures,
+        flatbuffer.operations(content),
+        refused,
+        difference,
+        case.psnr(predicted),
     )
 
 

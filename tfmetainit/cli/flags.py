@@ -91,6 +91,7 @@ def run(main, doc):
     logger.propagate = False
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
+    quiet.farewells()
     try:
         app.run(guarded, flags_parser=_parse_flags)
     except SystemExit as exit:

@@ -99,14 +99,13 @@ def relu_kernels(name, seed=None):
 def relu(x):
     """`max(x, 0)`, whose derivative uses only operations that LiteRT has.
 
-    The derivative is `sign(max(x, 0))`, which is 0 at 0. It has the values of
-    the derivative of `keras.activations.relu`. That one is computed by the
-    operation `ReluGrad`, which LiteRT lacks.
+    The derivative is 1 where x > 0, else 0, as in `keras.activations.relu`.
+    There it is computed by the operation `ReluGrad`, which LiteRT lacks.
     """
     y = ops.relu(x)
 
     def grad(upstream):
-        return upstream * ops.sign(y)
+        return upstream * ops.cast(y > 0, y.dtype)
 
     return y, grad
 

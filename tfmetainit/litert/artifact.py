@@ -8,6 +8,7 @@ The file holds the learned initial weights and the gradient steps;
     picture = artifact.predict(theta, coords)
 """
 
+import contextlib
 import json
 import math
 import pathlib
@@ -26,7 +27,11 @@ SIGNATURES = {
         {"theta", "losses", "steps_taken"},
     ),
     "predict": ({"theta", "coords"}, {"values"}),
+    # Of files since version 0.2; `solve_output` if the output layer is solved.
+    "adapt_step": ({"theta", "inputs", "values", "weights"}, {"theta", "loss"}),
+    "solve_output": ({"theta", "inputs", "values", "weights"}, {"theta"}),
 }
+_NEEDED = ("init", "adapt", "predict")
 _IDENTIFIER = b"TFL3"
 _MAX_FILE_BYTES = 2**30
 # Limit for one tensor: LiteRT allocates any size that a file declares.
@@ -45,6 +50,99 @@ class Recorded(NamedTuple):
     inner_steps: int
     shapes: list[tuple[int, ...]]
     signal: dict
+
+
+class CompiledSignatures:
+    """The signatures of a .tflite file, run by LiteRT's CompiledModel.
+
+    CompiledModel is the interface of browsers, Android and C. (The older
+    interpreter's signature runners end the process on ARM64 when a signature
+    has a scalar input.)
+
+    Args:
+        content: the bytes of the file.
+        num_threads: threads that LiteRT may use.
+
+    Raises:
+        InputError: if ai-edge-litert is not installed, or too old.
+        Exception: what LiteRT raises for a file that it cannot run.
+    """
+
+    def __init__(self, content: bytes, num_threads: int = 1):
+        try:
+            from ai_edge_litert import compiled_model, options
+        except ImportError as error:
+            raise InputError(
+                "Loading an exported file needs LiteRT 2.1.6 or later: "
+                "pip install 'ai-edge-litert>=2.1.6'."
+            ) from error
+        cpu_options = options.CpuOptions(num_threads=num_threads)
+        with quiet.notices():
+            self._model = compiled_model.CompiledModel.from_buffer(
+                content, options=options.Options(cpu_options=cpu_options)
+            )
+        self._buffers = {}
+
+    def __del__(self):
+        # LiteRT prints notices when it is unloaded, too.
+        with quiet.notices():
+            self._buffers = self._model = None
+
+    def names(self) -> dict[str, tuple[set[str], set[str]]]:
+        """The names of the inputs and outputs of each signature."""
+        return {
+            name: (set(of["inputs"]), set(of["outputs"]))
+            for name, of in self._model.get_signature_list().items()
+        }
+
+    def shapes(self, signature) -> tuple[dict, dict]:
+        """The shapes of a signature's inputs and outputs, by name."""
+        details = (
+            self._model.get_input_tensor_details(signature),
+            self._model.get_output_tensor_details(signature),
+        )
+        return tuple(
+            {name: tuple(map(int, one["shape"])) for name, one in of.items()}
+            for of in details
+        )
+
+    def run(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+        """The outputs of a signature, by name.
+
+        Args:
+            signature: its name.
+            **inputs: an array for each of its inputs, of its shape and dtype.
+        """
+        # LiteRT allocates and prints notices at the first call.
+        first = signature not in self._buffers
+        with quiet.notices() if first else contextlib.nullcontext():
+            return self._run(signature, inputs)
+
+    def _run(self, signature, inputs):
+        if signature not in self._buffers:
+            names, _ = self.names()[signature]
+            outputs = self._model.get_output_tensor_details(signature)
+            self._buffers[signature] = (
+                {
+                    n: self._model.create_input_buffer_by_name(signature, n)
+                    for n in names
+                },
+                {
+                    n: self._model.create_output_buffer_by_name(signature, n)
+                    for n in outputs
+                },
+                outputs,
+            )
+        buffers, outputs, details = self._buffers[signature]
+        for name, value in inputs.items():
+            buffers[name].write(np.atleast_1d(value))
+        self._model.run_by_name(signature, buffers, outputs)
+        arrays = {}
+        for name, buffer in outputs.items():
+            shape, dtype = details[name]["shape"], details[name]["dtype"]
+            values = buffer.read(math.prod(shape), np.dtype(dtype))
+            arrays[name] = np.reshape(values, shape)
+        return arrays
 
 
 class LiteArtifact:
@@ -69,13 +167,6 @@ class LiteArtifact:
     """
 
     def __init__(self, path, num_threads: int = 1):
-        try:
-            from ai_edge_litert import interpreter
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"Loading an exported file needs "
-                f"{error.name.partition('.')[0]}: pip install ai-edge-litert."
-            ) from error
         path = pathlib.Path(path)
         content = _read(path)
         self._path = path
@@ -83,46 +174,29 @@ class LiteArtifact:
         self.solves = self.metadata.get("output_layer") == "solved"
         _check_sizes(content, path)
         try:
-            with quiet.notices():
-                self._interpreter = interpreter.Interpreter(
-                    model_content=content, num_threads=num_threads
-                )
-                signatures = self._interpreter.get_signature_list()
-                self._run = {
-                    name: self._interpreter.get_signature_runner(name)
-                    for name in signatures
-                }
-                if "init" in self._run:
-                    # LiteRT allocates and prints notices at the first call.
-                    self._theta = self._run["init"]().get("theta")
+            self._model = CompiledSignatures(content, num_threads)
+            signatures = self._model.names()
+            if "init" in signatures:
+                self._theta = self._model.run("init").get("theta")
         # LiteRT raises ValueError or RuntimeError with several lines.
         except Exception as error:
             raise InputError(
                 f"LiteRT cannot load {path}: {reason(error)}"
             ) from error
-        received = {
-            name: (set(of["inputs"]), set(of["outputs"]))
-            for name, of in signatures.items()
-        }
-        if any(received.get(n) != SIGNATURES[n] for n in SIGNATURES):
+        if any(signatures.get(n) != SIGNATURES[n] for n in _NEEDED):
             raise InputError(
                 "An artifact must have the signatures "
-                f"{', '.join(SIGNATURES)}. Received: {path} with "
-                f"{', '.join(received) or 'none'}"
+                f"{', '.join(_NEEDED)}. Received: {path} with "
+                f"{', '.join(signatures) or 'none'}"
             )
-        details = self._run["adapt"].get_input_details()
-        self.num_points = int(details["inputs"]["shape"][0])
-        self._shapes = {
-            name: tuple(map(int, details[name]["shape"][1:]))
-            for name in ("inputs", "values")
-        }
-        outputs = self._run["adapt"].get_output_details()
-        self.max_steps = int(math.prod(outputs["losses"]["shape"]))
-        details = self._run["predict"].get_input_details()
-        self._at_once, *shape = map(int, details["coords"]["shape"])
+        inputs, outputs = self._model.shapes("adapt")
+        self.num_points = inputs["inputs"][0]
+        self._shapes = {name: inputs[name][1:] for name in ("inputs", "values")}
+        self.max_steps = math.prod(outputs["losses"])
+        inputs, outputs = self._model.shapes("predict")
+        self._at_once, *shape = inputs["coords"]
         self._shapes["coords"] = tuple(shape)
-        outputs = self._run["predict"].get_output_details()
-        self._predicted = tuple(map(int, outputs["values"]["shape"][1:]))
+        self._predicted = outputs["values"][1:]
         if min(self.num_points, self.max_steps, self._at_once) < 1:
             raise InputError(f"The .tflite file {path} takes 0 rows or steps.")
 
@@ -195,7 +269,8 @@ class LiteArtifact:
         losses = []
         while True:
             asked = min(steps - len(losses), self.max_steps)
-            result = self._run["adapt"](
+            result = self._model.run(
+                "adapt",
                 theta=theta,
                 inputs=inputs,
                 values=values,
@@ -227,8 +302,10 @@ class LiteArtifact:
         predicted = np.empty((len(coords), *self._predicted), np.float32)
         for start in range(0, len(coords), self._at_once):
             part = coords[start : start + self._at_once]
-            values = self._run["predict"](
-                theta=theta, coords=self._pad("coords", part, self._at_once)
+            values = self._model.run(
+                "predict",
+                theta=theta,
+                coords=self._pad("coords", part, self._at_once),
             )["values"]
             predicted[start : start + len(part)] = values[: len(part)]
         return predicted

@@ -36,8 +36,13 @@ DEFAULT_RIDGE = 1e-4
 # predictions by less than 1e-4. Smaller ones are up to 0.6 dB better.
 _ROUNDING = {"float32": 2.0**-19, "float64": 2.0**-48}
 
-# Columns that an elimination takes at a time.
-_BLOCK = 16
+# Rows of a block of a Gram matrix.
+_BLOCK = 256
+
+# Newton's iteration ends when the inverse is exact to 1 - _CONVERGED.
+_CONVERGED = 0.99
+# Steps of refinement after it: each reduces the error of the solution as much.
+_REFINEMENTS = 3
 
 
 class NormalEquations(NamedTuple):
@@ -91,6 +96,7 @@ def normal_equations(
     params: Params,
     values: tf.Tensor,
     weights: tf.Tensor | None = None,
+    total: tf.Tensor | None = None,
 ) -> NormalEquations:
     """The normal equations of some observations.
 
@@ -100,29 +106,49 @@ def normal_equations(
         params: its parameters; the last two are the output weights.
         values: the observed values `[n, c]`.
         weights: the weights of the observations in the means, `[n, 1]`; by
-            default 1 / n. What is observed with weight 0 may be NaN.
+            default they are equal.
+        total: the sum of the weights, `[1, 1]`, if there are more of them
+            than those given.
     """
     kernel, bias = params[-2:]
     values = tf.cast(values, features.dtype)
     predictions = tf.matmul(features, kernel) + bias + _offset(field)
     missed = values - predictions
     if weights is None:
-        total = tf.cast(tf.shape(features)[0], features.dtype)
-        weighted, scale = (features, missed), 1.0 / total
+        weighted, count = (features, missed), tf.shape(features)[:1, None]
+        count = tf.cast(count, features.dtype)
     else:
-        total, scale = tf.reduce_sum(weights), 1.0
-        missed = tf.where(weights > 0.0, missed, 0.0)
         weighted = weights * features, weights * missed
+        count = tf.reduce_sum(weights, axis=0, keepdims=True)
+    # Divided at the end: many equal fractions do not add up to 1.
+    scale = 1.0 / (count if total is None else total)
     # The bias apart: matrices whose width is a power of 2 are multiplied fast.
     sums = [tf.reduce_sum(w, axis=0, keepdims=True) for w in weighted]
-    gram = tf.matmul(weighted[0], features, transpose_a=True)
+    gram = _product(weighted[0], features)
     gram = tf.concat([gram, tf.transpose(sums[0])], axis=1)
-    last = tf.concat([sums[0], tf.reshape(total, [1, 1])], axis=1)
-    moment = tf.matmul(features, weighted[1], transpose_a=True)
+    last = tf.concat([sums[0], count], axis=1)
+    moment = _product(features, weighted[1])
     return NormalEquations(
         scale * tf.concat([gram, last], axis=0),
         scale * tf.concat([moment, sums[1]], axis=0),
     )
+
+
+def _product(left, right):
+    """The product of `left` transposed and `right`: sums over n rows."""
+    count = left.shape[0]
+    if count is None or count <= _BLOCK:
+        return tf.matmul(left, right, transpose_a=True)
+    # By blocks of rows: LiteRT and GPUs add up a column in its order, and the
+    # rounding error of so long a sum is ten times as large.
+    blocks = -(-count // _BLOCK)
+    height = -(-count // blocks)
+    padding = [[0, blocks * height - count], [0, 0]]
+    left, right = (
+        tf.reshape(tf.pad(rows, padding), [blocks, height, rows.shape[1]])
+        for rows in (left, right)
+    )
+    return tf.reduce_sum(tf.matmul(left, right, transpose_a=True), axis=0)
 
 
 def _offset(field):
@@ -151,12 +177,7 @@ def cholesky(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
 
 def _at_least_rounding(gram, ridge):
     """The ridge, or the rounding error of the Gram matrix if that is larger."""
-    size = gram.shape[0]
-    # Not tf.linalg.trace, which LiteRT lacks.
-    diagonal = tf.gather(
-        tf.reshape(gram, [-1]), tf.range(0, size * size, size + 1)
-    )
-    rounding = _ROUNDING[gram.dtype.name] * tf.reduce_sum(diagonal)
+    rounding = _ROUNDING[gram.dtype.name] * tf.linalg.trace(gram)
     return tf.maximum(tf.cast(ridge, gram.dtype), rounding)
 
 
@@ -181,62 +202,78 @@ def _solve(gram, moment):
     return solution, grad
 
 
-def eliminate(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
-    """As `cholesky`, by Gauss-Jordan elimination in operations of LiteRT.
+def newton(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
+    """As `cholesky`, by matrix products alone.
 
-    LiteRT has no factorizations. Conjugate gradients do not converge: training
-    through the solution makes features whose Gram matrix has condition numbers
-    above 1e6. The elimination is exact but for rounding. It needs no pivoting,
-    as the matrix is positive definite. It is not defined for equations that
-    are not finite.
+    LiteRT has no factorizations, and conjugate gradients do not converge here:
+    training through the solution makes features whose Gram matrix has condition
+    numbers above 1e6. Newton's iteration for the inverse Y of a matrix A,
+
+        Y <- Y (2 I - A Y),
+
+    converges for every positive definite A, in a number of steps that depends
+    on its condition number, which the ridge bounds. Scaled steps (Pan &
+    Schreiber 1991, doi 10.1137/0912058, section 3) need half as many: if all
+    eigenvalues of A Y are in [l, 1], then Y <- c Y ((1 + l) I - A Y) with
+    c = 4 / (1 + l)^2 moves them to [l c, 1].
+
+    The result is not finite if the equations are not.
     """
     gram, moment = equations
-    size, ridge = gram.shape[0], _at_least_rounding(gram, ridge)
-    padding = [[0, -size % _BLOCK]]
-    gram = tf.pad(gram, 2 * padding)
-    moment = tf.pad(moment, [*padding, [0, 0]])
-    solution = _gauss_jordan(gram, moment, ridge, _BLOCK)
-    # Again for what rounding left, as there may be fewer rows than units.
-    missed = moment - tf.matmul(gram, solution) - ridge * solution
-    solution += _gauss_jordan(gram, missed, ridge, _BLOCK)
-    solution, _ = tf.split(solution, [size, -size % _BLOCK])
+    dtype, size = gram.dtype, gram.shape[0]
+    identity = _identity(size, moment)
+    trace = _sum(gram * identity)
+    relative = _ROUNDING[dtype.name]
+    ridge = tf.maximum(tf.cast(ridge, dtype), relative * trace)
+    matrix = gram + ridge * identity
+    # No eigenvalue exceeds the bound, and none is below `least` times it.
+    bound, least = trace + ridge, relative / (1.0 + relative)
+    scale = 4.0 / (1.0 + least) ** 2
+    inverse = ((1.0 + least) * identity - matrix / bound) * (scale / bound)
+    while least < _CONVERGED:
+        least *= scale
+        scale = 4.0 / (1.0 + least) ** 2
+        product = tf.matmul(inverse, tf.matmul(matrix, inverse))
+        inverse = scale * (1.0 + least) * inverse - scale * product
+    solution = tf.matmul(inverse, moment)
+    # Against the rounding of the inverse, as in `_solve`.
+    for _ in range(_REFINEMENTS):
+        missed = moment - tf.matmul(matrix, solution)
+        solution += tf.matmul(inverse, missed)
     return solution
 
 
-def _gauss_jordan(matrix, moment, ridge, block):
-    """The solution X of (matrix + ridge I) @ X = moment, by blocks of columns.
+def _sum(matrix):
+    """The sum of all entries, `[1, 1]`.
 
-    A block's rows are multiplied by the inverse of its pivot, and their
-    multiples are subtracted from all other rows. Indices are gathered: slices
-    at computed places have dynamic shapes in LiteRT.
+    One axis at a time: WebGPU's delegate sums some matrices over both wrongly.
     """
-    size = matrix.shape[0]
+    rows = tf.reduce_sum(matrix, axis=0, keepdims=True)
+    return tf.reduce_sum(rows, axis=1, keepdims=True)
 
-    def body(start, matrix, moment):
-        places = start + tf.range(block)
-        unit = tf.cast(tf.range(size)[:, None] == places[None], matrix.dtype)
-        columns = tf.gather(matrix, places, axis=1) + ridge * unit
-        rows = tf.gather(matrix, places) + ridge * tf.transpose(unit)
-        pivot = tf.gather(rows, places, axis=1)
-        if block == 1:
-            inverse = 1.0 / pivot
-        else:
-            one = tf.eye(block, dtype=matrix.dtype)
-            inverse = _gauss_jordan(pivot, one, 0.0, 1)
-        others = columns - unit
-        matrix -= tf.matmul(others, tf.matmul(inverse, rows))
-        solved = tf.matmul(inverse, tf.gather(moment, places))
-        return start + block, matrix, moment - tf.matmul(others, solved)
 
-    return tf.while_loop(
-        lambda start, *_: start < size, body, [0, matrix, moment]
-    )[-1]
+def _identity(size, like):
+    """The identity matrix, computed at run time.
+
+    As a constant, it would be a third of an exported file.
+    """
+    # Zero, which only a run can tell.
+    zero = tf.minimum(_sum(tf.square(like)), 0.0)
+    # i - j as a product of rows: WebGPU's delegate misreads a constant of
+    # several rows.
+    places = tf.range(size, dtype=like.dtype)[None] + zero
+    one = tf.ones([1, size], like.dtype) + zero
+    left, right = tf.concat([places, one], 0), tf.concat([one, -places], 0)
+    apart = tf.matmul(left, right, transpose_a=True)
+    return 1.0 - tf.minimum(tf.abs(apart), 1.0)
 
 
 def change(params: Params, by: tf.Tensor) -> Params:
     """The parameters with output weights that are changed by X."""
     *hidden, kernel, bias = params
-    return [*hidden, kernel + by[:-1], bias + by[-1]]
+    # Not slices, which GPU delegates refuse.
+    by_kernel, by_bias = tf.split(by, [kernel.shape[0], 1])
+    return [*hidden, kernel + by_kernel, bias + tf.reshape(by_bias, [-1])]
 
 
 def solved(loss, params: Params, support, ridge: tf.Tensor) -> Params:

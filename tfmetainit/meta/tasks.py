@@ -108,13 +108,13 @@ class FieldLoss:
         return psnr_from_mse(mse)
 
     def normal_equations(
-        self, params: Params, observed: Observations, weights=None
+        self, params: Params, observed: Observations, weights=None, total=None
     ) -> output_layer.NormalEquations:
         """`output_layer.normal_equations` of some observations."""
         inputs = tf.cast(observed.inputs, self.field.compute_dtype)
         features = functional.bind_features(self.field, params)(inputs)
         return output_layer.normal_equations(
-            self.field, features, params, observed.values, weights
+            self.field, features, params, observed.values, weights, total
         )
 
     def value_and_grad(

@@ -7,7 +7,8 @@ What `edit` changes in the converter's file:
   XNNPACK kernels run that only for constant weights, and the fallback is an
   order of magnitude slower. These products become BATCH_MATMUL.
 - With `half`, large constants that float16 represents exactly are stored in it.
-- Equal buffers are stored once, and empty quantisation records are dropped.
+- Equal buffers are stored once. Empty quantisation records, and the names of
+  tensors that are computed on the way, are dropped.
 - `min_runtime_version` becomes the oldest TFLite that has the operations.
 """
 
@@ -215,14 +216,17 @@ def _opcode_index(model, code):
 
 
 def _store_once(model):
-    """Points tensors with equal contents to one buffer; drops empty records.
+    """Points tensors with equal contents to one buffer; drops what is empty.
 
     Unused buffers are emptied, not removed. CompiledModel needs a buffer for
     each tensor that has no contents.
     """
     first, used = {}, set()
     for subgraph in model.subgraphs:
-        for tensor in subgraph.tensors:
+        kept = {*subgraph.inputs, *subgraph.outputs}
+        for index, tensor in enumerate(subgraph.tensors):
+            if index not in kept:
+                tensor.name = None
             data = model.buffers[tensor.buffer].data
             if data is not None and len(data):
                 tensor.buffer = first.setdefault(bytes(data), tensor.buffer)

@@ -33,6 +33,7 @@ _ELEMENTWISE = frozenset(
     """.split()  # noqa: SIM905
 )
 _MAX_AXES = 5
+_MAX_STRIDED_SLICE = 2  # its version
 
 
 def refused(content: bytes, signature: str) -> list[str]:
@@ -70,7 +71,10 @@ def _reason(operator) -> str | None:
         return "from float16"
     if name == "GATHER" and len(inputs[1].shape) != 1:
         return "indices of several axes"
-    if name == "STRIDED_SLICE" and operator.version > 2:
+    if name == "STRIDED_SLICE" and (
+        operator.version > _MAX_STRIDED_SLICE
+        or len(inputs[0].shape) != len(outputs[0].shape)
+    ):
         return "a slice that drops or adds an axis"
     if name.startswith("SELECT") and any(
         len(tensor.shape) == 2 and tensor.size is None for tensor in inputs[1:]

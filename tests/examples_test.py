@@ -30,7 +30,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfmetainit import fit
 from tfmetainit.configs import default
-from tfmetainit.export import exporter, lite
+from tfmetainit.export import exporter, flatbuffer, lite
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.fields import networks
 from tfmetainit.geometry import metrics, pixels
@@ -201,7 +201,9 @@ def test_c_program_refuses_bad_input(folder, c_program, tmp_path):
         max_steps=2,
     )
     (tmp_path / "space.tflite").write_bytes(
-        lite.convert(adapter, num_points=256, num_coords=256, metadata={})
+        flatbuffer.with_metadata(
+            lite.convert(adapter, num_points=256, num_coords=256), {}
+        )
     )
     (tmp_path / "large.ppm").write_bytes(b"P6 17 16 255\n" + bytes(17 * 16 * 3))
     (tmp_path / "short.ppm").write_bytes(b"P6 16 16 255\n" + bytes(100))

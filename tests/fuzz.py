@@ -352,7 +352,7 @@ def _read_config(path):
 
 
 def _artifact():
-    from tfmetainit.export import lite
+    from tfmetainit.export import flatbuffer, lite
     from tfmetainit.export.adapter import Adapter
 
     adapter = Adapter(
@@ -363,7 +363,9 @@ def _artifact():
         max_steps=2,
         chunk=8,
     )
-    yield lite.convert(adapter, num_points=16, num_coords=16, metadata={})
+    yield flatbuffer.with_metadata(
+        lite.convert(adapter, num_points=16, num_coords=16), {}
+    )
 
 
 def _read_artifact(path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit.export import saved_model
+from tfmetainit.export import flatbuffer, lite, saved_model
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.fields import networks
 from tfmetainit.meta import maml
@@ -95,3 +95,19 @@ def saved(tmp_path_factory, make_learner, make_adapter):
     adapter = make_adapter(make_learner())
     saved_model.save(adapter, folder)
     return adapter, folder
+
+
+@pytest.fixture(scope="session")
+def convert(make_adapter):
+    """Converts a learner; returns the bytes of its .tflite file."""
+
+    def convert(learner, num_points=50, **options):
+        content = lite.convert(
+            make_adapter(learner, **options),
+            num_points=num_points,
+            num_coords=num_points,
+        )
+        metadata = {"inner_steps": 2, "where": "ü"}
+        return flatbuffer.with_metadata(content, metadata)
+
+    return convert

@@ -78,6 +78,7 @@ def test_an_export_that_differs_from_python_fails(
     folder, tmp_path, monkeypatch, raises_with
 ):
     monkeypatch.setattr(held_out, "TOLERANCE", 1e-30)
+    monkeypatch.setattr(held_out, "SOLVED_TOLERANCE", 1e-30)
     with raises_with(UserError, 1e-30):
         exporter.export(folder / "run", tmp_path / "out")
     assert not os.listdir(tmp_path)

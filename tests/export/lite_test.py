@@ -5,31 +5,16 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter
 from ai_edge_litert import schema_py_generated as schema
 
-from tfmetainit.export import lite
+from tfmetainit.export import flatbuffer, lite
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.fields import networks
 from tfmetainit.forward_models import parallel_beam
 from tfmetainit.io.errors import InputError, UserError
-from tfmetainit.litert.artifact import LiteArtifact
+from tfmetainit.litert.artifact import CompiledSignatures, LiteArtifact
 from tfmetainit.meta import maml
-
-
-@pytest.fixture(scope="session")
-def convert(make_adapter):
-    """Converts a learner; returns the bytes of its .tflite file."""
-
-    def convert(learner, num_points=50, **options):
-        return lite.convert(
-            make_adapter(learner, **options),
-            num_points=num_points,
-            num_coords=num_points,
-            metadata={"inner_steps": 2, "where": "ü"},
-        )
-
-    return convert
-
 
 _MAX_STEPS = 5
 
@@ -89,21 +74,22 @@ def test_litert_agrees_with_python(
     )
     assert artifact.metadata["where"] == "ü"
     assert artifact.max_steps == _MAX_STEPS
-    # The interface of browsers and C, which takes static shapes only.
+    # The interpreter of LiteRT before CompiledModel.
     padding = ((0, 9), (0, 0))
-    compiled = lite.run_compiled(
-        content,
-        "adapt",
-        {
-            "theta": adapter.init().numpy(),
-            "inputs": np.pad(inputs, padding),
-            "values": np.pad(values, padding),
-            "n_points": np.int32(41),
-            "steps": np.int32(2),
-        },
+    result = _interpreted(content, "adapt")(
+        theta=adapter.init().numpy(),
+        inputs=np.pad(inputs, padding),
+        values=np.pad(values, padding),
+        n_points=np.int32(41),
+        steps=np.int32(2),
     )
-    np.testing.assert_allclose(compiled["theta"], theta, atol=1e-6)
-    assert compiled["steps_taken"] == 2
+    np.testing.assert_allclose(result["theta"], theta, atol=1e-6)
+    assert result["steps_taken"] == 2
+
+
+def _interpreted(content, signature):
+    model = interpreter.Interpreter(model_content=content)
+    return model.get_signature_runner(signature)
 
 
 def test_more_steps_than_one_call_takes(small_tflite, observed, raises_with):
@@ -146,7 +132,7 @@ def test_the_file_is_hardly_larger_than_its_weights(
             variable.assign(1e-3 * rng.normal(size=variable.shape))
         adapter = make_adapter(learner, precision=precision, chunk=1024)
         content = lite.convert(
-            adapter, num_points=num_points, num_coords=num_points, metadata={}
+            adapter, num_points=num_points, num_coords=num_points
         )
         weights = 4 * adapter.num_stored
         assert len(content) <= part * weights + 65536
@@ -170,9 +156,7 @@ def test_a_sinograms_file_is_hardly_larger(precision, part, convert):
         precision=precision,
         chunk=None,
     )
-    content = lite.convert(
-        adapter, num_points=4, num_coords=256 * 256, metadata={}
-    )
+    content = lite.convert(adapter, num_points=4, num_coords=256 * 256)
     assert len(content) <= part * 4 * adapter.num_params + 65536
 
 
@@ -194,7 +178,7 @@ def test_half_precision_is_for_weights_alone(convert):
         precision="float16",
         chunk=None,
     )
-    content = lite.convert(adapter, num_points=3, num_coords=7, metadata={})
+    content = lite.convert(adapter, num_points=3, num_coords=7)
     angles = np.float32([0.1, 0.9, 2.0])
     sinogram = np.random.default_rng(0).random((3, 20), np.float32)
     arguments = {
@@ -204,7 +188,7 @@ def test_half_precision_is_for_weights_alone(convert):
         "n_points": np.int32(3),
         "steps": np.int32(2),
     }
-    result = lite.run_compiled(content, "adapt", arguments)
+    result = CompiledSignatures(content).run("adapt", **arguments)
     expected = adapter.adapt(*map(tf.constant, arguments.values()))
     np.testing.assert_allclose(
         result["theta"], expected["theta"], atol=1e-5, rtol=1e-5
@@ -228,7 +212,7 @@ def test_no_product_falls_back_to_the_slow_kernel(make_learner, convert):
                     continue
                 weights = subgraph.tensors[operator.inputs[1]]
                 assert model.buffers[weights.buffer].data is not None
-        assert "BATCH_MATMUL" in lite.operations(content)
+        assert "BATCH_MATMUL" in flatbuffer.operations(content)
 
 
 def test_buffers_are_aligned_for_litert(make_learner, convert):
@@ -285,6 +269,6 @@ def test_a_file_that_asks_for_huge_tensors_is_refused(
     )
     model.subgraphs[0].tensors[0].shape = [2**30, 2]
     path = tmp_path / "huge.tflite"
-    path.write_bytes(lite._pack(model))
+    path.write_bytes(flatbuffer._pack(model))
     with raises_with(InputError, path, 2**31):
         LiteArtifact(path)

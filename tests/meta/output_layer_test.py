@@ -63,7 +63,7 @@ def test_chunks_of_observations_add_up(make_field, make_task, chunk):
 
 
 @pytest.mark.parametrize("width", [5, 15, 40])
-def test_an_elimination_ends_at_the_solution(make_field, width):
+def test_newtons_iteration_ends_at_the_solution(make_field, width):
     field = make_field(hidden_units=width)
     rng = np.random.default_rng(0)
     observed = Observations(
@@ -74,7 +74,7 @@ def test_an_elimination_ends_at_the_solution(make_field, width):
     )
     for ridge in (1e-4, 1e-1):
         np.testing.assert_allclose(
-            output_layer.eliminate(equations, ridge),
+            output_layer.newton(equations, ridge),
             output_layer.cholesky(equations, ridge),
             rtol=1e-4,
             atol=1e-7,
@@ -94,7 +94,7 @@ def test_few_or_equal_observations_have_a_solution(count):
     solved = output_layer.solved(loss, params, support, tf.constant(1e-20))
     assert float(loss(solved, observed)) < 1e-4
     equations = loss.normal_equations(params, observed)
-    by = output_layer.eliminate(equations, 1e-20)
+    by = output_layer.newton(equations, 1e-20)
     assert float(loss(output_layer.change(params, by), observed)) < 1e-4
 
 
@@ -120,7 +120,7 @@ def test_values_that_already_fit_stay(make_field, make_task):
     equations = loss.normal_equations(params, observed)
     for by in (
         output_layer.cholesky(equations, 1e-4),
-        output_layer.eliminate(equations, 1e-4),
+        output_layer.newton(equations, 1e-4),
     ):
         np.testing.assert_allclose(by, np.zeros(by.shape), atol=1e-12)
 

@@ -64,16 +64,16 @@ class CompiledSignatures:
         num_threads: threads that LiteRT may use.
 
     Raises:
-        InputError: if ai-edge-litert is not installed, or too old.
+        InputError: if a module of ai-edge-litert is missing.
         Exception: what LiteRT raises for a file that it cannot run.
     """
 
     def __init__(self, content: bytes, num_threads: int = 1):
         try:
             from ai_edge_litert import compiled_model, options
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise InputError(
-                "Loading an exported file needs LiteRT 2.1.6 or later: "
+                f"Loading an exported file needs {error.name}: "
                 "pip install 'ai-edge-litert>=2.1.6'."
             ) from error
         cpu_options = options.CpuOptions(num_threads=num_threads)
@@ -178,6 +178,8 @@ class LiteArtifact:
             signatures = self._model.names()
             if "init" in signatures:
                 self._theta = self._model.run("init").get("theta")
+        except InputError:
+            raise
         # LiteRT raises ValueError or RuntimeError with several lines.
         except Exception as error:
             raise InputError(

@@ -305,10 +305,12 @@ def _browse(page, script, *arguments):
     return json.loads(result.stdout)
 
 
-def test_the_page_fits_as_python_does(folder, page, tmp_path):
+@pytest.mark.parametrize("accelerator", ["wasm", "webgpu"])
+def test_the_page_fits_as_python_does(accelerator, folder, page, tmp_path):
     """Also with the network cut after loading."""
+    url, root = page
     seen = _browse(
-        page,
+        (f"{url}/?accelerator={accelerator}", root),
         "fit",
         folder / "photo.png",
         tmp_path / "w.npy",
@@ -322,6 +324,8 @@ def test_the_page_fits_as_python_does(folder, page, tmp_path):
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, expected, atol=1e-4)
     assert "zoom 1.0" not in seen["zoom"]
+    where = {"wasm": "on WebAssembly", "webgpu": "on WebGPU"}
+    assert where[accelerator] in seen["about"]
     assert not seen["requests_after_loading"]
     assert not seen["errors"]
     with Image.open(tmp_path / "s.png") as screenshot:
@@ -329,6 +333,16 @@ def test_the_page_fits_as_python_does(folder, page, tmp_path):
         colours = np.asarray(screenshot.convert("RGB")).reshape(-1, 3)
     orange = (colours[:, 0] > 200) & (colours[:, 2] < 80)
     assert orange.sum() > 1000
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
+def test_the_page_shows_a_fit_at_once(size, page, tmp_path):
+    """Without a choice, within the first window, and nothing sticks out."""
+    seen = _browse(page, "look", *map(str, size), tmp_path / "s.png")
+    assert "gradient steps" in seen["status"]
+    assert not seen["too_wide"]
+    assert seen["fitted_bottom"] <= size[1]
+    assert all(seen["captions"])
 
 
 def test_the_page_keeps_the_proportion_of_a_picture(folder, page, tmp_path):

@@ -34,6 +34,13 @@ function newCanvas(height, width) {
   return canvas;
 }
 
+// Gives a canvas the size and the pixels of another.
+function copyTo(canvas, source) {
+  [canvas.height, canvas.width] = [source.height, source.width];
+  canvas.getContext('2d').drawImage(source, 0, 0);
+  return canvas;
+}
+
 // Height and width in the same proportion, the longer one as given.
 function scaledTo(height, width, longer) {
   return [height, width].map(
@@ -83,9 +90,8 @@ async function fit() {
   const {height, width} = picture.canvas;
   const coords = pixelCoords(height, width);
   $('strip').replaceChildren();
-  const target = newCanvas(height, width);
-  target.getContext('2d').drawImage(picture.canvas, 0, 0);
-  addToStrip(target, 'your picture', `${width} × ${height}`);
+  copyTo($('target'), picture.canvas);
+  $('target-size').textContent = `${width} × ${height} pixels`;
   let weights = await field.init(), milliseconds = 0, quality = 0;
   for (let step = 0; step <= steps; step++) {
     // Without a step, only the output layer is solved, if the artifact does so.
@@ -101,12 +107,14 @@ async function fit() {
     quality = psnr(meanSquaredError(values, picture.values));
     addToStrip(
         canvas, `step ${step}`,
-        `${quality.toFixed(1)} dB` + (step ? `, ${milliseconds.toFixed(0)} ms` : ''));
+        `${quality.toFixed(1)} dB` + (step ? `\n${milliseconds.toFixed(0)} ms` : ''));
+    copyTo($('fitted'), canvas);
+    $('fitted-step').textContent = `after ${step} steps: ${quality.toFixed(1)} dB`;
     // Lets the page draw between the steps.
     await new Promise((resolve) => setTimeout(resolve));
   }
   theta = weights;
-  shown = target;
+  shown = copyTo(newCanvas(height, width), picture.canvas);
   say(`${steps} gradient steps in ${milliseconds.toFixed(0)} ms: ${quality.toFixed(2)} dB.`);
   $('zoom').hidden = false;
   resetView();
@@ -229,10 +237,13 @@ async function drawOnce() {
     const pixels = Math.max(shown.height, shown.width);
     context.imageSmoothingEnabled = false;
     context.clearRect(0, 0, width, height);
-    // The field has a pixel's value at its corner; the canvas, at its centre.
-    context.drawImage(
-        shown, column * pixels + .5, row * pixels + .5, extent * shown.width,
-        extent * shown.height, 0, 0, width, height);
+    // The field has a pixel's value at its corner; the canvas, at its centre. Drawn
+    // without the half pixel first, as the last row and column end before the edge.
+    for (const half of [0, .5]) {
+      context.drawImage(
+          shown, column * pixels + half, row * pixels + half, extent * shown.width,
+          extent * shown.height, 0, 0, width, height);
+    }
     const started = performance.now();
     paint(canvas, await field.predict(theta, coords));
     $('zoom-shown').textContent = `zoom ${(1 / extent).toFixed(1)} ×, ` +
@@ -345,6 +356,9 @@ function listen() {
   $('shoot').addEventListener('click', () => guarded(shoot));
   $('cancel').addEventListener('click', closeCamera);
   $('download').addEventListener('click', download);
+  $('closer').addEventListener('click', () => zoomAt(.5, .5, 1.5));
+  $('farther').addEventListener('click', () => zoomAt(.5, .5, 1 / 1.5));
+  $('whole').addEventListener('click', resetView);
   $('steps').addEventListener('input', () => {
     $('steps-shown').value = $('steps').value;
   });
@@ -364,8 +378,10 @@ function listen() {
 }
 
 guarded(async () => {
-  const folder = new URLSearchParams(location.search).get('artifact') ?? 'artifact';
-  field = await LearnedField.load(new URL(folder.replace(/\/*$/, '/'), location.href));
+  const asked = new URLSearchParams(location.search);
+  const folder = asked.get('artifact') ?? 'artifact';
+  field = await LearnedField.load(
+      new URL(folder.replace(/\/*$/, '/'), location.href), asked.get('accelerator'));
   const {metadata} = field;
   if (metadata.signal.kind !== 'image') {
     throw new Error(`This page fits images. The artifact is for "${metadata.signal.kind}".`);
@@ -375,9 +391,8 @@ guarded(async () => {
   $('about').textContent =
       `Learned initialization "${metadata.name}", ${metadata.num_params.toLocaleString()} ` +
       `weights, ${metadata.signal.resolution} × ${metadata.signal.resolution}, licence: ` +
-      `${metadata.license}. LiteRT.js, ${field.numThreads} thread(s). ` +
-      `Once loaded, the page works offline.`;
-  say('Ready.');
+      `${metadata.license}. LiteRT.js on ${field.where}. Once loaded, the page works offline.`;
+  say('Fitting the sample …');
   await useSample();
   document.body.dataset.ready = 'yes';
 });

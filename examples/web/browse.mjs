@@ -1,6 +1,7 @@
 // Drives the page in headless Chromium, for tests/examples_test.py.
 //
 //   node browse.mjs fit <chromium> <url> <photo> <weights.npy> <screenshot.png>
+//   node browse.mjs look <chromium> <url> <width> <height> <screenshot.png>
 //   node browse.mjs errors <chromium> <url> <file that is no picture>
 //
 // Prints what was seen as JSON.
@@ -8,10 +9,14 @@
 import {chromium} from 'playwright-core';
 
 const [what, executablePath, url, ...paths] = process.argv.slice(2);
+// WebGPU without a GPU, by SwiftShader.
+const gpu = url.includes('accelerator=webgpu') ?
+    ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'] :
+    ['--disable-gpu'];
 const browser = await chromium.launch({
   executablePath,
   args: [
-    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--no-sandbox', ...gpu, '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
   ],
 });
@@ -22,7 +27,7 @@ const status = (page, pattern) => page.waitForFunction(
       const text = document.getElementById('status').textContent;
       return new RegExp(source).test(text) && text;
     },
-    pattern, {timeout: 60_000}).then((handle) => handle.jsonValue());
+    pattern, {timeout: 120_000}).then((handle) => handle.jsonValue());
 
 async function open(address) {
   const page = await context.newPage();
@@ -31,7 +36,7 @@ async function open(address) {
 }
 
 async function ready(page) {
-  await page.waitForFunction('document.body.dataset.ready', null, {timeout: 60_000});
+  await page.waitForFunction('document.body.dataset.ready', null, {timeout: 120_000});
   return page;
 }
 
@@ -48,7 +53,7 @@ async function fit(photo, weights, screenshot) {
   await page.setInputFiles('#file', photo);
   await status(page, 'gradient steps');
   const captions = await page.$$eval(
-      'figcaption', (all) => all.slice(1).map((caption) => caption.lastChild.textContent));
+      '#strip figcaption', (all) => all.map((caption) => caption.lastChild.textContent));
   await page.hover('#zoom-field');
   await page.mouse.wheel(0, -400);
   await page.waitForFunction(
@@ -57,7 +62,29 @@ async function fit(photo, weights, screenshot) {
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#download')]);
   await download.saveAs(weights);
   await page.screenshot({path: screenshot, fullPage: true});
-  return {captions, zoom, errors, requests_after_loading: requests};
+  const about = await page.textContent('#about');
+  return {captions, zoom, about, errors, requests_after_loading: requests};
+}
+
+// The page after loading, and what does not fit its window.
+async function look(width, height, screenshot) {
+  const page = await context.newPage();
+  await page.setViewportSize({width: Number(width), height: Number(height)});
+  await page.goto(url);
+  await ready(page);
+  await page.screenshot({path: screenshot, fullPage: true});
+  return page.evaluate(() => {
+    const {right: edge} = document.documentElement.getBoundingClientRect();
+    const shown = document.getElementById('fitted').getBoundingClientRect();
+    return {
+      too_wide: [...document.querySelectorAll('body *')]
+          .filter((one) => one.getBoundingClientRect().right > edge + 1).map((one) => one.outerHTML),
+      fitted_bottom: shown.bottom,
+      captions: [...document.querySelectorAll('canvas')]
+          .map((one) => one.parentElement.querySelector('figcaption')?.textContent),
+      status: document.getElementById('status').textContent,
+    };
+  });
 }
 
 async function errors(foreign) {
@@ -76,7 +103,7 @@ async function errors(foreign) {
 }
 
 try {
-  console.log(JSON.stringify(await {fit, errors}[what](...paths)));
+  console.log(JSON.stringify(await {fit, look, errors}[what](...paths)));
 } finally {
   await browser.close();
 }

@@ -1,8 +1,9 @@
 // A learned initialization with its few-step adapter, run by LiteRT.js.
 //
-// `python -m tfmetainit.export` writes the .tflite file. Its signatures are init,
-// adapt and predict, and all its shapes are static. This module does not touch
-// the page, and no data leave the browser.
+// `python -m tfmetainit.export` writes the .tflite file. All its shapes are static.
+// On WebAssembly its signature adapt takes all steps of a fit; on WebGPU, which has
+// no loops, adapt_step takes one and solve_output solves the output layer. This
+// module does not touch the page, and no data leave the browser.
 
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
 
@@ -37,7 +38,8 @@ async function run(signature, inputs) {
   }
   const outputs = await signature.run(tensors);
   const arrays = {};
-  for (const [name, tensor] of Object.entries(outputs)) {
+  for (const [name, output] of Object.entries(outputs)) {
+    const tensor = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
     arrays[name] = (await tensor.data()).slice();
     tensor.delete();
   }
@@ -70,24 +72,50 @@ function pad(array, length) {
   return padded;
 }
 
+// The name of a GPU that the page may use, or null. Emulated ones are slower than
+// WebAssembly: they are used only on demand.
+async function findGpu(onDemand) {
+  const adapter = await navigator.gpu?.requestAdapter();
+  if (!adapter) return null;
+  const {vendor = '', architecture = '', isFallbackAdapter} = adapter.info ?? {};
+  const emulated = isFallbackAdapter || architecture === 'swiftshader';
+  return emulated && !onDemand ? null : `${vendor} ${architecture}`.trim() || 'unnamed';
+}
+
 export class LearnedField {
-  // Loads the runtime and the artifact in the folder `url`.
-  static async load(url) {
+  // Loads the runtime and the artifact in the folder `url`. `accelerator` is "webgpu",
+  // "wasm", or null for WebGPU if there is a GPU that takes the artifact.
+  static async load(url, accelerator = null) {
     const threads = globalThis.crossOriginIsolated && await supportsFeature('threads');
     await loadLiteRt(WASM.href, {threads});
     const answer = await fetch(new URL('metadata.json', url));
     if (!answer.ok) throw new Error(`There is no artifact at ${url} (${answer.status}).`);
     const metadata = await answer.json();
+    const model = new URL('model.tflite', url).href;
+    const gpu = metadata.gpu && accelerator !== 'wasm' ?
+        await findGpu(accelerator === 'webgpu') : null;
+    if (gpu) {
+      try {
+        return new LearnedField(
+            await loadAndCompile(model, {accelerator: 'webgpu'}), metadata, `WebGPU (${gpu})`, true);
+      } catch (error) {
+        console.warn('WebGPU cannot be used:', error);
+      }
+    }
+    if (accelerator === 'webgpu') throw new Error('This browser or artifact cannot use WebGPU.');
     const numThreads = threads ? Math.min(navigator.hardwareConcurrency || 1, 4) : 1;
-    const model = await loadAndCompile(
-        new URL('model.tflite', url).href, {accelerator: 'wasm', cpuOptions: {numThreads}});
-    return new LearnedField(model, metadata, numThreads);
+    const where = `WebAssembly, ${numThreads} thread${numThreads > 1 ? 's' : ''}`;
+    return new LearnedField(
+        await loadAndCompile(model, {accelerator: 'wasm', cpuOptions: {numThreads}}), metadata,
+        where, false);
   }
 
-  constructor(model, metadata, numThreads) {
+  // `where` says what the artifact runs on, for people.
+  constructor(model, metadata, where, byStep) {
     this.model = model;
     this.metadata = metadata;
-    this.numThreads = numThreads;
+    this.where = where;
+    this.byStep = byStep;
     this.resolution = metadata.signal.resolution;
   }
 
@@ -114,15 +142,27 @@ export class LearnedField {
       [coords, values] = draw([[coords, dims], [values, channels]], count, size);
       count = size;
     }
+    const observed = {inputs: pad(coords, size * dims), values: pad(values, size * channels)};
+    if (this.byStep) return this.adaptByStep(theta, observed, count, steps);
     const result = await run(this.model.signatures.adapt, {
-      theta,
-      inputs: pad(coords, size * dims),
-      values: pad(values, size * channels),
-      n_points: Int32Array.of(count),
-      steps: Int32Array.of(steps),
+      theta, ...observed, n_points: Int32Array.of(count), steps: Int32Array.of(steps),
     });
     const taken = result.steps_taken[0];
     return {theta: result.theta, losses: result.losses.slice(0, taken), taken};
+  }
+
+  async adaptByStep(theta, observed, count, steps) {
+    const {adapt_step: step, solve_output: solve} = this.model.signatures;
+    const weights = new Float32Array(this.metadata.num_points).fill(1, 0, count);
+    const losses = [];
+    for (let taken = 0; taken < steps; taken++) {
+      const result = await run(step, {theta, ...observed, weights});
+      if (!Number.isFinite(result.loss[0])) break;
+      theta = result.theta;
+      losses.push(result.loss[0]);
+    }
+    if (solve) theta = (await run(solve, {theta, ...observed, weights})).theta;
+    return {theta, losses: Float32Array.from(losses), taken: losses.length};
   }
 
   // Values of the field with weights `theta` at any number of coords.

@@ -218,8 +218,12 @@ class _Written(NamedTuple):
 
 def _write_saved_model(staging, adapter, case, metadata):
     folder = staging / "saved_model" / "1"
+    described = metadata["signal"]
+    resolution = (
+        described["resolution"] if described["kind"] == "image" else None
+    )
     with quiet.notices():
-        signatures = saved_model.save(adapter, folder)
+        signatures = saved_model.save(adapter, folder, resolution)
     serving.write_warmup(folder, metadata["name"], case.requests())
     serving.write_configs(staging / "serving", metadata["name"])
     predicted = case.through_saved_model(folder)

@@ -9,11 +9,19 @@ Signatures, batched and stateless; B is the batch, N and M any number of rows:
     fit_predict(inputs, values, n_points, steps, coords)
                                                  -> values, losses, steps_taken
 
-`fit_predict` starts from the learned weights, so that a client need not send
-them. Each signal of a batch is fitted by itself. It states its own number of
-rows, `n_points`, so that a server may pad with any values. All inputs of a call
-must have the same B; repeat the one row that `init` returns. Steps and rows out
-of range are treated as in `tfmetainit.export.adapter.Adapter.adapt`.
+    fit_image(image_bytes [B], steps [B])        (for images)
+                     -> fitted_bytes [B], theta_bytes [B], psnr, steps_taken
+
+`fit_predict` and `fit_image` start from the learned weights, so that a client
+need not send them. `fit_image` takes PNG or JPEG files and returns PNG files,
+of the whole picture with its longer side as in training. Its theta is float32,
+little-endian. (TF Serving's REST interface transports strings in base64 if the
+name ends in `_bytes`; numbers as text would be four times as long.)
+
+Each signal of a batch is fitted by itself. It states its own number of rows,
+`n_points`, so that a server may pad with any values. All inputs of a call must
+have the same B; repeat the one row that `init` returns. Steps and rows out of
+range are treated as in `tfmetainit.export.adapter.Adapter.adapt`.
 
 The graph holds the gradient steps, and runs without Keras and this package.
 """
@@ -21,14 +29,21 @@ The graph holds the gradient steps, and runs without Keras and this package.
 import tensorflow as tf
 
 from tfmetainit.export.adapter import Adapter
+from tfmetainit.io.images import MAX_IMAGE_PIXELS
+from tfmetainit.meta.tasks import psnr_from_mse
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_SIZE = range(16, 24)  # where width and height are
+_JPEG = b"\xff\xd8\xff"
 
 
 class _Served(tf.Module):
     """The batched signatures of an adapter, whose only state is constants."""
 
-    def __init__(self, adapter: Adapter):
+    def __init__(self, adapter: Adapter, resolution: int | None):
         super().__init__()
         self._adapter = adapter
+        self._resolution = resolution
 
     def init(self):
         return {"theta": self._adapter.init()[None]}
@@ -70,6 +85,104 @@ class _Served(tf.Module):
             },
         )
 
+    def fit_image(self, image_bytes, steps):
+        def fit_row(row):
+            content, steps = row
+            picture = _resized(_decoded(content), self._resolution)
+            height, width = tf.unstack(tf.shape(picture)[:2])
+            places = [
+                tf.cast(tf.range(side), tf.float32) / float(self._resolution)
+                for side in (height, width)
+            ]
+            grid = tf.stack(tf.meshgrid(*places, indexing="ij"), axis=-1)
+            coords = tf.reshape(grid, [-1, 2])
+            values = tf.reshape(picture, [-1, 3])
+            result = self._adapter.adapt(
+                self._adapter.init(), coords, values, height * width, steps
+            )
+            theta = result["theta"]
+            fitted = self._adapter.predict(theta, coords)
+            mse = tf.reduce_mean(tf.square(fitted - values))
+            fitted = tf.reshape(fitted, [height, width, 3])
+            fitted = tf.saturate_cast(tf.round(255.0 * fitted), tf.uint8)
+            return {
+                "fitted_bytes": tf.io.encode_png(fitted),
+                "theta_bytes": _as_bytes(theta),
+                "psnr": psnr_from_mse(mse),
+                "steps_taken": result["steps_taken"],
+            }
+
+        return _map_rows(
+            fit_row,
+            (image_bytes, steps),
+            {
+                "fitted_bytes": tf.string,
+                "theta_bytes": tf.string,
+                "psnr": tf.float32,
+                "steps_taken": tf.int32,
+            },
+        )
+
+
+def _decoded(content):
+    """A PNG or JPEG file as floats `[height, width, 3]` in [0, 1]."""
+    # Padded, as the error for a string that is too short quotes its bytes.
+    padded = tf.strings.join([content, bytes(_PNG_SIZE.stop)])
+
+    def starts_with(magic):
+        return tf.strings.substr(padded, 0, len(magic)) == magic
+
+    def png():
+        # The header is read first, as a small file may be a huge picture.
+        sides = tf.strings.substr(padded, _PNG_SIZE.start, len(_PNG_SIZE))
+        sides = tf.io.decode_raw(sides, tf.int32, little_endian=False)
+        with tf.control_dependencies([_check_size(sides)]):
+            pixels = tf.io.decode_png(content, channels=4)
+        pixels = tf.cast(pixels, tf.float32) / 255.0
+        colour, opaque = tf.split(pixels, [3, 1], axis=-1)
+        return colour * opaque + 1.0 - opaque  # on white
+
+    def jpeg():
+        sides = tf.io.extract_jpeg_shape(content)[:2]
+        with tf.control_dependencies([_check_size(sides)]):
+            pixels = tf.io.decode_jpeg(
+                content, channels=3, dct_method="INTEGER_ACCURATE"
+            )
+        return tf.cast(pixels, tf.float32) / 255.0
+
+    is_png = starts_with(_PNG)
+    known = tf.debugging.Assert(
+        is_png | starts_with(_JPEG),
+        ["`image_bytes` must be PNG or JPEG files. Received: another format"],
+    )
+    with tf.control_dependencies([known]):
+        return tf.ensure_shape(tf.cond(is_png, png, jpeg), [None, None, 3])
+
+
+def _check_size(sides):
+    # Each side first: their product may overflow.
+    return tf.debugging.Assert(
+        tf.reduce_all((sides > 0) & (sides <= MAX_IMAGE_PIXELS))
+        & (tf.reduce_prod(tf.cast(sides, tf.int64)) <= MAX_IMAGE_PIXELS),
+        ["An image may have at most", MAX_IMAGE_PIXELS, "pixels.", sides],
+    )
+
+
+def _resized(picture, longer):
+    """`geometry.fit_into_square` of a picture."""
+    sides = tf.cast(tf.shape(picture)[:2], tf.float32)
+    scale = float(longer) / tf.reduce_max(sides)
+    sides = tf.maximum(1, tf.cast(tf.floor(scale * sides + 0.5), tf.int32))
+    resized = tf.image.resize(picture, sides, antialias=True)
+    return tf.clip_by_value(resized, 0.0, 1.0)
+
+
+def _as_bytes(vector):
+    """A float32 vector as one string of its bytes, the least first."""
+    every = tf.constant([bytes([value]) for value in range(256)])
+    places = tf.cast(tf.bitcast(vector, tf.uint8), tf.int32)
+    return tf.strings.reduce_join(tf.gather(every, tf.reshape(places, [-1])))
+
 
 def _map_rows(function, rows, dtypes):
     """Applies a function to the rows of a batch, one after the other.
@@ -90,13 +203,21 @@ def _map_rows(function, rows, dtypes):
     )
 
 
-def save(adapter: Adapter, folder) -> dict[str, list[str]]:
+def save(
+    adapter: Adapter, folder, resolution: int | None = None
+) -> dict[str, list[str]]:
     """Writes the SavedModel into `folder`.
+
+    Args:
+        adapter: the adapter to export.
+        folder: the folder to make.
+        resolution: side of the pictures that the weights were trained on; None
+            for signals that are not images: there is no `fit_image` then.
 
     Returns:
         The names of the inputs of each signature.
     """
-    served = _Served(adapter)
+    served = _Served(adapter, resolution)
 
     def rows(name, shape):
         return tf.TensorSpec([None, None, *shape], tf.float32, name)
@@ -115,6 +236,11 @@ def save(adapter: Adapter, folder) -> dict[str, list[str]]:
         "predict": [theta, coords],
         "fit_predict": [*observed, coords],
     }
+    if resolution is not None:
+        specs["fit_image"] = [
+            tf.TensorSpec([None], tf.string, "image_bytes"),
+            tf.TensorSpec([None], tf.int32, "steps"),
+        ]
     signatures = {
         name: tf.function(getattr(served, name), input_signature=arguments)
         for name, arguments in specs.items()

@@ -18,8 +18,9 @@ model_config_list {{
 }}
 """
 _BATCHING = """\
-# --enable_batching --batching_parameters_file=<this file>. Signals with fewer
-# rows are padded to the longest of a batch; n_points is the number that counts.
+# For a GPU: --enable_batching --batching_parameters_file=<this file>. On CPUs,
+# requests one by one are faster. Signals with fewer rows are padded to the
+# longest of a batch; n_points is the number that counts.
 max_batch_size { value: 16 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 64 }

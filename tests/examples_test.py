@@ -5,10 +5,12 @@ server is a stand-in that answers TF Serving's real protos over real gRPC and
 HTTP from the exported SavedModel; no TF Serving was run.
 """
 
+import base64
 import concurrent.futures
 import functools
 import http.server
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -433,14 +435,25 @@ class _Rest(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        dtypes = {"n_points": np.int32, "steps": np.int32}
         inputs = {
-            k: np.asarray(v, dtypes.get(k, np.float32))
+            k: np.int32(v)
+            if k in ("n_points", "steps")
+            else np.array([base64.b64decode(one["b64"]) for one in v], object)
+            if k.endswith("_bytes")
+            else np.float32(v)
             for k, v in body["inputs"].items()
         }
         (name,) = re.fullmatch(r"/v1/models/(\w+):predict", self.path).groups()
         outputs = self._servicer.predict(name, body["signature_name"], inputs)
-        answer = {"outputs": {k: v.tolist() for k, v in outputs.items()}}
+        # As TF Serving does, strings are in base64 if the name asks for it.
+        answer = {
+            "outputs": {
+                k: [{"b64": base64.b64encode(one).decode()} for one in v]
+                if k.endswith("_bytes")
+                else v.tolist()
+                for k, v in outputs.items()
+            }
+        }
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
@@ -474,16 +487,95 @@ def test_serving_client(folder, server, tmp_path, protocol):
     address = dict(zip(("grpc", "rest"), server))[protocol]
     result = _client(folder, tmp_path, f"--{protocol}={address}")
     assert result.returncode == 0, result.stderr
-    psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
-    assert len(psnr) == _STEPS + 1
-    # The losses of steps are those before the output layer is solved.
-    assert result.stdout.count("not solved") == _STEPS
-    np.testing.assert_allclose(psnr[-1], _psnr(folder)[-1], atol=0.0051)
+    (psnr,) = re.findall(r"PSNR ([\d.]+) dB", result.stdout)
+    # The picture is sent with 8 bits.
+    np.testing.assert_allclose(float(psnr), _psnr(folder)[-1], atol=0.05)
     np.testing.assert_allclose(
         images.read_image(tmp_path / "served.png"),
         images.read_image(folder / "fitted.png"),
-        atol=1.01 / 255,
+        atol=2.01 / 255,
     )
+
+
+def test_a_server_under_load(folder, server):
+    """1 000 requests, 16 at a time, bad ones among them."""
+    picture = io.BytesIO()
+    with Image.open(folder / "photo.png") as image:
+        image.convert("RGB").save(picture, "PNG")
+    good = {
+        "image_bytes": np.array([picture.getvalue()], object),
+        "steps": np.int32([2]),
+    }
+    huge = b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x7f\xff\xff\xff" * 2
+    grid = np.zeros([1, 256, 2], np.float32)
+    points = {
+        "inputs": grid,
+        "values": np.zeros([1, 256, 3], np.float32),
+        "n_points": np.int32([256]),
+        "steps": np.int32([2]),
+        "coords": grid,
+    }
+    refused = [
+        ("fit_image", {**good, "image_bytes": np.array([content], object)})
+        for content in (b"", b"no picture", picture.getvalue()[:99], huge)
+    ]
+    refused += [
+        ("fit_image", {**good, "steps": np.int32([1, 2])}),
+        ("fit_predict", {**points, "coords": grid[..., :1]}),
+        ("fit_predict", {k: v for k, v in points.items() if k != "steps"}),
+        ("no_such_signature", good),
+    ]
+    # Answered, but without a step: theta stays the learned one.
+    idle = [
+        ("fit_predict", {**points, "values": points["values"] + np.nan}),
+        ("fit_predict", {**points, "n_points": np.int32([0])}),
+    ]
+    long = [("fit_image", {**good, "steps": np.int32([2**31 - 1])})]
+    requests = refused + idle + long + [("fit_image", good)] * 39
+    requests *= 20
+
+    channel = grpc.insecure_channel(server[0])
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def ask(case):
+        signature, inputs = case
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "text"
+        request.model_spec.signature_name = signature
+        for key, value in inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        try:
+            answer = stub.Predict(request, timeout=60.0)
+        except grpc.RpcError as error:
+            return error.code()
+        return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
+
+    expected = {
+        id(case): ask(case) for case in {id(c): c for c in requests}.values()
+    }
+    memory = _resident()
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, requests))
+    channel.close()
+    for case, answer in zip(requests, answers):
+        if any(case is one for one in refused):
+            assert isinstance(answer, grpc.StatusCode)
+            continue
+        for key, value in expected[id(case)].items():
+            np.testing.assert_array_equal(answer[key], value)
+    for case in idle:
+        assert expected[id(case)]["steps_taken"] == [0]
+        assert np.isfinite(expected[id(case)]["values"]).all()
+    assert expected[id(long[0])]["steps_taken"] == [64]
+    assert _resident() - memory < 200 * 2**20
+
+
+def _resident():
+    """Bytes of memory that this process holds."""
+    pages = pathlib.Path("/proc/self/statm")
+    if not pages.exists():
+        pytest.skip("no /proc")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,16 @@ r"""Fits a picture on a model server, over gRPC or REST.
     python examples/serving/client.py ... --rest=http://localhost:8501
 
 The server runs the SavedModel that `python -m tfmetainit.export` writes. With
-docker, compose.yaml starts TensorFlow Serving on it. The client sends the
-pixels of a picture and receives the values of the field fitted to them.
+docker, compose.yaml starts TensorFlow Serving on it. The client sends a picture
+as a PNG file and receives one of the field that was fitted to it, and the
+field's weights. The server would take a JPEG file as it is, too, but ignores
+the camera's orientation tag and may limit the size of a request.
 """
 
+import base64
 import http.client
+import io
 import json
-import math
 import pathlib
 import urllib.request
 
@@ -24,14 +27,14 @@ cli.quiet_tensorflow()
 import grpc
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit.geometry import metrics
+from tfmetainit.geometry.pixels import fit_into_square
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError, UserError, check_range
-from tfmetainit.modalities import ImageModality
 
-SIGNATURE = "fit_predict"
+SIGNATURE = "fit_image"
 _TIMEOUT_SECONDS = 60.0
 _MAX_ANSWER_BYTES = 2**30
 
@@ -43,7 +46,7 @@ def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
     request.model_spec.signature_name = SIGNATURE
     for key, value in inputs.items():
         request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    # A field of 592 x 592 or more exceeds gRPC's default limit of 4 MiB.
+    # A large picture exceeds gRPC's default limit of 4 MiB.
     options = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
     with grpc.insecure_channel(address, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -59,9 +62,27 @@ def over_grpc(address: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
 
 def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
     """Sends the same request as JSON to `url` ("http://host:port")."""
+
+    def packed(values):
+        values = np.asarray(values).tolist()
+        return [
+            {"b64": base64.b64encode(one).decode()}
+            if isinstance(one, bytes)
+            else one
+            for one in values
+        ]
+
+    def unpacked(values):
+        return np.asarray(
+            [
+                base64.b64decode(one["b64"]) if isinstance(one, dict) else one
+                for one in values
+            ]
+        )
+
     body = {
         "signature_name": SIGNATURE,
-        "inputs": {k: np.asarray(v).tolist() for k, v in inputs.items()},
+        "inputs": {key: packed(values) for key, values in inputs.items()},
     }
     try:
         request = urllib.request.Request(
@@ -73,13 +94,13 @@ def over_rest(url: str, name: str, inputs: dict) -> dict[str, np.ndarray]:
             request, timeout=_TIMEOUT_SECONDS
         ) as answer:
             outputs = json.load(answer)["outputs"]
+            return {key: unpacked(values) for key, values in outputs.items()}
     # No such address, no answer, or an answer of some other server.
     except (
         *(OSError, ValueError, KeyError, TypeError),
         http.client.HTTPException,
     ) as error:
         raise UserError(f"The request to {url} failed: {error!r}") from error
-    return {k: np.asarray(v) for k, v in outputs.items()}
 
 
 def main(argv):
@@ -105,14 +126,13 @@ def main(argv):
             f"signals of the kind {kind!r}"
         )
     check_range("--steps", values.steps, 0, most)
-    picture = ImageModality(side).read(values.input, crop=False)
-    count = len(picture.coords)
+    picture = fit_into_square(images.read_image(values.input), side)
+    content = io.BytesIO()
+    pixels = np.uint8(np.rint(255.0 * np.clip(picture, 0.0, 1.0)))
+    Image.fromarray(pixels).save(content, "PNG")
     inputs = {
-        "inputs": picture.inputs,
-        "values": picture.values,
-        "n_points": np.int32([count]),
+        "image_bytes": np.array([content.getvalue()], object),
         "steps": np.int32([values.steps]),
-        "coords": picture.coords[None],
     }
     if values.rest:
         outputs = over_rest(values.rest, name, inputs)
@@ -124,22 +144,13 @@ def main(argv):
             f"The fit diverged at step {taken + 1}; lower --steps (now "
             f"{values.steps}). Nothing was written."
         )
-    # The losses of steps are those before the output layer is solved, if it is.
-    note = "" if metadata.get("output_layer") != "solved" else ", not solved"
-    for step, loss in enumerate(outputs["losses"][0][:taken]):
-        psnr = metrics.psnr_from_mse(loss)
-        print(f"step {step:4d}  PSNR {psnr:6.2f} dB{note}")
-    # A server that batches pads every answer to the longest in its batch.
-    fitted = np.float32(outputs["values"][0])[:count]
-    error = np.mean((fitted - picture.target) ** 2)
-    psnr = float(metrics.psnr_from_mse(error))
-    print(f"step {taken:4d}  PSNR {psnr:6.2f} dB")
-    if not math.isfinite(psnr):
-        raise UserError(
-            "The server's field is not finite. Nothing was written."
-        )
-    images.write_image(values.output, fitted.reshape(*picture.camera, 3))
-    print(f"Rendered to {values.output}.")
+    theta = np.frombuffer(outputs["theta_bytes"][0], "<f4")
+    with Image.open(io.BytesIO(outputs["fitted_bytes"][0])) as fitted:
+        images.write_image(values.output, np.asarray(fitted))
+    print(
+        f"PSNR {outputs['psnr'][0]:.2f} dB after {taken} steps, "
+        f"{len(theta):,} weights. Rendered to {values.output}."
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 // fitted values.
 //
 //   loader FOLDER inputs values n_points steps coords result
+//   loader FOLDER image_bytes steps result FILE
 //
+// The second form runs `fit_image` on a file, and prints the bytes of the result.
 // Arguments after the folder name tensors, for example "serving_default_x:0".
 
 #include <stdint.h>
@@ -11,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <tensorflow/c/c_api.h>
+#include <tensorflow/c/tf_tstring.h>
 
 enum { kRows = 50, kDims = 2, kChannels = 3, kSteps = 2, kInputs = 5 };
 
@@ -55,8 +58,24 @@ static TF_Tensor* number(int32_t value) {
   return tensor;
 }
 
+// A batch of one string: the contents of a file.
+static TF_Tensor* contents(const char* path) {
+  static char bytes[1 << 20];
+  FILE* file = fopen(path, "rb");
+  if (file == NULL) exit(2);
+  const size_t size = fread(bytes, 1, sizeof(bytes), file);
+  fclose(file);
+  const int64_t shape[] = {1};
+  TF_Tensor* tensor = TF_AllocateTensor(TF_STRING, shape, 1, sizeof(TF_TString));
+  TF_TString* string = TF_TensorData(tensor);
+  TF_StringInit(string);
+  TF_StringCopy(string, bytes, size);
+  return tensor;
+}
+
 int main(int argc, char** argv) {
-  if (argc != 3 + kInputs) return 2;
+  const int of_image = argc == 6;
+  if (argc != 3 + kInputs && !of_image) return 2;
   TF_Status* status = TF_NewStatus();
   TF_Graph* graph = TF_NewGraph();
   TF_SessionOptions* options = TF_NewSessionOptions();
@@ -64,15 +83,22 @@ int main(int argc, char** argv) {
   TF_Session* session = TF_LoadSessionFromSavedModel(
       options, NULL, argv[1], tags, 1, graph, NULL, status);
   check(status);
+  const int count_inputs = of_image ? 2 : kInputs;
   TF_Output inputs[kInputs];
-  for (int i = 0; i < kInputs; ++i) inputs[i] = find(graph, argv[2 + i]);
-  TF_Tensor* values[] = {rows(kDims), rows(kChannels), number(kRows),
-                         number(kSteps), rows(kDims)};
-  TF_Output output = find(graph, argv[2 + kInputs]);
+  for (int i = 0; i < count_inputs; ++i) inputs[i] = find(graph, argv[2 + i]);
+  TF_Tensor* of_rows[] = {rows(kDims), rows(kChannels), number(kRows),
+                          number(kSteps), rows(kDims)};
+  TF_Tensor* of_file[] = {of_image ? contents(argv[5]) : NULL, number(kSteps)};
+  TF_Output output = find(graph, argv[2 + count_inputs]);
   TF_Tensor* result = NULL;
-  TF_SessionRun(session, NULL, inputs, values, kInputs, &output, &result, 1,
-                NULL, 0, NULL, status);
+  TF_SessionRun(session, NULL, inputs, of_image ? of_file : of_rows,
+                count_inputs, &output, &result, 1, NULL, 0, NULL, status);
   check(status);
+  if (of_image) {
+    const TF_TString* string = TF_TensorData(result);
+    fwrite(TF_StringGetDataPointer(string), 1, TF_StringGetSize(string), stdout);
+    return 0;
+  }
   const float* fitted = TF_TensorData(result);
   const size_t count = TF_TensorByteSize(result) / sizeof(float);
   for (size_t i = 0; i < count; ++i) printf("%.8g\n", fitted[i]);

@@ -1,5 +1,6 @@
 """The SavedModel against the adapter that it was made from."""
 
+import io
 import os
 import pathlib
 import shutil
@@ -9,6 +10,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
+from tfmetainit import geometry
+from tfmetainit.export import saved_model
 
 
 def test_a_batch_equals_its_rows(saved, observed, call):
@@ -137,8 +142,9 @@ def _c_compiler():
     return compiler
 
 
-def test_the_c_loader_of_tensorflow_runs_it(saved, tmp_path, call):
-    adapter, folder = saved
+@pytest.fixture(scope="module")
+def loader(tmp_path_factory):
+    """A program on TensorFlow's C API."""
     root = pathlib.Path(tf.__file__).parent
     libraries = [
         root / f"libtensorflow_{name}.so.2" for name in ("cc", "framework")
@@ -146,7 +152,7 @@ def test_the_c_loader_of_tensorflow_runs_it(saved, tmp_path, call):
     header = root / "include" / "tensorflow" / "c" / "c_api.h"
     if not all(path.is_file() for path in [*libraries, header]):
         pytest.skip("this TensorFlow has no C library")
-    program = tmp_path / "loader"
+    program = tmp_path_factory.mktemp("c") / "loader"
     source = pathlib.Path(__file__).parent / "saved_model_loader.c"
     subprocess.run(
         [
@@ -155,16 +161,25 @@ def test_the_c_loader_of_tensorflow_runs_it(saved, tmp_path, call):
         ],
         check=True,
     )
+    return program
+
+
+def _signature(folder, name):
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel.FromString(
         (folder / "saved_model.pb").read_bytes()
     )
-    signature = proto.meta_graphs[0].signature_def["fit_predict"]
+    return proto.meta_graphs[0].signature_def[name]
+
+
+def test_the_c_loader_of_tensorflow_runs_it(saved, loader, call):
+    adapter, folder = saved
+    signature = _signature(folder, "fit_predict")
     names = ("inputs", "values", "n_points", "steps", "coords")
     result = subprocess.run(
         [
-            *(program, folder),
+            *(loader, folder),
             *(signature.inputs[name].name for name in names),
             signature.outputs["values"].name,
         ],
@@ -182,3 +197,113 @@ def test_the_c_loader_of_tensorflow_runs_it(saved, tmp_path, call):
     np.testing.assert_allclose(
         fitted, adapter.predict(tf.constant(theta), rows(2)), atol=1e-5
     )
+
+
+@pytest.fixture(scope="module")
+def of_images(make_learner, make_adapter, tmp_path_factory):
+    """An adapter and its SavedModel for pictures of 16 pixels."""
+    adapter = make_adapter(make_learner(output_layer="solved"))
+    folder = tmp_path_factory.mktemp("images") / "1"
+    saved_model.save(adapter, folder, resolution=16)
+    return adapter, folder
+
+
+def _file(pixels, name, **options):
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, name, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG"])
+@pytest.mark.parametrize("shape", [(16, 16, 3), (30, 45, 3), (37, 16, 3)])
+def test_fit_image_fits_the_whole_picture(name, shape, of_images, call):
+    adapter, folder = of_images
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    content = _file(pixels, name)
+    result = tf.saved_model.load(str(folder)).signatures["fit_image"](
+        image_bytes=tf.constant([content, content]), steps=tf.constant([2, 0])
+    )
+    with Image.open(io.BytesIO(content)) as image:
+        picture = geometry.pixels.fit_into_square(
+            np.float32(np.asarray(image)) / 255.0, 16
+        )
+    coords = geometry.pixel_coords(*picture.shape[:2])
+    values = picture.reshape(-1, 3)
+    for row, steps in enumerate((2, 0)):
+        theta = call(adapter, coords, values, len(values), steps)["theta"]
+        received = np.frombuffer(result["theta_bytes"][row].numpy(), "<f4")
+        assert len(received) == adapter.theta_size
+        # Not the solution: other resizing and decoding move it.
+        count = adapter.num_params
+        np.testing.assert_allclose(received[:count], theta[:count], atol=1e-3)
+        expected = adapter.predict(tf.constant(theta), coords).numpy()
+        mse = np.mean((expected - values) ** 2)
+        np.testing.assert_allclose(
+            result["psnr"][row], -10.0 * np.log10(mse), atol=1e-2
+        )
+        content = result["fitted_bytes"][row].numpy()
+        with Image.open(io.BytesIO(content)) as fitted:
+            fitted = np.asarray(fitted) / 255.0
+        np.testing.assert_allclose(
+            fitted,
+            expected.clip(0.0, 1.0).reshape(picture.shape),
+            atol=1.0 / 255,
+        )
+    np.testing.assert_array_equal(result["steps_taken"], [2, 0])
+
+
+def test_fit_image_shows_transparency_on_white(of_images):
+    signature = tf.saved_model.load(str(of_images[1])).signatures["fit_image"]
+    clear = np.zeros([16, 16, 4], np.uint8)
+    white = np.full([16, 16, 3], 255, np.uint8)
+    results = [
+        signature(
+            image_bytes=tf.constant([_file(pixels, "PNG")]),
+            steps=tf.constant([1]),
+        )["theta_bytes"]
+        for pixels in (clear, white)
+    ]
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "must be PNG or JPEG"),
+        (b"GIF89a" + bytes(30), "must be PNG or JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "may have at most"),
+        (
+            # 2^31 - 1 pixels on each side.
+            b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x7f\xff\xff\xff" * 2,
+            "may have at most",
+        ),
+        (_file(np.zeros([9, 9, 3], np.uint8), "PNG")[:60], "PNG"),
+    ],
+)
+def test_fit_image_refuses_other_bytes(content, part, of_images):
+    signature = tf.saved_model.load(str(of_images[1])).signatures["fit_image"]
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        signature(image_bytes=tf.constant([content]), steps=tf.constant([1]))
+    assert part in str(error.value)
+
+
+def test_the_c_loader_fits_a_file(of_images, loader, tmp_path):
+    _, folder = of_images
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8)
+    content = _file(pixels, "PNG")
+    (tmp_path / "a.png").write_bytes(content)
+    signature = _signature(folder, "fit_image")
+    result = subprocess.run(
+        [
+            *(loader, folder),
+            *(signature.inputs[n].name for n in ("image_bytes", "steps")),
+            *(signature.outputs["fitted_bytes"].name, tmp_path / "a.png"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    expected = tf.saved_model.load(str(folder)).signatures["fit_image"](
+        image_bytes=tf.constant([content]), steps=tf.constant([2])
+    )
+    shown = result.stdout[result.stdout.index(b"\x89PNG") :]
+    assert shown == expected["fitted_bytes"][0].numpy()

@@ -218,8 +218,9 @@ def _file(pixels, name, **options):
 @pytest.mark.parametrize("shape", [(16, 16, 3), (30, 45, 3), (37, 16, 3)])
 def test_fit_image_fits_the_whole_picture(name, shape, of_images, call):
     adapter, folder = of_images
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    content = _file(pixels, name)
+    rows, columns, _ = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    waves = np.sin(rows / 7.0) * np.cos(columns / 9.0)
+    content = _file(np.uint8(127.5 * (1.0 + waves)), name)
     result = tf.saved_model.load(str(folder)).signatures["fit_image"](
         image_bytes=tf.constant([content, content]), steps=tf.constant([2, 0])
     )
@@ -227,19 +228,21 @@ def test_fit_image_fits_the_whole_picture(name, shape, of_images, call):
         picture = geometry.pixels.fit_into_square(
             np.float32(np.asarray(image)) / 255.0, 16
         )
-    coords = geometry.pixel_coords(*picture.shape[:2])
+    height, width = picture.shape[:2]
+    square = geometry.pixel_coords(16, 16).reshape(16, 16, 2)
+    coords = square[:height, :width].reshape(-1, 2)
     values = picture.reshape(-1, 3)
     for row, steps in enumerate((2, 0)):
         theta = call(adapter, coords, values, len(values), steps)["theta"]
         received = np.frombuffer(result["theta_bytes"][row].numpy(), "<f4")
         assert len(received) == adapter.theta_size
-        # Not the solution: other resizing and decoding move it.
-        count = adapter.num_params
-        np.testing.assert_allclose(received[:count], theta[:count], atol=1e-3)
+        # Not the solution, which small changes move. Decoders of JPEG differ.
+        count, atol = adapter.num_params, 1e-4 if name == "PNG" else 5e-3
+        np.testing.assert_allclose(received[:count], theta[:count], atol=atol)
         expected = adapter.predict(tf.constant(theta), coords).numpy()
         mse = np.mean((expected - values) ** 2)
         np.testing.assert_allclose(
-            result["psnr"][row], -10.0 * np.log10(mse), atol=1e-2
+            result["psnr"][row], -10.0 * np.log10(mse), atol=0.1
         )
         content = result["fitted_bytes"][row].numpy()
         with Image.open(io.BytesIO(content)) as fitted:
@@ -247,7 +250,7 @@ def test_fit_image_fits_the_whole_picture(name, shape, of_images, call):
         np.testing.assert_allclose(
             fitted,
             expected.clip(0.0, 1.0).reshape(picture.shape),
-            atol=1.0 / 255,
+            atol=(1.0 if name == "PNG" else 4.0) / 255,
         )
     np.testing.assert_array_equal(result["steps_taken"], [2, 0])
 

@@ -49,7 +49,7 @@ test-peers: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,peers]"
 	$(BIN)/python -m pytest tests/meta/peers_test.py
 
-# Debian's qemu-user-static and gcc-aarch64-linux-gnu; else it says what lacks.
+# Needs Debian's qemu-user-static and gcc-aarch64-linux-gnu.
 test-arm: setup
 	$(BIN)/python tests/arm.py
 

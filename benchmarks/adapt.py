@@ -196,7 +196,10 @@ def pytorch(folder, size, steps, threads):
 
 # Maps a name to the function that makes its fit, and to the imports of that.
 RUNTIMES = {
-    "LiteRT": (litert, ["ai_edge_litert.interpreter"]),
+    "LiteRT": (
+        litert,
+        ["ai_edge_litert.compiled_model", "ai_edge_litert.options"],
+    ),
     "SavedModel": (saved_model, ["tensorflow"]),
     "Keras": (keras, ["tfmetainit.meta"]),
     "JAX jit": (jax, ["tfmetainit.meta", "jax"]),

@@ -5,11 +5,14 @@ A device or server runs pure functions of a flat parameter vector theta `[P]`
 steps are those of `meta.inner_loop.adapt`, and the forward models are those of
 training. This module adds the bookkeeping around them:
 
-- Observations are arrays of N rows, of which the first `n_points` count. The
-  other rows may hold anything, NaN included.
-- Rows are processed in chunks, which bounds the memory. Chunks beyond
-  `n_points` are skipped. The loss and its gradient are sums over chunks.
-- `steps` is a tensor: a `tf.while_loop` runs up to a maximum fixed at export.
+- `adapt` takes arrays of N rows, of which the first `n_points` count. The other
+  rows may hold anything, NaN included.
+- It processes rows in chunks, which bounds the memory. Chunks beyond `n_points`
+  are skipped. The loss and its gradient are sums over chunks.
+- Its `steps` is a tensor: a `tf.while_loop` runs up to a maximum that is fixed
+  at export.
+- `adapt_step` and `solve_output` do the same for GPUs, without control flow:
+  one step or the solution, over all rows at once, which have weights.
 - If the output layer is solved after the steps, theta has the solution behind
   the field's parameters: gradient steps go on from the parameters, `predict`
   takes the solution. Several calls of one step then give what one call of
@@ -142,7 +145,7 @@ class Adapter(tf.Module):
 
     def _split(self, theta):
         """The field's parameters, and those to predict with."""
-        if self._ridge is None:
+        if not self.solves:
             params = functional.unflatten(theta, self._shapes)
             return params, params
         both = functional.unflatten(theta, self._shapes + self._shapes[-2:])
@@ -212,7 +215,7 @@ class Adapter(tf.Module):
                 True,
             ],
         )
-        if self._ridge is not None:
+        if self.solves:
             params = functional.unflatten(theta, self._shapes)
             observed = inner_loop.at_step(support, 0)
             theta = tf.where(
@@ -257,7 +260,7 @@ class Adapter(tf.Module):
             params, Observations(inputs, values)
         )
         params = self._descend(params, gradients)
-        output = [] if self._ridge is None else params[-2:]
+        output = [] if not self.solves else params[-2:]
         adapted = functional.flatten([*params, *output])
         healthy = _is_finite(tf.concat([adapted, before], axis=0))
         return {"theta": tf.where(healthy, adapted, theta), "loss": before}
@@ -384,9 +387,9 @@ class _WeightedLoss:
     def value_and_grad(self, params, observed):
         size = float(math.prod(observed.values.shape[1:]))
         weights = self._weights / (size * self._total)
-        extra = len(observed.values.shape) - 2
-        if extra:
-            weights = tf.reshape(weights, [-1, 1] + [1] * extra)
+        axes = len(observed.values.shape)
+        if axes != 2:
+            weights = tf.reshape(weights, [-1] + [1] * (axes - 1))
 
         def measure(predictions, values):
             residual = predictions - values

@@ -95,7 +95,7 @@ def edit(content: bytes, *, half: bool) -> bytes:
         _store_half(model)
     _use_batch_matmul(model)
     _store_once(model)
-    # The converter knows of no subgraphs, and writes that of the first.
+    # The converter looks at the first subgraph only.
     _add_metadata(model, "min_runtime_version", min_runtime_version(model))
     return _pack(model)
 

@@ -85,6 +85,6 @@ def _reason(operator) -> str | None:
         for tensor in inputs
     ):
         return "a constant of several rows, which is misread"
-    if name == "SUM" and inputs[1].size > 1:
+    if name in ("MEAN", "SUM") and inputs[1].size != 1:
         return "over several axes, which can be wrong"
     return None

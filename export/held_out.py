@@ -17,6 +17,8 @@ TOLERANCE = 1e-4
 # The same if the output layer is solved. In float32 its solution is not more
 # exact: the values of text_64 move by 5e-5 if its weights move by 2e-8.
 SOLVED_TOLERANCE = 3e-4
+# The signatures for GPUs hold the activations of all rows, about 10 kB a row.
+_MAX_ROWS_AT_ONCE = 2**16
 
 
 def find(signal, input_path, details) -> Task:
@@ -174,9 +176,14 @@ class Case:
         )
 
     def through_steps(self, content):
-        """Predictions of the .tflite file by its signatures for GPUs."""
+        """Predictions of the .tflite file by its signatures for GPUs.
+
+        None for files of more than `_MAX_ROWS_AT_ONCE` rows.
+        """
         model = CompiledSignatures(content)
         num_points, *_ = model.shapes("adapt_step")[0]["inputs"]
+        if num_points > _MAX_ROWS_AT_ONCE:
+            return None
         observed = {
             "inputs": _padded(self._inputs, num_points),
             "values": _padded(self._values, num_points),

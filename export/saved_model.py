@@ -178,7 +178,7 @@ def _resized(picture, longer):
 
 
 def _as_bytes(vector):
-    """A float32 vector as one string of its bytes, the least first."""
+    """A float32 vector as one string of its bytes (little-endian machines)."""
     every = tf.constant([bytes([value]) for value in range(256)])
     places = tf.cast(tf.bitcast(vector, tf.uint8), tf.int32)
     return tf.strings.reduce_join(tf.gather(every, tf.reshape(places, [-1])))

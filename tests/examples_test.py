@@ -385,6 +385,8 @@ def test_the_page_fits_a_picture_of_more_pixels_than_points(
 
 def test_the_sample_artifact_fits():
     artifact = LiteArtifact(_EXAMPLES / "web" / "artifact" / "model.tflite")
+    assert artifact.metadata["gpu"]
+    assert artifact.metadata["license"] != "not stated"
     side = artifact.metadata["signal"]["resolution"]
     image = Image.fromarray(skimage.data.astronaut()).resize((side, side))
     values = np.float32(np.asarray(image).reshape(-1, 3) / 255.0)

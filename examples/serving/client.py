@@ -149,7 +149,7 @@ def main(argv):
         images.write_image(values.output, np.asarray(fitted))
     print(
         f"PSNR {outputs['psnr'][0]:.2f} dB after {taken} steps, "
-        f"{len(theta):,} weights. Rendered to {values.output}."
+        f"theta of {len(theta):,} numbers. Rendered to {values.output}."
     )
 
 

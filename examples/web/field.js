@@ -1,8 +1,8 @@
 // A learned initialization with its few-step adapter, run by LiteRT.js.
 //
 // `python -m tfmetainit.export` writes the .tflite file. All its shapes are static.
-// On WebAssembly its signature adapt takes all steps of a fit; on WebGPU, which has
-// no loops, adapt_step takes one and solve_output solves the output layer. This
+// On WebAssembly its signature `adapt` takes all steps of a fit. On WebGPU, which has
+// no loops, `adapt_step` takes one, and `solve_output` solves the output layer. This
 // module does not touch the page, and no data leave the browser.
 
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
@@ -157,7 +157,9 @@ export class LearnedField {
     const losses = [];
     for (let taken = 0; taken < steps; taken++) {
       const result = await run(step, {theta, ...observed, weights});
+      // If the loss or the weights are not finite, theta stays.
       if (!Number.isFinite(result.loss[0])) break;
+      if (result.theta.every((weight, i) => weight === theta[i])) break;
       theta = result.theta;
       losses.push(result.loss[0]);
     }

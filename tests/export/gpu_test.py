@@ -14,7 +14,7 @@ from tfmetainit.litert.artifact import CompiledSignatures
 
 
 def _kinds(of_learner):
-    for step_sizes in ("tensor", "weight", "curvature"):
+    for step_sizes in ("scalar", "tensor", "weight", "curvature"):
         yield "siren", step_sizes, of_learner
     yield "fourier_mlp", "tensor", {}
 
@@ -22,13 +22,13 @@ def _kinds(of_learner):
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("output_layer", ["stepped", "solved"])
 def test_steps_and_a_solution_are_what_adapt_does(
-    output_layer, precision, make_learner, make_adapter, observed, convert
+    output_layer, precision, make_learner, observed, convert
 ):
     for field, step_sizes, options in _kinds({"output_layer": output_layer}):
         learner = make_learner(field, step_sizes, width=64, **options)
-        content = convert(learner, num_points=600, precision=precision)
+        content = convert(learner, num_points=601, precision=precision)
         model = CompiledSignatures(content)
-        inputs, values = observed(600)
+        inputs, values = observed(601)
         count = 541  # the rows behind do not count
         theta = model.run("init")["theta"]
         expected = model.run(
@@ -39,7 +39,7 @@ def test_steps_and_a_solution_are_what_adapt_does(
             n_points=np.int32(count),
             steps=np.int32(3),
         )
-        weights = np.float32(np.arange(600)[:, None] < count)
+        weights = np.float32(np.arange(601)[:, None] < count)
         losses = []
         for _ in range(3):
             result = model.run(
@@ -61,9 +61,8 @@ def test_steps_and_a_solution_are_what_adapt_does(
                 weights=weights,
             )["theta"]
         np.testing.assert_allclose(theta, expected["theta"], atol=2e-5)
-        assert ("solve_output" in model.names()) == bool(
-            options.get("output_layer") == "solved"
-        )
+        solves = options.get("output_layer") == "solved"
+        assert ("solve_output" in model.names()) == solves
 
 
 def test_weights_count_rows(make_learner, make_adapter, observed):
@@ -103,7 +102,7 @@ def test_delegates_take_the_signatures_as_a_whole(
 ):
     for field, step_sizes, options in _kinds({"output_layer": "solved"}):
         learner = make_learner(field, step_sizes, width=64, **options)
-        content = convert(learner, num_points=600, precision=precision)
+        content = convert(learner, num_points=601, precision=precision)
         for name in set(gpu.SIGNATURES) & set(
             CompiledSignatures(content).names()
         ):

@@ -92,6 +92,19 @@ def _interpreted(content, signature):
     return model.get_signature_runner(signature)
 
 
+def test_an_input_of_another_size_is_refused(small_tflite, observed):
+    """LiteRT itself would use what the buffer held before."""
+    artifact = LiteArtifact(small_tflite)
+    inputs, values = observed(5)
+    theta = artifact.init()
+    for wrong in (theta[:7], np.append(theta, 0.0)):
+        with pytest.raises(ValueError, match=str(len(wrong))):
+            artifact.adapt(wrong, inputs, values, 1)
+    model = CompiledSignatures(small_tflite.read_bytes())
+    with pytest.raises(KeyError, match="coords"):
+        model.run("predict", theta=theta)
+
+
 def test_more_steps_than_one_call_takes(small_tflite, observed, raises_with):
     artifact = LiteArtifact(small_tflite)
     inputs, values = observed(50)

@@ -44,7 +44,8 @@ def farewells():
     """Hides what native libraries write to stderr while the process exits.
 
     For commands. LiteRT reports from its destructors, which run after Python
-    has finished, so no message of Python's is lost.
+    has finished. What exit handlers that are registered already write is
+    hidden, too.
     """
 
     def hide():

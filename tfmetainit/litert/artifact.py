@@ -27,7 +27,7 @@ SIGNATURES = {
         {"theta", "losses", "steps_taken"},
     ),
     "predict": ({"theta", "coords"}, {"values"}),
-    # Of files since version 0.2; `solve_output` if the output layer is solved.
+    # For GPUs; older files lack them. The last one if the layer is solved.
     "adapt_step": ({"theta", "inputs", "values", "weights"}, {"theta", "loss"}),
     "solve_output": ({"theta", "inputs", "values", "weights"}, {"theta"}),
 }
@@ -56,26 +56,20 @@ class CompiledSignatures:
     """The signatures of a .tflite file, run by LiteRT's CompiledModel.
 
     CompiledModel is the interface of browsers, Android and C. (The older
-    interpreter's signature runners end the process on ARM64 when a signature
-    has a scalar input.)
+    interpreter's signature runners resize their inputs, which ends the process
+    on ARM64 if one has no axis.) LiteRT may print a notice when Python exits.
 
     Args:
         content: the bytes of the file.
         num_threads: threads that LiteRT may use.
 
     Raises:
-        InputError: if a module of ai-edge-litert is missing.
         Exception: what LiteRT raises for a file that it cannot run.
     """
 
     def __init__(self, content: bytes, num_threads: int = 1):
-        try:
-            from ai_edge_litert import compiled_model, options
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"Loading an exported file needs {error.name}: "
-                "pip install 'ai-edge-litert>=2.1.6'."
-            ) from error
+        from ai_edge_litert import compiled_model, options
+
         cpu_options = options.CpuOptions(num_threads=num_threads)
         with quiet.notices():
             self._model = compiled_model.CompiledModel.from_buffer(
@@ -112,6 +106,10 @@ class CompiledSignatures:
         Args:
             signature: its name.
             **inputs: an array for each of its inputs, of its shape and dtype.
+
+        Raises:
+            KeyError: if an input is missing.
+            ValueError: if an input has another size.
         """
         # LiteRT allocates and prints notices at the first call.
         first = signature not in self._buffers
@@ -132,10 +130,21 @@ class CompiledSignatures:
                     for n in outputs
                 },
                 outputs,
+                {
+                    n: math.prod(shape)
+                    for n, shape in self.shapes(signature)[0].items()
+                },
             )
-        buffers, outputs, details = self._buffers[signature]
-        for name, value in inputs.items():
-            buffers[name].write(np.atleast_1d(value))
+        buffers, outputs, details, sizes = self._buffers[signature]
+        for name, buffer in buffers.items():
+            value = np.atleast_1d(inputs[name])
+            # LiteRT takes fewer entries, and keeps the others of before.
+            if value.size != sizes[name]:
+                raise ValueError(
+                    f"`{name}` must have {sizes[name]} entries. Received: "
+                    f"{value.size}"
+                )
+            buffer.write(value)
         self._model.run_by_name(signature, buffers, outputs)
         arrays = {}
         for name, buffer in outputs.items():
@@ -167,6 +176,13 @@ class LiteArtifact:
     """
 
     def __init__(self, path, num_threads: int = 1):
+        try:
+            from ai_edge_litert import compiled_model, options  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"Loading an exported file needs {error.name}: "
+                "pip install 'ai-edge-litert>=2.1.6'."
+            ) from error
         path = pathlib.Path(path)
         content = _read(path)
         self._path = path
@@ -178,8 +194,6 @@ class LiteArtifact:
             signatures = self._model.names()
             if "init" in signatures:
                 self._theta = self._model.run("init").get("theta")
-        except InputError:
-            raise
         # LiteRT raises ValueError or RuntimeError with several lines.
         except Exception as error:
             raise InputError(
@@ -259,6 +273,7 @@ class LiteArtifact:
         Raises:
             InputError: if the number of rows is out of range, or their shape is
                 not the artifact's.
+            ValueError: if theta has another size.
         """
         count = len(inputs)
         if not 1 <= count <= self.num_points or len(values) != count:

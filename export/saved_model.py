@@ -29,11 +29,12 @@ The graph holds the gradient steps, and runs without Keras and this package.
 import tensorflow as tf
 
 from tfmetainit.export.adapter import Adapter
-from tfmetainit.io.images import MAX_IMAGE_PIXELS
 from tfmetainit.meta.tasks import psnr_from_mse
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_SIZE = range(16, 24)  # where width and height are
+_PNG_SIZE = range(16, 24)  # where width and height are; the bit depth follows
+# A picture of that many pixels takes 2 GB to decode and resize.
+_MAX_PIXELS = 50_000_000
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -127,7 +128,7 @@ class _Served(tf.Module):
 def _decoded(content):
     """A PNG or JPEG file as floats `[height, width, 3]` in [0, 1]."""
     # Padded, as the error for a string that is too short quotes its bytes.
-    padded = tf.strings.join([content, bytes(_PNG_SIZE.stop)])
+    padded = tf.strings.join([content, bytes(_PNG_SIZE.stop + 1)])
 
     def starts_with(magic):
         return tf.strings.substr(padded, 0, len(magic)) == magic
@@ -138,9 +139,17 @@ def _decoded(content):
         sides = tf.io.decode_raw(sides, tf.int32, little_endian=False)
         with tf.control_dependencies([_check_size(sides)]):
             pixels = tf.io.decode_png(content, channels=4)
-        pixels = tf.cast(pixels, tf.float32) / 255.0
+        pixels = tf.cast(pixels, tf.float32)
         colour, opaque = tf.split(pixels, [3, 1], axis=-1)
-        return colour * opaque + 1.0 - opaque  # on white
+        # TensorFlow fills in the largest value of the file's own bit depth for
+        # the alpha of a file that has none.
+        depth = tf.io.decode_raw(
+            tf.strings.substr(padded, _PNG_SIZE.stop, 1), tf.uint8
+        )
+        filled = 2.0 ** tf.cast(depth, tf.float32) - 1.0
+        without = tf.reduce_all(opaque == filled)
+        opaque = tf.where(without, tf.ones_like(opaque), opaque / 255.0)
+        return colour / 255.0 * opaque + 1.0 - opaque  # on white
 
     def jpeg():
         sides = tf.io.extract_jpeg_shape(content)[:2]
@@ -162,9 +171,9 @@ def _decoded(content):
 def _check_size(sides):
     # Each side first: their product may overflow.
     return tf.debugging.Assert(
-        tf.reduce_all((sides > 0) & (sides <= MAX_IMAGE_PIXELS))
-        & (tf.reduce_prod(tf.cast(sides, tf.int64)) <= MAX_IMAGE_PIXELS),
-        ["An image may have at most", MAX_IMAGE_PIXELS, "pixels.", sides],
+        tf.reduce_all((sides > 0) & (sides <= _MAX_PIXELS))
+        & (tf.reduce_prod(tf.cast(sides, tf.int64)) <= _MAX_PIXELS),
+        ["An image may have 1 to", _MAX_PIXELS, "pixels. Received:", sides],
     )
 
 

@@ -1,5 +1,6 @@
 """The .tflite file against the adapter that it was made from."""
 
+import concurrent.futures
 import math
 
 import numpy as np
@@ -100,9 +101,37 @@ def test_an_input_of_another_size_is_refused(small_tflite, observed):
     for wrong in (theta[:7], np.append(theta, 0.0)):
         with pytest.raises(ValueError, match=str(len(wrong))):
             artifact.adapt(wrong, inputs, values, 1)
+        with pytest.raises(ValueError, match=str(len(wrong))):
+            artifact.predict(wrong, inputs)
+    with pytest.raises(InputError, match="-1"):
+        artifact.adapt(theta, inputs, values, -1)
     model = CompiledSignatures(small_tflite.read_bytes())
+    with pytest.raises(TypeError):
+        model.run("predict", theta=theta + 0j, coords=np.zeros([50, 2]))
     with pytest.raises(KeyError, match="coords"):
         model.run("predict", theta=theta)
+
+
+def test_threads_share_an_artifact(small_tflite, observed):
+    artifact = LiteArtifact(small_tflite)
+    cases = [observed(50, seed) for seed in range(8)]
+
+    def fit(case):
+        return artifact.adapt(artifact.init(), *case, 3)[0]
+
+    expected = list(map(fit, cases))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(fit, cases), expected):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_weights_in_half_are_taken_as_numbers(small_tflite, observed):
+    artifact = LiteArtifact(small_tflite)
+    theta = artifact.init().astype(np.float16)
+    expected = artifact.adapt(theta.astype(np.float32), *observed(9), 1)
+    np.testing.assert_array_equal(
+        artifact.adapt(theta, *observed(9), 1)[0], expected[0]
+    )
 
 
 def test_more_steps_than_one_call_takes(small_tflite, observed, raises_with):

@@ -98,6 +98,34 @@ def test_few_or_equal_observations_have_a_solution(count):
     assert float(loss(output_layer.change(params, by), observed)) < 1e-4
 
 
+@pytest.mark.parametrize("different", [1, 2, 5])
+def test_thousands_of_equal_observations_change_little(different):
+    """Rounding may leave a Gram matrix that is not positive definite."""
+    loss = FieldLoss(networks.SIREN(seed=0))
+    params = functional.get_params(loss.field)
+    rng = np.random.default_rng(0)
+    inputs = np.tile(rng.random((different, 2)), (4096 // different, 1))
+    values = np.tile(rng.random((different, 3)), (4096 // different, 1))
+    observed = Observations(
+        tf.constant(inputs, tf.float32), tf.constant(values, tf.float32)
+    )
+    equations = loss.normal_equations(params, observed)
+    # As LiteRT and GPUs may add up: one row after the other.
+    features = functional.bind_features(loss.field, params)(observed.inputs)
+    gram = np.zeros([256, 256], np.float32)
+    for row in features.numpy():
+        gram += row[:, None] * row
+    summed = equations.gram.numpy()
+    summed[:256, :256] = gram / np.float32(len(inputs))
+    for one in (equations.gram, tf.constant(summed)):
+        by = output_layer.newton(equations._replace(gram=one), 1e-20)
+        solved = output_layer.change(params, by)
+        assert float(tf.reduce_max(tf.abs(by))) < 1e3
+        assert float(loss(solved, observed)) < 1.1 * float(
+            loss(params, observed)
+        )
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_changes_nothing(make_field, make_task, value):
     loss = FieldLoss(make_field())

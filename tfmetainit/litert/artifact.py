@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import pathlib
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -71,11 +72,17 @@ class CompiledSignatures:
         from ai_edge_litert import compiled_model, options
 
         cpu_options = options.CpuOptions(num_threads=num_threads)
+        self._model, self._buffers, failure = None, {}, None
         with quiet.notices():
-            self._model = compiled_model.CompiledModel.from_buffer(
-                content, options=options.Options(cpu_options=cpu_options)
-            )
-        self._buffers = {}
+            try:
+                self._model = compiled_model.CompiledModel.from_buffer(
+                    content, options=options.Options(cpu_options=cpu_options)
+                )
+            except Exception as error:  # raised below, without the notices
+                failure = error
+        if failure is not None:
+            raise failure
+        self._lock = threading.Lock()  # the buffers are shared
 
     def __del__(self):
         # LiteRT prints notices when it is unloaded, too.
@@ -112,13 +119,15 @@ class CompiledSignatures:
             ValueError: if an input has another size.
         """
         # LiteRT allocates and prints notices at the first call.
-        first = signature not in self._buffers
-        with quiet.notices() if first else contextlib.nullcontext():
-            return self._run(signature, inputs)
+        with self._lock:
+            first = signature not in self._buffers
+            with quiet.notices() if first else contextlib.nullcontext():
+                return self._run(signature, inputs)
 
     def _run(self, signature, inputs):
         if signature not in self._buffers:
             names, _ = self.names()[signature]
+            inputs_of = self._model.get_input_tensor_details(signature)
             outputs = self._model.get_output_tensor_details(signature)
             self._buffers[signature] = (
                 {
@@ -130,14 +139,13 @@ class CompiledSignatures:
                     for n in outputs
                 },
                 outputs,
-                {
-                    n: math.prod(shape)
-                    for n, shape in self.shapes(signature)[0].items()
-                },
+                {n: math.prod(one["shape"]) for n, one in inputs_of.items()},
+                {n: np.dtype(one["dtype"]) for n, one in inputs_of.items()},
             )
-        buffers, outputs, details, sizes = self._buffers[signature]
+        buffers, outputs, details, sizes, dtypes = self._buffers[signature]
         for name, buffer in buffers.items():
             value = np.atleast_1d(inputs[name])
+            value = value.astype(dtypes[name], casting="same_kind", copy=False)
             # LiteRT takes fewer entries, and keeps the others of before.
             if value.size != sizes[name]:
                 raise ValueError(
@@ -192,6 +200,11 @@ class LiteArtifact:
         try:
             self._model = CompiledSignatures(content, num_threads)
             signatures = self._model.names()
+            shapes = {
+                name: self._model.shapes(name)
+                for name in signatures
+                if name in _NEEDED
+            }
             if "init" in signatures:
                 self._theta = self._model.run("init").get("theta")
         # LiteRT raises ValueError or RuntimeError with several lines.
@@ -205,11 +218,11 @@ class LiteArtifact:
                 f"{', '.join(_NEEDED)}. Received: {path} with "
                 f"{', '.join(signatures) or 'none'}"
             )
-        inputs, outputs = self._model.shapes("adapt")
+        inputs, outputs = shapes["adapt"]
         self.num_points = inputs["inputs"][0]
         self._shapes = {name: inputs[name][1:] for name in ("inputs", "values")}
         self.max_steps = math.prod(outputs["losses"])
-        inputs, outputs = self._model.shapes("predict")
+        inputs, outputs = shapes["predict"]
         self._at_once, *shape = inputs["coords"]
         self._shapes["coords"] = tuple(shape)
         self._predicted = outputs["values"][1:]
@@ -271,10 +284,12 @@ class LiteArtifact:
             one whose loss or weights are not finite.
 
         Raises:
-            InputError: if the number of rows is out of range, or their shape is
-                not the artifact's.
+            InputError: if the number of rows or steps is out of range, or the
+                shape of the rows is not the artifact's.
             ValueError: if theta has another size.
         """
+        if steps < 0:
+            raise InputError(f"`steps` must not be negative. Received: {steps}")
         count = len(inputs)
         if not 1 <= count <= self.num_points or len(values) != count:
             raise InputError(
@@ -312,9 +327,10 @@ class LiteArtifact:
 
         Raises:
             InputError: if the shape of a row is not the artifact's.
+            ValueError: if theta has another size.
         """
         missing = len(self._theta) - len(theta)
-        if missing:
+        if self.solves and len(theta) == len(self.weights(self._theta)):
             theta = np.concatenate([theta, theta[-missing:]])
         predicted = np.empty((len(coords), *self._predicted), np.float32)
         for start in range(0, len(coords), self._at_once):

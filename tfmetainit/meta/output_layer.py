@@ -218,7 +218,9 @@ def newton(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
     eigenvalues of A Y are in [l, 1], then Y <- c Y ((1 + l) I - A Y) with
     c = 4 / (1 + l)^2 moves them to [l c, 1].
 
-    The result is not finite if the equations are not.
+    The result is not finite if the equations are not. X is zero if rounding has
+    left a matrix that is not positive definite, as it may for thousands of
+    equal observations.
     """
     gram, moment = equations
     dtype, size = gram.dtype, gram.shape[0]
@@ -240,7 +242,12 @@ def newton(equations: NormalEquations, ridge: tf.Tensor) -> tf.Tensor:
     for _ in range(_REFINEMENTS):
         missed = moment - tf.matmul(matrix, solution)
         solution += tf.matmul(inverse, missed)
-    return solution
+    missed = _sum(tf.abs(moment - tf.matmul(matrix, solution)))
+    diverged = tf.reshape(missed > 0.01 * _sum(tf.abs(moment)), [1])
+    # As a vector: GPU delegates do not select from matrices.
+    vector = tf.reshape(solution, [-1])
+    vector = tf.where(diverged, tf.zeros([1], dtype), vector)
+    return tf.reshape(vector, moment.shape)
 
 
 def _sum(matrix):

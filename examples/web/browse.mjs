@@ -2,6 +2,7 @@
 //
 //   node browse.mjs fit <chromium> <url> <photo> <weights.npy> <screenshot.png>
 //   node browse.mjs look <chromium> <url> <width> <height> <screenshot.png>
+//   node browse.mjs gpu <chromium> <url>
 //   node browse.mjs errors <chromium> <url> <file that is no picture>
 //
 // Prints what was seen as JSON.
@@ -66,6 +67,12 @@ async function fit(photo, weights, screenshot) {
   return {captions, zoom, about, errors, requests_after_loading: requests};
 }
 
+// Whether the browser has a GPU, be it an emulated one.
+async function gpuThere() {
+  const page = await open(url);
+  return page.evaluate(async () => Boolean(await navigator.gpu?.requestAdapter()));
+}
+
 // The page after loading, and what does not fit its window.
 async function look(width, height, screenshot) {
   const page = await context.newPage();
@@ -103,7 +110,7 @@ async function errors(foreign) {
 }
 
 try {
-  console.log(JSON.stringify(await {fit, look, errors}[what](...paths)));
+  console.log(JSON.stringify(await {fit, look, errors, gpu: gpuThere}[what](...paths)));
 } finally {
   await browser.close();
 }

@@ -82,7 +82,7 @@ def test_readme_s_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(block, names)
-    small = np.asarray(photo.resize((64, 64))) / 255.0
+    small = np.asarray(photo.resize((128, 128))) / 255.0
     mse = np.mean((names["picture"] - small) ** 2)
     assert metrics.psnr_from_mse(mse) > 20.0
 

@@ -163,8 +163,8 @@ def operators(content: bytes, signature: str) -> list[Operator]:
     return found
 
 
-def min_runtime_version(model: schema.ModelT) -> str:
-    """The oldest TFLite that has all operations of a model, as "2.7.0"."""
+def min_runtime_version(model) -> str:
+    """The oldest TFLite that has all operations of a `schema.ModelT`."""
     needed = [_NEWER.get((_name(c), c.version)) for c in model.operatorCodes]
     return ".".join(map(str, max(filter(None, [*needed, _OLDEST_RUNTIME]))))
 

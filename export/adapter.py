@@ -235,7 +235,8 @@ class Adapter(tf.Module):
     def adapt_step(self, theta, inputs, values, weights):
         """One gradient step over all rows, without control flow.
 
-        GPU delegates take it as a whole. `adapt` is faster on a CPU.
+        GPU delegates take it as a whole for images. On a CPU, `adapt` is
+        faster.
 
         Args:
             theta: float32 `[T]`, from `init` or an earlier call.

@@ -248,7 +248,7 @@ def _write_tflite(staging, adapter, case, metadata):
     content = flatbuffer.with_metadata(content, metadata)
     (staging / TFLITE).write_bytes(content)
     predicted = case.through_lite(staging / TFLITE)
-    stepped = case.through_steps(content)
+    stepped = case.through_steps(staging / TFLITE)
     difference = case.compare(".tflite file", predicted)
     if stepped is not None:
         name = ".tflite file, step by step,"

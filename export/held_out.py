@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfmetainit.geometry import metrics
 from tfmetainit.io.errors import InputError, UserError
-from tfmetainit.litert.artifact import CompiledSignatures
+from tfmetainit.litert.artifact import CompiledSignatures, LiteArtifact
 from tfmetainit.litert.artifact_fitter import ArtifactFitter
 from tfmetainit.meta import functional, inner_loop
 from tfmetainit.meta.tasks import Observations, Task
@@ -176,40 +176,24 @@ class Case:
             for theta in (fitter.init(), fitted.theta)
         )
 
-    def through_steps(self, content):
+    def through_steps(self, path):
         """Predictions of the .tflite file by its signatures for GPUs.
 
         None for files of more than `_MAX_ROWS_AT_ONCE` rows.
         """
-        model = CompiledSignatures(content)
-        num_points, *_ = model.shapes("adapt_step")[0]["inputs"]
-        if num_points > _MAX_ROWS_AT_ONCE:
+        artifact = LiteArtifact(path)
+        if artifact.num_points > _MAX_ROWS_AT_ONCE:
             return None
-        observed = {
-            "inputs": _padded(self._inputs, num_points),
-            "values": _padded(self._values, num_points),
-            "weights": _padded(np.ones([len(self._inputs), 1]), num_points),
-        }
-        theta = adapted = model.run("init")["theta"]
-        for name in ["adapt_step"] * self._steps + (
-            ["solve_output"] if self._solves else []
-        ):
+        model = CompiledSignatures(path.read_bytes())
+        rows = self._inputs, self._values, np.ones([len(self._inputs), 1])
+        padded = (_padded(one, artifact.num_points) for one in rows)
+        observed = dict(zip(("inputs", "values", "weights"), padded))
+        theta = adapted = artifact.init()
+        names = ["adapt_step"] * self._steps
+        for name in [*names, "solve_output"] if self._solves else names:
             adapted = model.run(name, theta=adapted, **observed)["theta"]
-        size, *_ = model.shapes("predict")[0]["coords"]
-        parts = [
-            self._coords[start : start + size]
-            for start in range(0, len(self._coords), size)
-        ]
         return tuple(
-            np.concatenate(
-                [
-                    model.run("predict", theta=t, coords=_padded(part, size))[
-                        "values"
-                    ][: len(part)]
-                    for part in parts
-                ]
-            )
-            for t in (theta, adapted)
+            artifact.predict(t, self._coords) for t in (theta, adapted)
         )
 
 

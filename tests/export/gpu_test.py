@@ -28,38 +28,25 @@ def test_steps_and_a_solution_are_what_adapt_does(
         learner = make_learner(field, step_sizes, width=64, **options)
         content = convert(learner, num_points=601, precision=precision)
         model = CompiledSignatures(content)
-        inputs, values = observed(601)
+        rows = dict(zip(("inputs", "values"), observed(601)))
         count = 541  # the rows behind do not count
         theta = model.run("init")["theta"]
         expected = model.run(
             "adapt",
             theta=theta,
-            inputs=inputs,
-            values=values,
+            **rows,
             n_points=np.int32(count),
             steps=np.int32(3),
         )
-        weights = np.float32(np.arange(601)[:, None] < count)
+        rows["weights"] = np.float32(np.arange(601)[:, None] < count)
         losses = []
         for _ in range(3):
-            result = model.run(
-                "adapt_step",
-                theta=theta,
-                inputs=inputs,
-                values=values,
-                weights=weights,
-            )
+            result = model.run("adapt_step", theta=theta, **rows)
             theta = result["theta"]
             losses += result["loss"].tolist()
         np.testing.assert_allclose(losses, expected["losses"][:3], rtol=1e-5)
         if "solve_output" in model.names():
-            theta = model.run(
-                "solve_output",
-                theta=theta,
-                inputs=inputs,
-                values=values,
-                weights=weights,
-            )["theta"]
+            theta = model.run("solve_output", theta=theta, **rows)["theta"]
         np.testing.assert_allclose(theta, expected["theta"], atol=2e-5)
         solves = options.get("output_layer") == "solved"
         assert ("solve_output" in model.names()) == solves

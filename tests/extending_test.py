@@ -16,7 +16,9 @@ from tfmetainit.export import exporter
 _PAGE = pathlib.Path(__file__).parent.parent / "docs" / "extending.md"
 
 
-@pytest.fixture(scope="module")
+# For the session: TFDS takes a data set's name once in a process, and a worker
+# that steals tests may come back to this module.
+@pytest.fixture(scope="session")
 def examples(tmp_path_factory):
     """A folder with the modules of the page, importable."""
     folder = tmp_path_factory.mktemp("examples")
@@ -25,12 +27,9 @@ def examples(tmp_path_factory):
     )
     for name, code in blocks:
         (folder / name).write_text(code)
-    names = [name.removesuffix(".py") for name, _ in blocks]
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture

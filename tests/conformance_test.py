@@ -31,8 +31,10 @@ _CONFIGS = sorted(
     for module in pkgutil.iter_modules(configs.__path__)
     if module.name != "default"
 )
-# The paper's configs whose class another config evaluates.
+# The paper's configs whose class another config evaluates, and those others,
+# which take the longest: a class is trained, exported and fitted every time.
 _EVALUATED_BY_ANOTHER = ("ct", "imagenette", "phototourism", "shapenet")
+_SLOW = ("ct_maml", "celeb_a", "landmark", "objects")
 
 
 def _module(name):
@@ -84,7 +86,13 @@ def _write_objects(folder, rng):
         (folder / f"{kind}_splits.json").write_text(splits)
 
 
-@pytest.mark.parametrize("name", _CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in _SLOW else [])
+        for name in _CONFIGS
+    ],
+)
 def test_config_trains_evaluates_exports_and_fits(name, material, tmp_path):
     config = _module(name).get_config("smoke")
     if "data_dir" in config.signal:

@@ -85,10 +85,15 @@ def test_evaluate_leaves_the_learned_weights(folder, raises_with):
     """Learned scores the same alone as after all the baselines, and as
     another run's.
     """
-    first = evaluate.evaluate(folder / "run", folder / "a")["conditions"][0]
-    again = evaluate.evaluate(
-        folder / "run", folder / "b", against=[folder / "run"]
-    )["conditions"][0]
+    options = {"num_steps": 2, "num_signals": 2, "num_tuning_signals": 1}
+
+    def scored(name, against=()):
+        return evaluate.evaluate(
+            folder / "run", folder / name, None, options, against
+        )["conditions"][0]
+
+    first = scored("a")
+    again = scored("b", [folder / "run"])
     assert first["rows"][0] == again["rows"][0]
     other = again["rows"][1]
     assert other["method"] == "Learned: run"
@@ -97,8 +102,7 @@ def test_evaluate_leaves_the_learned_weights(folder, raises_with):
     # Of two folders of one name, each has a row of its own.
     shutil.copytree(folder / "run", folder / "other" / "run")
     paths = [folder / "run", folder / "other" / "run"]
-    both = evaluate.evaluate(folder / "run", folder / "c", against=paths)
-    rows = both["conditions"][0]["rows"]
+    rows = scored("c", paths)["rows"]
     assert [row["method"] for row in rows[1:3]] == [
         f"Learned: {path}" for path in paths
     ]

@@ -1,5 +1,6 @@
 """What all commands share: their flags, and their errors."""
 
+import importlib.metadata
 import os
 import pathlib
 import subprocess
@@ -77,14 +78,18 @@ def test_missing_flags(run_command, assert_one_sentence):
 
 def test_console_scripts_are_installed():
     folder = os.path.dirname(sys.executable)
-    for command in ("train", "evaluate", "fit"):
-        result = subprocess.run(
-            [os.path.join(folder, f"tfmetainit-{command}"), "--help"],
-            capture_output=True,
-            text=True,
-        )
-        assert f"python -m tfmetainit.{command} --" in result.stdout
-        assert "--workdir" in result.stdout
+    result = subprocess.run(
+        [os.path.join(folder, "tfmetainit-fit"), "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert "python -m tfmetainit.fit --" in result.stdout
+    assert "--workdir" in result.stdout
+    scripts = importlib.metadata.entry_points(group="console_scripts")
+    for command in ("train", "evaluate", "fit-dataset", "export", "publish"):
+        (script,) = scripts.select(name=f"tfmetainit-{command}")
+        assert callable(script.load())
+        assert os.access(os.path.join(folder, script.name), os.X_OK)
 
 
 def test_another_backend_of_keras_is_named():

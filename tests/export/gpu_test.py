@@ -12,6 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from tfmetainit.export import flatbuffer, gpu
 from tfmetainit.litert.artifact import CompiledSignatures
 
+_PRECISIONS = ["float32", pytest.param("float16", marks=pytest.mark.slow)]
+
 
 def _kinds(of_learner):
     for step_sizes in ("scalar", "tensor", "weight", "curvature"):
@@ -19,7 +21,7 @@ def _kinds(of_learner):
     yield "fourier_mlp", "tensor", {}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", _PRECISIONS)
 @pytest.mark.parametrize("output_layer", ["stepped", "solved"])
 def test_steps_and_a_solution_are_what_adapt_does(
     output_layer, precision, make_learner, observed, convert
@@ -83,7 +85,7 @@ def test_theta_stays_if_a_step_is_not_finite(
         np.testing.assert_array_equal(result["theta"], theta)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", _PRECISIONS)
 def test_delegates_take_the_signatures_as_a_whole(
     precision, make_learner, convert
 ):

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 
-from tfmetainit import train
+from tfmetainit import runs, train
 from tfmetainit.io import weights
 from tfmetainit.io.errors import InputError
 from tfmetainit.meta import functional
@@ -38,8 +38,12 @@ def test_warm_start(tmp_path, small_config, raises_with):
                 "learner.inner_lr": 2e-2,
             },
         )
-        train.train(config, tmp_path / f"second{index}")
-        again = build.load(tmp_path / f"second{index}")
+        if index == 0:
+            train.train(config, tmp_path / "second")
+            again = build.load(tmp_path / "second")
+        else:
+            again = build.build_learner(config, build.build_signal(config))
+            runs.warm_start(again, config.warm_start)
         for a, b in zip(
             functional.get_params(best.field),
             functional.get_params(again.field),

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfmetainit import fit, fit_dataset, train
+from tfmetainit import fit, fit_dataset, runs, train
 from tfmetainit.configs import ct_maml, image_folder, objects
 from tfmetainit.export import exporter
 from tfmetainit.io.errors import InputError, UserError
@@ -93,6 +93,66 @@ def test_shares_of_workers_are_together_the_whole(folder, tmp_path):
     assert fit("shared").fitted == 0
     examples = _examples(tmp_path / "shared", "train")
     assert [e["index"] for e in examples] == list(range(10))
+
+
+def test_a_few_bits_a_weight(folder, tmp_path):
+    """From a run and from an artifact, in shares, and read back."""
+    plain = tmp_path / "plain"
+    fit_dataset.fit_dataset(plain, workdir=folder / "run", steps=2)
+    config = workdir.Workdir(folder / "run").read_config()
+    for name, source in (
+        ("python", {"workdir": folder / "run"}),
+        (
+            "lite",
+            {
+                "artifact": folder / "exported" / "model.tflite",
+                "signal": config,
+            },
+        ),
+    ):
+        summary = fit_dataset.fit_dataset(
+            tmp_path / name, steps=2, bits=8, **source
+        )
+        coded = list(runs.read_functaset(tmp_path / name))
+        assert [one.index for one in coded] == list(range(8))
+        for one, whole in zip(coded, runs.read_functaset(plain)):
+            np.testing.assert_allclose(one.theta, whole.theta, atol=2e-3)
+            np.testing.assert_allclose(one.psnr, whole.psnr, atol=0.05)
+        mean = np.mean([one.psnr for one in coded])
+        np.testing.assert_allclose(summary.psnr, mean, atol=1e-4)
+        stored = sum(
+            p.stat().st_size for p in (tmp_path / name).glob("*tfrecord*")
+        )
+        assert stored < 0.5 * sum(
+            p.stat().st_size for p in plain.glob("*tfrecord*")
+        )
+    learned = build.load(folder / "run")
+    task = next(iter(build.build_signal(config).make_dataset("test", 1)))
+    query = tf.nest.map_structure(lambda leaf: leaf[0], task.query)
+    first = next(runs.read_functaset(tmp_path / "python"))
+    params = functional.unflatten(
+        tf.constant(first.theta),
+        [p.shape for p in functional.get_params(learned.field)],
+    )
+    np.testing.assert_allclose(
+        psnr_from_mse(learned.query_loss(params, query)), first.psnr, atol=1e-3
+    )
+
+
+def test_an_unfinished_dataset_is_not_read(folder, tmp_path, raises_with):
+    fit_dataset.fit_dataset(
+        tmp_path / "out",
+        workdir=folder / "run",
+        signals_per_file=4,
+        bits=6,
+        shard=(0, 2),
+    )
+    with raises_with(InputError, tmp_path / "out", "not finished"):
+        next(runs.read_functaset(tmp_path / "out"))
+    with raises_with(InputError, "'bits'"):
+        fit_dataset.fit_dataset(
+            tmp_path / "out", workdir=folder / "run", signals_per_file=4
+        )
 
 
 def test_training_signals_come_in_order_and_whole(folder):

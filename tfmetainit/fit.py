@@ -8,7 +8,13 @@ r"""Adapts a learned initialization to one file of yours, and renders it.
 The picture is resized until its longer side has the resolution of the training
 (--crop takes its central square), and fitted by gradient steps from the learned
 weights. A field is continuous: --resolution=512 renders it with 512 pixels on
-the longer side. --weights=fit.npz keeps the adapted weights.
+the longer side.
+
+--weights=fit.npz keeps the adapted weights; with --bits=6, as a small file of
+their quantised change. Either is an input that is drawn without a fit:
+
+    python -m tfmetainit.fit --artifact=exported/text/model.tflite \
+        --input=fit.npz --resolution=512 --output=again.png
 
 For a run on tomography, the input is a sinogram, with --angles, or a slice that
 is projected first:
@@ -34,14 +40,14 @@ from absl import flags
 
 from tfmetainit import cli, modalities
 from tfmetainit.geometry.pixels import scaled_to
-from tfmetainit.io import files, images
+from tfmetainit.io import codes, files, images
 from tfmetainit.io.errors import (
     InputError,
     UserError,
     check_one_source,
     check_range,
 )
-from tfmetainit.io.weights import write_npz
+from tfmetainit.io.weights import load_npz, write_npz
 from tfmetainit.modalities import Fitter
 
 MAX_STEPS = 10_000
@@ -53,17 +59,19 @@ class Fit(NamedTuple):
     """One file after its gradient steps.
 
     Attributes:
-        psnr: in dB, after 0, 1, ... steps.
+        psnr: in dB, after 0, 1, ... steps; empty for a fit that was read back.
         of_observations: whether the PSNR is that of the observations, because
             the signal itself is not known.
-        params: the adapted weights, arrays.
+        params: the adapted weights, arrays; those of the code with `bits`.
         render: maps a height and a width to a picture.
+        coded_psnr: with `bits`, the PSNR of the quantised weights; else None.
     """
 
     psnr: list[float]
     of_observations: bool
     params: list[np.ndarray]
     render: Callable[[int, int], np.ndarray]
+    coded_psnr: float | None = None
 
 
 def open_fitter(workdir, artifact) -> Fitter:
@@ -97,6 +105,7 @@ def fit(
     steps=None,
     resolution=None,
     weights=None,
+    bits=None,
     crop=False,
     **details,
 ) -> Fit:
@@ -104,7 +113,8 @@ def fit(
 
     Args:
         workdir: the folder of a training run; None with `artifact`.
-        input_path: the file to fit.
+        input_path: the file to fit; or an `.npz` file that `weights` was, which
+            is drawn as it is.
         output_path: the picture to write.
         artifact: path of an exported .tflite file, or None.
         steps: number of gradient steps in [0, 10000]; by default as many as
@@ -113,6 +123,9 @@ def fit(
             `(height, width)`; by default that of the training. A picture keeps
             its proportion.
         weights: path of an `.npz` file for the adapted weights, or None.
+        bits: in [2, 16]: `weights` becomes a code (`io.codes`) of so many bits
+            a weight, and the rendering that of the code. By default all
+            weights are kept.
         crop: whether to fit the central square of a picture, not all of it.
         **details: further arguments for signals of the run's modality:
             the arguments of its `Modality.read`, strings.
@@ -122,7 +135,18 @@ def fit(
         UserError: if the fit diverges; nothing is written.
     """
     _check_outputs(input_path, output_path, weights, artifact)
+    if bits is not None:
+        codes.integers(bits)
+        if weights is None:
+            raise InputError(
+                "`bits` needs `weights`, the file of the quantised weights. "
+                "Received: none"
+            )
     fitter = open_fitter(workdir, artifact)
+    if pathlib.Path(input_path).suffix == ".npz":
+        asked = {"steps": steps, "weights": weights, **details}
+        asked["crop"] = crop or None
+        return _draw(fitter, input_path, output_path, resolution, asked)
     steps = fitter.default_steps if steps is None else steps
     check_range("steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
@@ -130,18 +154,61 @@ def fit(
     if _may_crop(fitter):
         details["crop"] = crop
     sample = fitter.read(input_path, **details)
-    size = _rendered_size(fitter, sample, resolution)
+    observed = fitter.modality and fitter.modality.size_of(sample)
+    size = _rendered_size(fitter, observed, resolution)
     # The outputs are opened first: one that cannot be written is known before
     # the fit, and both appear together at its end.
     with contextlib.ExitStack() as outputs:
         picture_file = outputs.enter_context(files.atomic_path(output_path))
         if weights is not None:
             weights_file = outputs.enter_context(files.atomic_path(weights))
-        fitted = _fit(fitter, sample, steps)
-        images.write_image(picture_file, fitted.render(*size))
-        if weights is not None:
+        fitted, theta = _fit(fitter, sample, steps)
+        if bits is not None:
+            code = codes.encode(theta, fitter.learned, fitter.shapes, bits)
+            theta = codes.decode(code, fitter.learned, fitter.shapes)
+            fitted = fitted._replace(
+                params=_split(theta, fitter.shapes),
+                render=_renderer(fitter, theta, sample.camera),
+                coded_psnr=fitter.score(theta, sample),
+            )
+            codes.write_code(
+                weights_file, code, fitter.learned, observed or size
+            )
+        elif weights is not None:
             write_npz(weights_file, fitted.params)
+        images.write_image(picture_file, fitted.render(*size))
     return fitted
+
+
+def _draw(fitter, input_path, output_path, resolution, asked) -> Fit:
+    """Draws the weights of a file that `fit` wrote."""
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(
+                f"`{name}` is for a fit; an .npz file is drawn as it is. "
+                f"Received: {name}={value} with `input_path` {input_path}"
+            )
+    modality = fitter.modality
+    if modality is not None and modality.needs_camera:
+        raise InputError(
+            "`input_path` must be a signal to fit: weights of this class are "
+            f"drawn from its own camera. Received: {input_path}"
+        )
+    if codes.is_code(input_path):
+        theta, size = codes.read_code(input_path, fitter.learned, fitter.shapes)
+    else:
+        params = load_npz(input_path, fitter.shapes)
+        theta = np.concatenate([np.ravel(p) for p in params]).astype(np.float32)
+        size = modality and (modality.resolution,) * 2
+    camera = size if _may_crop(fitter) else None
+    render = _renderer(fitter, theta, camera)
+    height, width = _rendered_size(fitter, size, resolution)
+    images.write_image(output_path, render(height, width))
+    return Fit([], False, _split(theta, fitter.shapes), render)
+
+
+def _renderer(fitter, theta, camera):
+    return lambda height, width: fitter.render(theta, height, width, camera)
 
 
 def _may_crop(fitter):
@@ -149,10 +216,10 @@ def _may_crop(fitter):
     return fitter.modality is not None and fitter.modality.may_crop
 
 
-def _rendered_size(fitter, sample, resolution):
-    """Height and width of the rendering."""
-    if fitter.modality is not None:
-        fitted = fitter.modality.size_of(sample)
+def _rendered_size(fitter, fitted, resolution):
+    """Height and width of the rendering of a signal of some size, or None."""
+    if fitted is not None:
+        pass
     elif fitter.resolution is not None:
         fitted = (fitter.resolution, fitter.resolution)
     elif isinstance(resolution, tuple):
@@ -187,7 +254,7 @@ def _rendered_size(fitter, sample, resolution):
 
 
 def _fit(fitter, sample, steps):
-    """The fit of one sample, with its PSNR after every step."""
+    """The fit of one sample, with its PSNR after every step, and theta."""
     (fitted,) = fitter.fit([sample], steps, range(steps + 1))
     for step, psnr in sorted(fitted.psnr.items()):
         if not math.isfinite(psnr):
@@ -195,14 +262,13 @@ def _fit(fitter, sample, steps):
                 f"The fit diverged at step {step}; lower `steps` (now {steps})."
                 " Nothing was written."
             )
-    return Fit(
+    result = Fit(
         [fitted.psnr[step] for step in range(steps + 1)],
         sample.target is None,
         _split(fitted.theta, fitter.shapes),
-        lambda height, width: fitter.render(
-            fitted.theta, height, width, sample.camera
-        ),
+        _renderer(fitter, fitted.theta, sample.camera),
     )
+    return result, fitted.theta
 
 
 def _split(theta, shapes):
@@ -249,6 +315,7 @@ def main(argv):
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
         weights=values.weights,
+        bits=values.bits,
         crop=values.crop,
         **{name: values[name].value for name in modalities.DETAILS},
     )
@@ -256,12 +323,19 @@ def main(argv):
     of_what = " of the observations" if fitted.of_observations else ""
     for step, value in enumerate(psnr):
         print(f"step {step:4d}  PSNR{of_what} {value:6.2f} dB")
-    best = max(range(len(psnr)), key=psnr.__getitem__)
+    best = max(range(len(psnr)), key=psnr.__getitem__, default=0)
     if best < len(psnr) - 1 and not of_what:
         print(f"The best was step {best}: try --steps={best}.")
-    print(f"Rendered to {values.output}", end="")
-    print(f", weights in {values.weights}" if values.weights else "", end="")
-    print(f" ({time.monotonic() - started:.1f} s).")
+    if values.weights:
+        size = pathlib.Path(values.weights).stat().st_size / 1000
+        of_code = (
+            f", {values.bits} bits a weight, PSNR{of_what} "
+            f"{fitted.coded_psnr:.2f} dB"
+            if values.bits
+            else ""
+        )
+        print(f"Weights in {values.weights}: {size:.1f} kB{of_code}.")
+    print(f"Rendered to {values.output} ({time.monotonic() - started:.1f} s).")
 
 
 def run():
@@ -269,7 +343,7 @@ def run():
     for name, text in (
         ("workdir", "Folder of a training run."),
         ("artifact", "Instead of --workdir: an exported .tflite file."),
-        ("input", "The file to fit, for example an image."),
+        ("input", "The file to fit, for example an image; or a --weights."),
         ("output", "The picture to write."),
         ("resolution", "Longer side of the rendering, 512, or 512x384."),
         ("weights", "Also write the weights, as .npz."),
@@ -278,6 +352,9 @@ def run():
         flags.DEFINE_string(name, None, text)
     flags.DEFINE_integer(
         "steps", None, "Gradient steps; default: as many as in training."
+    )
+    flags.DEFINE_integer(
+        "bits", None, "Write --weights as changes of so many bits: 8, 6, 5."
     )
     flags.DEFINE_bool("crop", False, "Fit the central square of a picture.")
     flags.mark_flags_as_required(["input", "output"])

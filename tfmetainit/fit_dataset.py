@@ -9,9 +9,10 @@ its PSNR before and after the fit (`runs.functaset`). TFDS reads the folder:
     tfds.builder_from_directory("fitted/text").as_dataset(split="train")
 
 With --artifact=exported/text/model.tflite, LiteRT fits the signals, whose class
-is then given by --signal=configs/text.py. --shard=0/4 fits the share of the
-first of four workers that fill one --output_dir. Repeat a command that was
-stopped to resume it.
+is then given by --signal=configs/text.py. --bits=6 stores the quantised change
+of the weights (`io.codes`), which `runs.read_functaset` reads back.
+--shard=0/4 fits the share of the first of four workers that fill one
+--output_dir. Repeat a command that was stopped to resume it.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ cli.quiet_tensorflow()
 from tqdm import tqdm
 
 from tfmetainit.fit import open_fitter
+from tfmetainit.io import codes
 from tfmetainit.io.errors import (
     InputError,
     UserError,
@@ -82,6 +84,7 @@ def fit_dataset(
     batch_size: int = 8,
     num_signals: int | None = None,
     signals_per_file: int = 64,
+    bits: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> Summary:
     """Fits every signal of a split and writes the weights.
@@ -97,6 +100,9 @@ def fit_dataset(
         num_signals: number of signals to fit, from the first; by default all.
         signals_per_file: number of signals in a file; the fits of an incomplete
             file are lost when the call is stopped.
+        bits: bits of a weight, in [2, 16], of the quantised change that is
+            stored; by default all weights are. The PSNR is that of what is
+            stored.
         shard: (index, number): index of this worker, from 0, and number of
             workers. A worker writes every `number`-th file.
 
@@ -115,6 +121,10 @@ def fit_dataset(
     fitter, config = _open(workdir, artifact, signal)
     steps = fitter.default_steps if steps is None else steps
     check_range("steps", steps, 0, MAX_STEPS)
+    learned = None
+    if bits is not None:
+        codes.integers(bits)
+        learned = fitter.learned
     signals = build.build_signal(config)
     fitter.prepare(signals)
     dataset = Functaset(
@@ -131,6 +141,8 @@ def fit_dataset(
             ),
             "steps": steps,
         },
+        bits=bits,
+        learned=learned,
     )
     mine = [i for i in dataset.missing() if i % shard[1] == shard[0]]
     fitted = sum(dataset.lengths[i] for i in mine)
@@ -142,7 +154,8 @@ def fit_dataset(
         for i in mine:
             first = dataset.first_signal(i)
             tasks = signals.all_tasks(split, first).take(dataset.lengths[i])
-            dataset.write(i, _fit(fitter, tasks, steps, batch_size, first, bar))
+            fits = _fit(fitter, tasks, steps, batch_size, first, bits)
+            dataset.write(i, _counted(fits, bar))
     missing, psnr = len(dataset.missing()), (None, None)
     if not missing:
         psnr = dataset.finish()
@@ -198,20 +211,32 @@ def _count(signals, split, num_signals):
     return num_signals
 
 
-def _fit(fitter, tasks, steps, batch_size, first, bar) -> Iterator[Example]:
+def _counted(examples, bar):
+    for example in examples:
+        yield example
+        bar.update()
+
+
+def _fit(fitter, tasks, steps, batch_size, first, bits) -> Iterator[Example]:
     """The examples of some tasks, the first of which has the index `first`."""
     samples, index = map(to_sample, tasks), first
     while batch := list(itertools.islice(samples, batch_size)):
-        for fitted in fitter.fit(batch, steps, {0, steps}):
+        for sample, fitted in zip(batch, fitter.fit(batch, steps, {0, steps})):
             before, after = fitted.psnr[0], fitted.psnr[steps]
+            theta = fitted.theta
             if not math.isfinite(after):
                 raise UserError(
                     f"The fit of signal {index} diverged within {steps} steps. "
                     f"Lower `steps` (now {steps}). Complete files are kept."
                 )
-            yield Example(index, fitted.theta, before, after)
+            if bits is not None:
+                learned, shapes = fitter.learned, fitter.shapes
+                theta = codes.encode(theta, learned, shapes, bits)
+                after = fitter.score(
+                    codes.decode(theta, learned, shapes), sample
+                )
+            yield Example(index, theta, before, after)
             index += 1
-            bar.update()
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -244,6 +269,7 @@ def main(argv):
         batch_size=values.batch_size,
         num_signals=values.num_signals,
         signals_per_file=values.signals_per_file,
+        bits=values.bits,
         shard=parse_shard(values.shard),
     )
     print(
@@ -278,6 +304,9 @@ def run():
     flags.DEFINE_integer("batch_size", 8, "Signals fitted at a time.")
     flags.DEFINE_integer("num_signals", None, "Signals to fit; default: all.")
     flags.DEFINE_integer("signals_per_file", 64, "Signals in a file.")
+    flags.DEFINE_integer(
+        "bits", None, "Store changes of so many bits a weight: 8, 6, 5."
+    )
     flags.DEFINE_string(
         "shard", "0/1", "<index>/<number>: this worker's share of the files."
     )

@@ -192,6 +192,67 @@ def test_fit_a_photograph(folder, tmp_path, run_command):
     assert np.load(tmp_path / "fit.npz")["layer0/kernel"].shape == (2, 16)
 
 
+def test_a_fit_is_read_back(folder, tmp_path, run_command, raises_with):
+    """From all weights, and from codes of a few bits."""
+    common = [f"--workdir={folder / 'run'}", "--resolution=40"]
+    for bits in (None, 12, 4):
+        fitted = run_command(
+            "fit",
+            *common,
+            f"--input={folder / 'photo.png'}",
+            f"--output={tmp_path / 'a.png'}",
+            f"--weights={tmp_path / 'fit.npz'}",
+            *([f"--bits={bits}"] if bits else []),
+        )
+        assert fitted.returncode == 0, fitted.stderr
+        assert " kB" in fitted.stdout
+        assert (f"{bits} bits" in fitted.stdout) == (bits is not None)
+        drawn = run_command(
+            "fit",
+            *common,
+            f"--input={tmp_path / 'fit.npz'}",
+            f"--output={tmp_path / 'b.png'}",
+        )
+        assert drawn.returncode == 0, drawn.stderr
+        assert " dB" not in drawn.stdout
+        picture, again = (
+            images.read_image(tmp_path / name) for name in ("a.png", "b.png")
+        )
+        np.testing.assert_allclose(again, picture, atol=1.01 / 255)
+    with raises_with(InputError, "`steps`", "fit.npz", 3):
+        fit.fit(
+            folder / "run",
+            tmp_path / "fit.npz",
+            tmp_path / "c.png",
+            steps=3,
+        )
+    with raises_with(InputError, "`bits`", "`weights`"):
+        fit.fit(
+            folder / "run", folder / "photo.png", tmp_path / "c.png", bits=8
+        )
+    assert not (tmp_path / "c.png").exists()
+
+
+def test_the_psnr_of_a_code_is_that_of_its_drawing(folder, tmp_path):
+    wide = np.random.default_rng(0).random((5, 16, 3))
+    images.write_image(tmp_path / "wide.png", wide)
+    read = images.read_image(tmp_path / "wide.png")
+    fitted = fit.fit(
+        folder / "run",
+        tmp_path / "wide.png",
+        tmp_path / "a.png",
+        weights=tmp_path / "fit.npz",
+        bits=3,
+    )
+    error = np.mean((np.clip(fitted.render(5, 16), 0, 1) - read) ** 2)
+    np.testing.assert_allclose(
+        fitted.coded_psnr, -10 * np.log10(error), atol=0.05
+    )
+    assert fitted.coded_psnr != fitted.psnr[-1]
+    back = fit.fit(folder / "run", tmp_path / "fit.npz", tmp_path / "b.png")
+    np.testing.assert_array_equal(back.render(5, 16), fitted.render(5, 16))
+
+
 def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
     psnr = fit.fit(
         folder / "run", folder / "photo.png", tmp_path / "fit.png", steps=5

@@ -3,6 +3,7 @@
 May import: NumPy and Pillow. Runs without TensorFlow and Keras.
 """
 
+from tfmetainit.io.codes import Code, read_code, write_code
 from tfmetainit.io.errors import (
     InputError,
     TrainingDivergedError,

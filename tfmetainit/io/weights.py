@@ -51,6 +51,22 @@ def load_npz(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         InputError: if the file is damaged, or the names, shapes or dtypes of
             its arrays are not those of the field's weights.
     """
+    arrays = read_arrays(path)
+    names = weight_names(len(shapes))
+    if sorted(arrays) != sorted(names):
+        raise InputError(
+            f"The weights of this network must be named {', '.join(names)}. "
+            f"Received: {path} with {', '.join(sorted(arrays)) or 'no arrays'}"
+        )
+    return _checked(path, [arrays[name] for name in names], shapes)
+
+
+def read_arrays(path) -> dict[str, np.ndarray]:
+    """Reads all arrays of an `.npz` file.
+
+    Raises:
+        InputError: if the file is damaged, or too large.
+    """
     path = pathlib.Path(path)
     files.check_size(path, _MAX_FILE_BYTES)
     try:
@@ -59,17 +75,10 @@ def load_npz(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         if size > _MAX_FILE_BYTES:
             raise ValueError(f"it unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     # A damaged archive makes NumPy raise errors of many kinds.
     except Exception as error:
         raise InputError(f"{path} is not an .npz file: {error}") from error
-    names = weight_names(len(shapes))
-    if sorted(arrays) != sorted(names):
-        raise InputError(
-            f"The weights of this network must be named {', '.join(names)}. "
-            f"Received: {path} with {', '.join(sorted(arrays)) or 'no arrays'}"
-        )
-    return _checked(path, [arrays[name] for name in names], shapes)
 
 
 def load_haiku(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

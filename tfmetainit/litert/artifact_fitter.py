@@ -64,12 +64,34 @@ class ArtifactFitter:
     ) -> list[Fitted]:
         return [self._fit(sample, steps, scored) for sample in samples]
 
-    def _fit(self, sample, steps, scored):
+    @property
+    def learned(self) -> np.ndarray:
+        return self._weights(self._artifact.init())
+
+    def score(self, theta, sample: Sample) -> float:
+        inputs, values, coords, target = self._thinned(sample)
+        if target is None and not self._artifact.solves:
+            _, losses = self._artifact.adapt(theta, inputs[0], values[0], 1)
+            return psnr_from_mse(losses[0] if losses else math.nan)
+        if target is None:
+            coords, target = inputs[0], values[0]
+        return self._psnr(theta, coords, target)
+
+    def _thinned(self, sample):
+        """A sample without its camera, with as many rows as the file takes."""
         inputs, values, coords, target = sample[:4]
         if self.modality is not None:
             inputs, values = self.modality.thinned(
                 inputs, values, self._artifact.num_points
             )
+        return inputs, values, coords, target
+
+    def _psnr(self, theta, coords, target):
+        error = np.mean((self.predict(theta, coords) - target) ** 2)
+        return psnr_from_mse(float(error))
+
+    def _fit(self, sample, steps, scored):
+        inputs, values, coords, target = self._thinned(sample)
         theta, psnr, step = self._artifact.init(), {}, 0
         if self._artifact.solves:
             # The losses of steps are those without the solution.
@@ -81,9 +103,7 @@ class ArtifactFitter:
             batch = step % len(inputs)
             observed = inputs[batch], values[batch]
             if known and step in scored:
-                predicted = self.predict(theta, coords)
-                error = np.mean((predicted - target) ** 2)
-                psnr[step] = psnr_from_mse(float(error))
+                psnr[step] = self._psnr(theta, coords, target)
             if step == steps:
                 break
             # One call takes all steps up to the next scored one, unless each

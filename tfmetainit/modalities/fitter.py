@@ -37,6 +37,7 @@ class Fitter(Protocol):
         modality: modality of the signals; None if a user's class has none.
         resolution: default side of a rendering in pixels, or None.
         digest: SHA-256 of the file that the weights come from.
+        learned: float32 `[P]`, the weights that fits start from.
     """
 
     default_steps: int
@@ -44,6 +45,7 @@ class Fitter(Protocol):
     modality: Modality | None
     resolution: int | None
     digest: str
+    learned: np.ndarray
 
     def prepare(self, signal) -> None:
         """Switches to the signals of another class.
@@ -72,6 +74,9 @@ class Fitter(Protocol):
         Returns:
             One `Fitted` for each of the samples.
         """
+
+    def score(self, theta: np.ndarray, sample: Sample) -> float:
+        """PSNR in dB of weights theta for a sample, as in `Fitted.psnr`."""
 
     def render(
         self, theta: np.ndarray, height: int, width: int, camera=None

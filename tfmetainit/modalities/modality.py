@@ -64,6 +64,7 @@ class Modality(abc.ABC):
             graph. The artifact cannot fit signals with other values.
         may_drop: whether a random subset of the observations may be used where
             an artifact was exported for fewer.
+        needs_camera: whether `render` needs the camera of the signal.
         may_crop: whether `read` takes `crop`: whole pictures need not be
             squares.
     """
@@ -75,6 +76,7 @@ class Modality(abc.ABC):
     num_observations: int
     fixed: tuple[str, ...] = ()
     may_drop: bool = False
+    needs_camera: bool = False
     may_crop: bool = False
 
     @property

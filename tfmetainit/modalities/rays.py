@@ -236,6 +236,7 @@ class LandmarkModality(_RayModality):
 
     name = "landmark"
     details = ("cameras",)
+    needs_camera = True
     example = "--input=photo.jpg --cameras=collection"
 
     def __init__(

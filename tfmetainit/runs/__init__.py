@@ -12,7 +12,7 @@ from tfmetainit.runs.build import (
     load_signal,
 )
 from tfmetainit.runs.config_check import check_config
-from tfmetainit.runs.functaset import Example, Functaset
+from tfmetainit.runs.functaset import Example, Functaset, read_functaset
 from tfmetainit.runs.run_fitter import RunFitter
 from tfmetainit.runs.warm_start import warm_start
 from tfmetainit.runs.workdir import Workdir, find_run, pretrained_names

@@ -6,26 +6,29 @@ fit.
 
     <folder>/
       functaset.json                              the plan of the whole dataset
+      learned.npz                                 with `bits`: see `io.codes`
       functaset-<split>.tfrecord-00000-of-00016   each complete, or missing
       features.json, dataset_info.json            TFDS's, once all files exist
 
 Several workers may fill one folder; each writes its share of the files.
+`read_functaset` reads the weights back, quantised or not.
 """
 
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfmetainit.io import files, weights
+from tfmetainit.io import codes, files, weights
 from tfmetainit.io.errors import InputError, check_range
 
 _NAME = "functaset"
 _PLAN = "functaset.json"
+_LEARNED = "learned.npz"
 _LOCK = ".lock"
 _MAX_FILES = 99_999
 
@@ -36,13 +39,13 @@ class Example(NamedTuple):
     Attributes:
         index: index of the signal in its split.
         theta: float32 `[P]`, the adapted weights in their order, each flattened
-            row by row.
+            row by row; or their `Code`.
         psnr_before: PSNR in dB of the weights that the fit started from.
         psnr: PSNR in dB of theta.
     """
 
     index: int
-    theta: np.ndarray
+    theta: np.ndarray | codes.Code
     psnr_before: float
     psnr: float
 
@@ -59,6 +62,8 @@ class Functaset:
         shapes: shapes of the parameters in theta, in their order.
         made_from: JSON-serializable dict of everything else that identifies
             the dataset; it becomes part of the plan.
+        bits: bits of a weight of the examples' codes; None for plain weights.
+        learned: float32 `[P]`, the weights that codes are changes of.
 
     Attributes:
         lengths: number of signals of each file.
@@ -76,6 +81,8 @@ class Functaset:
         signals_per_file: int,
         shapes: list[tuple[int, ...]],
         made_from: dict,
+        bits: int | None = None,
+        learned: np.ndarray | None = None,
     ):
         number = math.ceil(num_signals / signals_per_file)
         check_range("number of files", number, 1, _MAX_FILES)
@@ -85,8 +92,13 @@ class Functaset:
             min(signals_per_file, num_signals - first)
             for first in range(0, num_signals, signals_per_file)
         ]
-        self._features = _features(shapes)
-        self._bytes_per_signal = 4 * self._features["theta"].shape[0] + 1024
+        self._features = _features(shapes, bits)
+        self._learned = None
+        if bits is not None:
+            sizes = list(map(math.prod, shapes))
+            parts = np.split(learned, np.cumsum(sizes)[:-1])
+            self._learned = [p.reshape(s) for p, s in zip(parts, shapes)]
+        self._bytes_per_signal = 4 * sum(map(math.prod, shapes)) + 1024
         self._template = tfds.core.ShardedFileTemplate(
             data_dir=self.folder,
             dataset_name=_NAME,
@@ -107,6 +119,7 @@ class Functaset:
             "split": split,
             "num_signals": num_signals,
             "signals_per_file": signals_per_file,
+            "bits": bits,
             "params": [
                 {"name": name, "shape": list(shape)}
                 for name, shape in zip(names, shapes)
@@ -173,9 +186,15 @@ class Functaset:
                     writer.write(self._serialized(example))
             if not self._is_claimed():
                 files.write_json(self.folder / _PLAN, self._plan)
+            if self._learned and not (self.folder / _LEARNED).exists():
+                weights.write_npz(self.folder / _LEARNED, self._learned)
 
     def _serialized(self, example):
-        serialized = self._features.serialize_example(example._asdict())
+        stored = example._asdict()
+        if isinstance(example.theta, codes.Code):
+            del stored["theta"]
+            stored |= example.theta._asdict()
+        serialized = self._features.serialize_example(stored)
         # Without this, the order of the features differs between processes.
         proto = tf.train.Example.FromString(serialized)
         return proto.SerializeToString(deterministic=True)
@@ -232,13 +251,55 @@ class Functaset:
         return float(before), float(after)
 
 
-def _features(shapes):
+def read_functaset(folder) -> Iterator[Example]:
+    """The examples of a finished dataset, with theta as float32 `[P]`.
+
+    Raises:
+        InputError: if the folder holds no such dataset.
+    """
+    folder = pathlib.Path(folder)
+    plan = files.read_json(folder / _PLAN)
+    shapes = [tuple(param["shape"]) for param in plan["params"]]
+    learned = None
+    if plan.get("bits") is not None:
+        params = weights.load_npz(folder / _LEARNED, shapes)
+        learned = np.concatenate([param.ravel() for param in params])
+    if not (folder / "features.json").is_file():
+        raise InputError(
+            f"{folder} is not finished: repeat the command that made it."
+        )
+    builder = tfds.builder_from_directory(str(folder))
+    dataset = builder.as_dataset(split=plan["split"])
+    for example in tfds.as_numpy(dataset):
+        if learned is None:
+            theta = example["theta"]
+        else:
+            code = codes.Code(*(example[name] for name in codes.Code._fields))
+            theta = codes.decode(code, learned, shapes)
+        scores = float(example["psnr_before"]), float(example["psnr"])
+        yield Example(int(example["index"]), theta, *scores)
+
+
+def _features(shapes, bits):
     """The TFDS features of an `Example`."""
-    size = sum(map(math.prod, shapes))
+
+    def tensor(length, dtype, **options):
+        return tfds.features.Tensor(shape=(length,), dtype=dtype, **options)
+
+    zlib = {"encoding": tfds.features.Encoding.ZLIB}
+    if bits is None:
+        stored = {"theta": tensor(sum(map(math.prod, shapes)), np.float32)}
+    else:
+        hidden, output = codes.lengths(shapes)
+        stored = {
+            "hidden": tensor(hidden, codes.integers(bits), **zlib),
+            "output": tensor(output, np.int16, **zlib),
+            "scales": tensor(len(shapes), np.float32),
+        }
     return tfds.features.FeaturesDict(
         {
             "index": tfds.features.Scalar(np.int64),
-            "theta": tfds.features.Tensor(shape=(size,), dtype=np.float32),
+            **stored,
             "psnr_before": tfds.features.Scalar(np.float32),
             "psnr": tfds.features.Scalar(np.float32),
         }

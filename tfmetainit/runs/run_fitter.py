@@ -54,6 +54,19 @@ class RunFitter:
         self._load()
         return [tuple(p.shape) for p in self._params]
 
+    @property
+    def learned(self) -> np.ndarray:
+        self._load()
+        return np.float32(functional.flatten(self._params))
+
+    def score(self, theta, sample: Sample) -> float:
+        self._load()
+        task = to_task(sample)
+        params = functional.unflatten(tf.constant(theta), self.shapes)
+        observed = inner_loop.at_step(task.support, 0)
+        (psnr,) = self._score([params], [task.query], [observed])
+        return float(psnr)
+
     def prepare(self, signal: SignalClass) -> None:
         self._load()
         build.use_class(self._learner, signal)

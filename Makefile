@@ -11,7 +11,8 @@ WORKERS ?= 2
 	web c docs docs-links clean
 
 help:
-	@echo "make demo        meta-train, compare, export, fit a photograph: minutes"
+	@echo "make demo        fit a photograph, then meta-train, compare, export: minutes"
+	@echo "                 QUICK=1 ends after the photograph"
 	@echo "make test        set up and run the tests (WORKERS=2 at a time)"
 	@echo "make test-slow   the checks that train for minutes"
 	@echo "make test-peers  20 outer steps beside the authors' algorithms in JAX"
@@ -36,7 +37,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 	touch $@
 
 demo: setup
-	$(BIN)/python examples/demo.py --output_dir=runs/demo
+	$(BIN)/python examples/demo.py --output_dir=runs/demo $(if $(QUICK),--quick)
 
 # Most of a test is the making of graphs, which keeps one core busy.
 test: setup

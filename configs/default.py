@@ -21,6 +21,11 @@ def get_config():
     # file of a field's weights (.npz, or the authors' .pickle).
     config.warm_start = config_dict.placeholder(str)
 
+    # Of the products in training on GPUs: "tensorfloat32" is faster on Ampere
+    # and later, and exact to 10 bits only (docs/scale.md). Fits, evaluations
+    # and exports are always computed in float32.
+    config.matmul_precision = "float32"
+
     # All fields but `name` are arguments of the module's `make_signal_class`.
     config.signal = ml_collections.ConfigDict({"name": ""})
     config.signal.resolution = 64
@@ -59,6 +64,7 @@ def get_config():
     config.learner.ridge = config_dict.placeholder(float)  # if it is solved
     config.learner.early_loss_weight = 0.2  # paper: 0
     config.learner.eval_steps = 8
+    config.learner.task_loop = config_dict.placeholder(str)
     # Of maml (meta/maml.py).
     config.learner.first_order = config_dict.placeholder(bool)
     config.learner.recompute = config_dict.placeholder(bool)

@@ -47,7 +47,15 @@ def find(signal, input_path, details) -> Task:
                 f"its observations. Received: {input_path}"
             )
         return task
-    for batch in signal.make_dataset("test", 1).take(1):
+    try:
+        signals = signal.make_dataset("test", 1)
+    except InputError as error:
+        raise InputError(
+            "`input_path` must name a signal to check the artifacts on, such "
+            "as a photograph, as those of the run are not at hand. Received: "
+            f"none ({error})"
+        ) from error
+    for batch in signals.take(1):
         return tf.nest.map_structure(lambda leaf: leaf[0], batch)
     raise InputError("The test split of the class holds no signal.")
 

@@ -98,16 +98,21 @@ def test_demo(tmp_path, monkeypatch, smoke_run, capsys):
     for name in ("num_steps", "num_fit_steps", "max_match_steps"):
         monkeypatch.setitem(demo._EVALUATION, name, 4)
     monkeypatch.setitem(demo._EVALUATION, "num_signals", 2)
-    settings = types.SimpleNamespace(output_dir=str(tmp_path / "demo"))
+    monkeypatch.setattr(demo, "_WEIGHTS", str(smoke_run / "run"))
+    settings = types.SimpleNamespace(
+        output_dir=str(tmp_path / "demo"), quick=True
+    )
     monkeypatch.setattr(demo.flags, "FLAGS", settings)
+    demo.main([])
+    assert (tmp_path / "demo" / "first.png").is_file()
+    assert not (tmp_path / "demo" / "run").exists()
+    settings.quick = False
     demo.main([])
     with Image.open(tmp_path / "demo" / "overview.png") as picture:
         assert picture.width > 1000
     said = capsys.readouterr().out
-    assert "LiteRT, photo: PSNR in dB" in said
-    artifact = tmp_path / "demo" / "exported" / "model.tflite"
-    assert f"--artifact={artifact}" in said
-    assert artifact.is_file()
+    assert "learned, in LiteRT: PSNR in dB" in said
+    assert (tmp_path / "demo" / "exported" / "model.tflite").is_file()
 
 
 # ---- C ----------------------------------------------------------------------

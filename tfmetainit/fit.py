@@ -1,9 +1,13 @@
 r"""Adapts a learned initialization to one file of yours, and renders it.
 
+    python -m tfmetainit.fit photo.jpg
     python -m tfmetainit.fit --workdir=runs/text --input=photo.png \
         --steps=4 --output=fit.png
     python -m tfmetainit.fit --artifact=exported/text/model.tflite \
         --input=photo.png --steps=4 --output=fit.png
+
+The first form takes the package's own weights for photographs, photos_128, and
+writes photo_fit.png beside the photograph.
 
 The picture is resized until its longer side has the resolution of the training
 (--crop takes its central square), and fitted by gradient steps from the learned
@@ -53,6 +57,7 @@ from tfmetainit.modalities import Fitter
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
 MAX_PIXELS = 2**26
+_DEFAULT_WEIGHTS = "photos_128"
 
 
 class Fit(NamedTuple):
@@ -303,14 +308,31 @@ def parse_resolution(text: str) -> int | tuple[int, int]:
     return tuple(sizes) if len(sizes) > 1 else sizes[0]
 
 
+def _defaults(values, arguments):
+    """The workdir, the input and the output that the command stands for."""
+    given = [name for name in (values.input, *arguments) if name is not None]
+    if len(given) != 1:
+        raise InputError(
+            "`input_path` must name the one file to fit, for example "
+            f"tfmetainit-fit photo.jpg. Received: {' and '.join(given) or None}"
+        )
+    workdir, output = values.workdir, values.output
+    if workdir is None and values.artifact is None:
+        workdir = _DEFAULT_WEIGHTS
+    if output is None:
+        path = pathlib.Path(given[0])
+        output = path.with_name(f"{path.stem}_fit.png")
+    return workdir, given[0], output
+
+
 def main(argv):
     """Runs `fit` with the command's flags."""
-    del argv
     started, values = time.monotonic(), flags.FLAGS
+    workdir, input_path, output = _defaults(values, argv[1:])
     fitted = fit(
-        values.workdir,
-        values.input,
-        values.output,
+        workdir,
+        input_path,
+        output,
         artifact=values.artifact,
         steps=values.steps,
         resolution=values.resolution and parse_resolution(values.resolution),
@@ -335,16 +357,16 @@ def main(argv):
             else ""
         )
         print(f"Weights in {values.weights}: {size:.1f} kB{of_code}.")
-    print(f"Rendered to {values.output} ({time.monotonic() - started:.1f} s).")
+    print(f"Rendered to {output} ({time.monotonic() - started:.1f} s).")
 
 
 def run():
     """The command `tfmetainit-fit`."""
     for name, text in (
-        ("workdir", "Folder of a training run."),
+        ("workdir", "Folder of a training run; default: photos_128."),
         ("artifact", "Instead of --workdir: an exported .tflite file."),
         ("input", "The file to fit, for example an image; or a --weights."),
-        ("output", "The picture to write."),
+        ("output", "The picture to write; default: <input>_fit.png."),
         ("resolution", "Longer side of the rendering, 512, or 512x384."),
         ("weights", "Also write the weights, as .npz."),
         *modalities.DETAILS.items(),
@@ -357,8 +379,7 @@ def run():
         "bits", None, "Write --weights as changes of so many bits: 8, 6, 5."
     )
     flags.DEFINE_bool("crop", False, "Fit the central square of a picture.")
-    flags.mark_flags_as_required(["input", "output"])
-    cli.run(main, __doc__)
+    cli.run(main, __doc__, arguments=1)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
     strategy = distribution.make_strategy(strategy)
     _check_divisible(config, strategy)
     keras.utils.set_random_seed(config.seed)
+    build.use_precision(config.matmul_precision)
     workdir = Workdir(workdir)
     signal = build.build_signal(config)
     resume.check_workdir(config, workdir, signal)

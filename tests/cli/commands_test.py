@@ -192,6 +192,22 @@ def test_fit_a_photograph(folder, tmp_path, run_command):
     assert np.load(tmp_path / "fit.npz")["layer0/kernel"].shape == (2, 16)
 
 
+def test_fit_without_any_flag(tmp_path, run_command, assert_one_sentence):
+    """The package's weights, its own steps, a picture beside the input."""
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "photo.jpg")
+    result = run_command("fit", "photo.jpg", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("step ") == 3
+    assert "photo_fit.png" in result.stdout
+    with Image.open(tmp_path / "photo_fit.png") as picture:
+        assert picture.size == (128, 128)
+    for wrong in ([], ["a.png", "--input=b.png"]):
+        result = run_command("fit", *wrong, cwd=tmp_path)
+        assert_one_sentence(result, "photo.jpg", "--input")
+    result = run_command("fit", "a.png", "b.png", cwd=tmp_path)
+    assert_one_sentence(result, "b.png")
+
+
 def test_a_fit_is_read_back(folder, tmp_path, run_command, raises_with):
     """From all weights, and from codes of a few bits."""
     common = [f"--workdir={folder / 'run'}", "--resolution=40"]

@@ -1,6 +1,7 @@
 """What a config is built into: options that make nothing are refused."""
 
 import pytest
+import tensorflow as tf
 
 from tfmetainit import train
 from tfmetainit.io.errors import InputError
@@ -46,3 +47,13 @@ def test_a_solved_output_layer_fits_what_it_observes_only(raises_with):
     signal.support_model = lambda field, inputs: 2.0 * field(inputs)
     with raises_with(InputError, "`config.signal`", "`output_layer`"):
         build.use_class(learner, signal)
+
+
+def test_only_training_may_multiply_in_fewer_bits(tmp_path, small_config):
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    train.train(
+        small_config(matmul_precision="tensorfloat32"), tmp_path / "run"
+    )
+    assert enabled()
+    build.load(tmp_path / "run")
+    assert not enabled()

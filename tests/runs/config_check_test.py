@@ -32,6 +32,7 @@ from tfmetainit.io.errors import InputError
             math.nan,
             ["`optimizer.learning_rate`", "nan"],
         ),
+        ("matmul_precision", "tf32", ["`matmul_precision`", "'tf32'"]),
         ("warm_start", "", ["`warm_start`", "''"]),
         ("evaluation.sgd_rates", (), ["`evaluation.sgd_rates`", "()"]),
         (

@@ -45,6 +45,7 @@ def config(data_dir, chunk=0):
     if chunk:
         result.learner.recompute = True
         result.learner.chunk = chunk
+        result.learner.task_loop = "loop"
     return result
 
 
@@ -102,7 +103,7 @@ def assert_same_run(arrays_of, one_device):
 def test_two_devices_train_what_one_does(
     chunk, assert_same_run, data_dir, tmp_path
 ):
-    """Also where they recompute, in chunks, what the one keeps."""
+    """Also where they recompute, in chunks and a loop, what the one keeps."""
     process = _start("mirrored", tmp_path / "run", data_dir, 2, chunk=chunk)
     output = _finish(process)
     assert "on 2 devices" in output

@@ -60,7 +60,7 @@ def define_config(name: str, text: str) -> None:
     config_flags.DEFINE_config_file(name, None, text)
 
 
-def run(main, doc):
+def run(main, doc, arguments=0):
     """Runs `main(argv)` under absl, with this package's rules for errors.
 
     The message of a `UserError` is printed, and the process ends with its exit
@@ -70,6 +70,7 @@ def run(main, doc):
         main: called with the arguments that are not flags.
         doc: the text that `--help` prints above the flags, which the module of
             `main` has defined.
+        arguments: number of arguments that may be given without a flag.
     """
     # absl shows the docstring and the flags of the module that was started;
     # of an installed console script that is an empty stub.
@@ -79,8 +80,9 @@ def run(main, doc):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], defined)
 
     def guarded(argv):
-        if len(argv) > 1:
-            _exit(InputError(f"Flags start with --. Received: {argv[1]!r}"))
+        others = argv[1 + arguments :]
+        if others:
+            _exit(InputError(f"Flags start with --. Received: {others[0]!r}"))
         _guarded(main, argv, set(flags.FLAGS))
 
     # Progress of this package is shown; messages of TFDS and others through

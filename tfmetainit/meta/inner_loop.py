@@ -57,6 +57,7 @@ def adapt(
     step_sizes: functional.StepParams,
     steps_before: int = 0,
     ridge: tf.Tensor | None = None,
+    in_loop: bool = False,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
@@ -75,6 +76,9 @@ def adapt(
             (`output_layer`); None to leave it as the steps ended. Solved
             weights are for predictions. To take further steps, start from
             weights that were not solved.
+        in_loop: take the steps in a `tf.while_loop`, whose graph does not grow
+            with their number. For what is not differentiated: an outer tape
+            would keep more than it needs.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -92,16 +96,40 @@ def adapt(
             "`step_sizes` must have one entry for each parameter. Received: "
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
-    losses = []
-    for step in range(steps_before, steps_before + num_steps):
+
+    def take(step, params):
         value, gradients = loss.value_and_grad(params, at_step(support, step))
-        params = functional.descend(params, gradients, step_sizes)
-        losses.append(value)
+        return functional.descend(params, gradients, step_sizes), value
+
+    if in_loop:
+        params, losses = _steps_in_loop(take, params, steps_before, num_steps)
+    else:
+        losses = []
+        for step in range(steps_before, steps_before + num_steps):
+            params, value = take(step, params)
+            losses.append(value)
+        losses = tf.stack(losses) if losses else tf.zeros([0], params[0].dtype)
     if ridge is not None:
         params = output_layer.solved(loss, params, support, ridge)
-    if not losses:
-        return params, tf.zeros([0], params[0].dtype)
-    return params, tf.stack(losses)
+    return params, losses
+
+
+def _steps_in_loop(take, params, start, count):
+    """The weights after `count` steps from number `start`, and the losses."""
+
+    def body(step, params, losses):
+        params, value = take(start + step, params)
+        return step + 1, params, losses.write(step, value)
+
+    losses = tf.TensorArray(params[0].dtype, count, element_shape=[])
+    _, params, losses = tf.while_loop(
+        lambda step, *_: step < count,
+        body,
+        (tf.constant(0), list(params), losses),
+        parallel_iterations=1,
+        maximum_iterations=count,
+    )
+    return params, losses.stack()
 
 
 class _Known(NamedTuple):

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel, identity
-from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta import functional, inner_loop, task_loops
 from tfmetainit.meta.functional import Params
 from tfmetainit.meta.output_layer import (
     DEFAULT_RIDGE,
@@ -53,6 +53,9 @@ class MetaLearner(keras.Model, abc.ABC):
         shares_support: whether all tasks of a batch have the same support
             inputs at the first inner step. Second-order `MAML` then computes
             their predictions once.
+        task_loop: how the graph of an outer step holds the tasks of a batch:
+            "unrolled", "loop" or "batched" (`task_loops`); by default the
+            fastest for the batch and the device.
 
     Raises:
         ValueError: if `field` is not built, or another argument is out of
@@ -81,6 +84,7 @@ class MetaLearner(keras.Model, abc.ABC):
         support_model: ForwardModel = identity,
         query_model: ForwardModel = identity,
         shares_support: bool = False,
+        task_loop: str | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -115,6 +119,12 @@ class MetaLearner(keras.Model, abc.ABC):
             raise ValueError(
                 f"`ridge` must be positive and finite. Received: {ridge}"
             )
+        if task_loop is not None and task_loop not in task_loops.FORMS:
+            raise ValueError(
+                f"`task_loop` must be one of {task_loops.FORMS}, or None. "
+                f"Received: {task_loop!r}"
+            )
+        self.task_loop = task_loop
         self.field = field
         # Whether the tasks of a batch run in sequence, to bound the memory.
         self.in_turn = False
@@ -304,9 +314,19 @@ class MetaLearner(keras.Model, abc.ABC):
 
         Returns:
             `(gradients, losses, losses_before)`: a list like
-            `trainable_variables`, and lists of the scalar losses of each task
-            after the inner loop and before it.
+            `trainable_variables`, and the losses `[batch]` after the inner
+            loop and before it.
         """
+        form = self._form(tasks)
+        if form == "batched":
+            return task_loops.batched(self.outer_gradients, tasks)
+        if form == "loop":
+            return task_loops.in_loop(
+                self.outer_gradients,
+                tasks,
+                self.trainable_variables,
+                self.field.compute_dtype,
+            )
         gradients, losses, losses_before = [], [], []
         for task in unstack(tasks):
             before = gradients[-1] if self.in_turn and gradients else []
@@ -316,7 +336,13 @@ class MetaLearner(keras.Model, abc.ABC):
                 (gradients, losses, losses_before), results
             ):
                 of_all.append(of_task)
-        return functional.mean(gradients), losses, losses_before
+        return functional.mean(gradients), *map(
+            tf.stack, (losses, losses_before)
+        )
+
+    def _form(self, tasks):
+        """The form of the outer gradient's graph (`task_loops`)."""
+        return task_loops.choose(self.task_loop, batch_size(tasks))
 
     def train_step(self, tasks: Task):
         gradients, losses, losses_before = self.meta_gradient(tasks)
@@ -324,7 +350,7 @@ class MetaLearner(keras.Model, abc.ABC):
         # tasks. From here on all replicas have the mean and compute the same.
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
-        total = tf.add_n(losses)
+        total = tf.reduce_sum(losses)
         if replicas > 1:
             total, *gradients = replica.all_reduce(
                 tf.distribute.ReduceOp.MEAN, [total, *gradients]
@@ -342,11 +368,10 @@ class MetaLearner(keras.Model, abc.ABC):
             ],
             self.trainable_variables,
         )
-        for loss, loss_before in zip(losses, losses_before):
-            loss = tf.where(finite, loss, math.nan)
-            self._loss.update_state(loss)
-            self._loss_before.update_state(loss_before)
-            self._psnr.update_state(psnr_from_mse(loss))
+        losses = tf.where(finite, losses, math.nan)
+        self._loss.update_state(losses)
+        self._loss_before.update_state(losses_before)
+        self._psnr.update_state(psnr_from_mse(losses))
         reported = [self._loss, self._loss_before, self._gradient_norm]
         if self.query_loss.measure is mean_squared_error:
             reported.append(self._psnr)
@@ -384,8 +409,8 @@ class MetaLearner(keras.Model, abc.ABC):
         )
 
 
-def unstack(tasks: Task) -> list[Task]:
-    """The tasks of a batch, one by one.
+def batch_size(tasks: Task) -> int:
+    """The number of tasks of a batch.
 
     Raises:
         ValueError: if `tasks` is no `Task`, or its batch size is not static.
@@ -396,12 +421,18 @@ def unstack(tasks: Task) -> list[Task]:
             "datasets of signal classes. Pass them to `fit`, not to "
             f"`train_on_batch`. Received: a {type(tasks).__name__}"
         )
-    batch_size = tasks.query.values.shape[0]
-    if batch_size is None:
+    size = tasks.query.values.shape[0]
+    if size is None:
         raise ValueError(
             "The number of tasks in a batch must be static; batch the dataset "
             "with drop_remainder=True. Received: query values of shape "
             f"{tasks.query.values.shape}"
         )
+    return size
+
+
+def unstack(tasks: Task) -> list[Task]:
+    """The tasks of a batch, one by one; raises as `batch_size` does."""
+    batch_size(tasks)
     leaves = map(tf.unstack, tf.nest.flatten(tasks))
     return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]

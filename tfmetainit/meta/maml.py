@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 
 from tfmetainit.meta import checkpointing, functional, inner_loop
-from tfmetainit.meta.learner import MetaLearner, unstack
+from tfmetainit.meta.learner import MetaLearner, batch_size, unstack
 
 
 class MAML(MetaLearner):
@@ -91,10 +91,11 @@ class MAML(MetaLearner):
 
     def meta_gradient(self, tasks):
         shared = (
-            self.shares_first_step
+            self._form(tasks) == "unrolled"
+            and self.shares_first_step
             and self.shares_support
             and not self.first_order
-            and tasks.query.values.shape[0] != 1
+            and batch_size(tasks) != 1
         )
         if not shared:
             return super().meta_gradient(tasks)
@@ -179,7 +180,9 @@ class MAML(MetaLearner):
             self.initial_loss(task, before[0], query_loss)
             for task, (_, before) in zip(tasks, first)
         ]
-        return [g / len(tasks) for g in gradients], losses, losses_before
+        return [g / len(tasks) for g in gradients], *map(
+            tf.stack, (losses, losses_before)
+        )
 
     def _gradients_after_first_step(
         self, inner_loss, query_loss, adapted, tasks, options

@@ -5,8 +5,11 @@ optimizer applies it, so that MAML and Reptile share one outer update (Tancik et
 al. 2021, section 3).
 """
 
-from tfmetainit.meta import functional
+from tfmetainit.meta import functional, inner_loop
 from tfmetainit.meta.learner import MetaLearner
+
+# More steps than this are taken in a loop: no slower, and traced once.
+_MOST_UNROLLED = 4
 
 
 class Reptile(MetaLearner):
@@ -44,7 +47,14 @@ class Reptile(MetaLearner):
 
     def outer_gradients(self, task):
         params = functional.get_params(self.field)
-        adapted, losses = self.adapt(task.support)
+        adapted, losses = inner_loop.adapt(
+            self.support_loss,
+            params,
+            task.support,
+            num_steps=self.inner_steps,
+            step_sizes=self.step_sizes.as_params(),
+            in_loop=self.inner_steps > _MOST_UNROLLED,
+        )
         gradients = [p - a for p, a in zip(params, adapted)]
         loss = self.query_loss(adapted, task.query)
         before = self.initial_loss(task, losses[0], self.query_loss)

@@ -6,6 +6,7 @@ import pathlib
 
 import keras
 import ml_collections
+import tensorflow as tf
 
 from tfmetainit.fields import networks
 from tfmetainit.io.errors import InputError, check_range, reason
@@ -223,8 +224,20 @@ def load_signal(workdir) -> SignalClass:
     return build_signal(find_run(workdir).read_config())
 
 
+def use_precision(name: str) -> None:
+    """Sets `config.matmul_precision` for this process; CPUs ignore it."""
+    tf.config.experimental.enable_tensor_float_32_execution(
+        name == "tensorfloat32"
+    )
+
+
 def load_learner(workdir: Workdir, config, signal: SignalClass) -> MetaLearner:
-    """As `load`, for callers that have the config and the signal class."""
+    """As `load`, for callers that have the config and the signal class.
+
+    From then on this process multiplies in float32 proper: TensorFlow's default
+    on GPUs since Ampere, TensorFloat-32, would move predictions by 1e-2.
+    """
+    use_precision("float32")
     learner = build_learner(config, signal)
     load_weights(learner, workdir.best)
     return learner

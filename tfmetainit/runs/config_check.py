@@ -9,6 +9,7 @@ from tfmetainit.configs import default
 from tfmetainit.io.errors import InputError, check_range, reason
 
 MAX_STEPS = 10_000_000
+PRECISIONS = ("float32", "tensorfloat32")
 _MAX_SIGNALS = 10_000
 _MAX_EVALUATION_STEPS = 100_000
 
@@ -29,6 +30,11 @@ def check_config(config) -> ml_collections.ConfigDict:
         raise InputError(
             "`warm_start` must name a run or a file of weights, or be None. "
             "Received: ''"
+        )
+    if config.matmul_precision not in PRECISIONS:
+        raise InputError(
+            f"`matmul_precision` must be one of {', '.join(PRECISIONS)}. "
+            f"Received: {config.matmul_precision!r}"
         )
     optimizer, validation = config.optimizer, config.validation
     for name, value, low, high in (

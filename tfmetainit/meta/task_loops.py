@@ -1,0 +1,73 @@
+"""The outer gradient of a batch: one graph for each task, or one for all.
+
+- "unrolled": the graph holds every task. It grows with the batch, and with it
+  the time until the first step; small batches are fastest so on a CPU.
+- "loop": one graph runs for task after task. Memory does not grow either.
+- "batched": all tasks at once, with a task axis through the products. A GPU is
+  busy then even if a task has few observations.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfmetainit.meta.tasks import Task
+
+FORMS = ("unrolled", "loop", "batched")
+
+# Batches of more tasks than this are no slower in a loop on a CPU, and start
+# sooner (docs/scale.md).
+_MOST_UNROLLED = 4
+
+
+def choose(form: str | None, batch_size: int) -> str:
+    """The form for a batch: that asked for, or by default the fastest."""
+    if form is not None:
+        return form
+    if batch_size > 1 and tf.config.list_physical_devices("GPU"):
+        return "batched"
+    return "unrolled" if batch_size <= _MOST_UNROLLED else "loop"
+
+
+def in_loop(outer_gradients: Callable, tasks: Task, like, dtype):
+    """The mean outer gradient of tasks that run one after the other.
+
+    Args:
+        outer_gradients: maps a task to `(gradients, loss, loss_before)`.
+        tasks: with a batch axis of static size.
+        like: the variables that the gradients are of.
+        dtype: of the losses.
+
+    Returns:
+        `(gradients, losses, losses_before)`: the means, and `[batch]` each.
+    """
+    size = tasks.query.values.shape[0]
+
+    def add(index, total, losses, losses_before):
+        task = tf.nest.map_structure(lambda leaf: leaf[index], tasks)
+        gradients, loss, before = outer_gradients(task)
+        return (
+            index + 1,
+            [t + g for t, g in zip(total, gradients)],
+            losses.write(index, loss),
+            losses_before.write(index, before),
+        )
+
+    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in like]
+    arrays = [tf.TensorArray(dtype, size, element_shape=[]) for _ in range(2)]
+    _, total, *arrays = tf.while_loop(
+        lambda index, *_: index < size,
+        add,
+        (tf.constant(0), zeros, *arrays),
+        parallel_iterations=1,
+        maximum_iterations=size,
+    )
+    losses, losses_before = (array.stack() for array in arrays)
+    return [t / size for t in total], losses, losses_before
+
+
+def batched(outer_gradients: Callable, tasks: Task):
+    """As `in_loop`, for all tasks at once (`tf.vectorized_map`)."""
+    gradients, losses, losses_before = tf.vectorized_map(outer_gradients, tasks)
+    means = [tf.reduce_mean(g, axis=0) for g in gradients]
+    return means, losses, losses_before

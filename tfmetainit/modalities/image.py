@@ -1,8 +1,10 @@
 """Images: RGB pictures, observed pixel by pixel."""
 
+import numpy as np
+
 from tfmetainit.geometry import pixels
 from tfmetainit.io import images
-from tfmetainit.io.errors import check_range
+from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
 
 
@@ -15,6 +17,7 @@ class ImageModality(Modality):
     """
 
     name = "image"
+    details = ("mask",)
     may_drop = True
     may_crop = True
 
@@ -34,33 +37,58 @@ class ImageModality(Modality):
             ),
         }
 
-    def read(self, path, crop: bool = True):
+    def read(self, path, crop: bool = True, mask=None):
         """Reads a picture.
 
         Args:
             path: the file (`images.read_image`).
             crop: whether to take its central square, not the whole picture,
                 whose longer side then has R pixels.
+            mask: file of a picture of the same size; where it is darker than
+                mid-grey, pixels are missing. The others are observed, and the
+                target is not known.
 
         Raises:
-            InputError: if it is not a picture that can be read.
+            InputError: if it is not a picture that can be read, or the mask has
+                another size, or leaves no pixel.
         """
         image = images.read_image(path)
         side = self.resolution
         square = pixels.pixel_coords(side, side).reshape(side, side, 2)
-        if crop:
-            image = pixels.crop_and_resize(image, side)
+        resize = pixels.crop_and_resize if crop else pixels.fit_into_square
+        if mask is None:
+            image, known = resize(image, side), None
         else:
-            image = pixels.fit_into_square(image, side)
+            present = _read_mask(mask, image)
+            # Of several pixels that become one, those that are there count.
+            share = resize(present, side)
+            known = share[..., 0] > 0.5
+            image = resize(image * present, side) / np.maximum(share, 0.5)
+            if not known.any():
+                raise InputError(f"`mask` leaves no pixel. Received: {mask}")
         height, width, channels = image.shape
         coords = square[:height, :width].reshape(-1, 2)
         values = image.reshape(-1, channels)
-        return Sample(
-            coords[None], values[None], coords, values, (height, width)
-        )
+        size = (height, width)
+        if known is None:
+            return Sample(coords[None], values[None], coords, values, size)
+        observed = coords[known.ravel()][None], values[known.ravel()][None]
+        return Sample(*observed, coords, None, size)
 
     def size_of(self, sample):
         return sample.camera
 
     def render(self, predict, height, width, camera=None):
         return pixels.render(predict, height, width, self.resolution, camera)
+
+
+def _read_mask(path, image):
+    """Where pixels are there: float32 `[height, width, 1]` of 0 and 1."""
+    mask = images.read_image(path).mean(axis=-1, keepdims=True)
+    if mask.shape[:2] != image.shape[:2]:
+        (rows, columns), (height, width) = mask.shape[:2], image.shape[:2]
+        raise InputError(
+            "`mask` must have the size of the picture, "
+            f"{width} x {height} pixels. Received: {path} of {columns} x {rows}"
+        )
+    return np.float32(mask >= 0.5)

@@ -13,6 +13,7 @@ MAX_RESOLUTION = 4096
 # Arguments that only some modalities take (`Modality.details`), with the help
 # of their flags.
 DETAILS = {
+    "mask": "Images: a picture of the same size, black where pixels miss.",
     "angles": (
         "CT: the file is a sinogram with these angles in degrees, such as "
         "0,45,90, or a .npy file of them."

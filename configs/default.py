@@ -22,8 +22,8 @@ def get_config():
     config.warm_start = config_dict.placeholder(str)
 
     # Of the products in training on GPUs: "tensorfloat32" is faster on Ampere
-    # and later, and exact to 10 bits only (docs/scale.md). Fits, evaluations
-    # and exports are always computed in float32.
+    # and later, and exact to 10 bits only; validation during training has it
+    # too. Loading a run sets the process back to float32.
     config.matmul_precision = "float32"
 
     # All fields but `name` are arguments of the module's `make_signal_class`.

@@ -51,9 +51,8 @@ def find(signal, input_path, details) -> Task:
         signals = signal.make_dataset("test", 1)
     except InputError as error:
         raise InputError(
-            "`input_path` must name a signal to check the artifacts on, such "
-            "as a photograph, as those of the run are not at hand. Received: "
-            f"none ({error})"
+            "The signals of the run cannot be opened. Name a file with "
+            f"`input_path` to check the artifacts on. Received: none ({error})"
         ) from error
     for batch in signals.take(1):
         return tf.nest.map_structure(lambda leaf: leaf[0], batch)

@@ -96,7 +96,7 @@ def test_shares_of_workers_are_together_the_whole(folder, tmp_path):
 
 
 def test_a_few_bits_a_weight(folder, tmp_path):
-    """From a run and from an artifact, in shares, and read back."""
+    """From a run and from an artifact, in shares, and read back in order."""
     plain = tmp_path / "plain"
     fit_dataset.fit_dataset(plain, workdir=folder / "run", steps=2)
     config = workdir.Workdir(folder / "run").read_config()
@@ -110,9 +110,15 @@ def test_a_few_bits_a_weight(folder, tmp_path):
             },
         ),
     ):
-        summary = fit_dataset.fit_dataset(
-            tmp_path / name, steps=2, bits=8, **source
-        )
+        for share in ((0, 2), (1, 2)):
+            summary = fit_dataset.fit_dataset(
+                tmp_path / name,
+                steps=2,
+                bits=8,
+                signals_per_file=3,
+                shard=share,
+                **source,
+            )
         coded = list(runs.read_functaset(tmp_path / name))
         assert [one.index for one in coded] == list(range(8))
         for one, whole in zip(coded, runs.read_functaset(plain)):

@@ -51,7 +51,13 @@ from tfmetainit.io.errors import (
     check_one_source,
     check_range,
 )
-from tfmetainit.io.weights import load_npz, write_npz
+from tfmetainit.io.weights import (
+    join,
+    load_npz,
+    read_arrays,
+    split,
+    write_npz,
+)
 from tfmetainit.modalities import Fitter
 
 MAX_STEPS = 10_000
@@ -67,7 +73,7 @@ class Fit(NamedTuple):
         psnr: in dB, after 0, 1, ... steps; empty for a fit that was read back.
         of_observations: whether the PSNR is that of the observations, because
             the signal itself is not known.
-        params: the adapted weights, arrays; those of the code with `bits`.
+        params: the adapted weights, arrays; with `bits`, the quantised ones.
         render: maps a height and a width to a picture.
         coded_psnr: with `bits`, the PSNR of the quantised weights; else None.
     """
@@ -118,8 +124,8 @@ def fit(
 
     Args:
         workdir: the folder of a training run; None with `artifact`.
-        input_path: the file to fit; or an `.npz` file that `weights` was, which
-            is drawn as it is.
+        input_path: the file to fit, or an `.npz` file that an earlier call
+            wrote as `weights`, which is drawn without a fit.
         output_path: the picture to write.
         artifact: path of an exported .tflite file, or None.
         steps: number of gradient steps in [0, 10000]; by default as many as
@@ -139,7 +145,18 @@ def fit(
         InputError: if a file or a number is not valid; nothing is written.
         UserError: if the fit diverges; nothing is written.
     """
-    _check_outputs(input_path, output_path, weights, artifact)
+    _check_outputs(
+        output_path,
+        weights,
+        input_path=input_path,
+        artifact=artifact,
+        mask=details.get("mask"),
+    )
+    fitter = open_fitter(workdir, artifact)
+    if _holds_weights(input_path):
+        asked = {"steps": steps, "weights": weights, "bits": bits, **details}
+        asked["crop"] = crop or None
+        return _draw(fitter, input_path, output_path, resolution, asked)
     if bits is not None:
         codes.integers(bits)
         if weights is None:
@@ -147,11 +164,6 @@ def fit(
                 "`bits` needs `weights`, the file of the quantised weights. "
                 "Received: none"
             )
-    fitter = open_fitter(workdir, artifact)
-    if pathlib.Path(input_path).suffix == ".npz":
-        asked = {"steps": steps, "weights": weights, **details}
-        asked["crop"] = crop or None
-        return _draw(fitter, input_path, output_path, resolution, asked)
     steps = fitter.default_steps if steps is None else steps
     check_range("steps", steps, 0, MAX_STEPS)
     details = {k: v for k, v in details.items() if v is not None}
@@ -172,7 +184,7 @@ def fit(
             code = codes.encode(theta, fitter.learned, fitter.shapes, bits)
             theta = codes.decode(code, fitter.learned, fitter.shapes)
             fitted = fitted._replace(
-                params=_split(theta, fitter.shapes),
+                params=split(theta, fitter.shapes),
                 render=_renderer(fitter, theta, sample.camera),
                 coded_psnr=fitter.score(theta, sample),
             )
@@ -180,9 +192,16 @@ def fit(
                 weights_file, code, fitter.learned, observed or size
             )
         elif weights is not None:
-            write_npz(weights_file, fitted.params)
+            write_npz(weights_file, fitted.params, observed or size)
         images.write_image(picture_file, fitted.render(*size))
     return fitted
+
+
+def _holds_weights(path):
+    """Whether a file is one that `fit` wrote as `weights`."""
+    if pathlib.Path(path).suffix != ".npz":
+        return False
+    return not {"scales", "layer0/kernel"}.isdisjoint(read_arrays(path))
 
 
 def _draw(fitter, input_path, output_path, resolution, asked) -> Fit:
@@ -196,20 +215,38 @@ def _draw(fitter, input_path, output_path, resolution, asked) -> Fit:
     modality = fitter.modality
     if modality is not None and modality.needs_camera:
         raise InputError(
-            "`input_path` must be a signal to fit: weights of this class are "
-            f"drawn from its own camera. Received: {input_path}"
+            "Weights of this class cannot be drawn from a file: drawing needs "
+            f"the camera of the photograph. Received: `input_path` {input_path}"
         )
-    if codes.is_code(input_path):
-        theta, size = codes.read_code(input_path, fitter.learned, fitter.shapes)
+    arrays = read_arrays(input_path)
+    size = _stored_size(input_path, arrays, modality)
+    if "scales" in arrays:
+        theta = codes.read_code(input_path, fitter.learned, fitter.shapes)
     else:
-        params = load_npz(input_path, fitter.shapes)
-        theta = np.concatenate([np.ravel(p) for p in params]).astype(np.float32)
-        size = modality and (modality.resolution,) * 2
+        theta = join(load_npz(input_path, fitter.shapes))
     camera = size if _may_crop(fitter) else None
     render = _renderer(fitter, theta, camera)
     height, width = _rendered_size(fitter, size, resolution)
     images.write_image(output_path, render(height, width))
-    return Fit([], False, _split(theta, fitter.shapes), render)
+    return Fit([], False, split(theta, fitter.shapes), render)
+
+
+def _stored_size(path, arrays, modality):
+    """Height and width of what the weights in a file were fitted to."""
+    side = getattr(modality, "resolution", None)
+    if "size" not in arrays:  # by another program
+        return side and (side, side)
+    stored = arrays["size"]
+    if stored.shape != (2,) or stored.dtype.kind != "i":
+        raise InputError(f"{path} is damaged: its size is {stored}.")
+    size = tuple(map(int, stored))
+    if min(size) < 1 or max(size) != (side or max(size)):
+        raise InputError(
+            f"{path} was fitted at {size[1]} x {size[0]} pixels, where these "
+            f"weights have {side} on the longer side. Draw it with the run or "
+            "the artifact that fitted it."
+        )
+    return size
 
 
 def _renderer(fitter, theta, camera):
@@ -270,26 +307,19 @@ def _fit(fitter, sample, steps):
     result = Fit(
         [fitted.psnr[step] for step in range(steps + 1)],
         sample.target is None,
-        _split(fitted.theta, fitter.shapes),
+        split(fitted.theta, fitter.shapes),
         _renderer(fitter, fitted.theta, sample.camera),
     )
     return result, fitted.theta
 
 
-def _split(theta, shapes):
-    """The vector of all weights as arrays of their shapes."""
-    sizes = [math.prod(shape) for shape in shapes]
-    parts = np.split(theta, np.cumsum(sizes)[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
-
-
-def _check_outputs(input_path, output_path, weights, artifact):
+def _check_outputs(output_path, weights, **inputs):
     """Raises InputError for an output of another format, or an input."""
     images.check_image_suffix(output_path)
     if weights is not None and pathlib.Path(weights).suffix != ".npz":
         raise InputError(f"`weights` must end in .npz. Received: {weights}")
     for output in filter(None, (output_path, weights)):
-        files.check_apart(output, input_path=input_path, artifact=artifact)
+        files.check_apart(output, **inputs)
 
 
 def parse_resolution(text: str) -> int | tuple[int, int]:
@@ -321,6 +351,11 @@ def _defaults(values, arguments):
         workdir = _DEFAULT_WEIGHTS
     if output is None:
         path = pathlib.Path(given[0])
+        if not path.name:
+            raise InputError(
+                f"`output_path` must be given for an `input_path` without a "
+                f"name. Received: {given[0]!r}"
+            )
         output = path.with_name(f"{path.stem}_fit.png")
     return workdir, given[0], output
 
@@ -365,8 +400,11 @@ def run():
     for name, text in (
         ("workdir", "Folder of a training run; default: photos_128."),
         ("artifact", "Instead of --workdir: an exported .tflite file."),
-        ("input", "The file to fit, for example an image; or a --weights."),
-        ("output", "The picture to write; default: <input>_fit.png."),
+        ("input", "The file to fit, such as an image, or an old --weights."),
+        (
+            "output",
+            "The picture to write; default: photo_fit.png by photo.jpg.",
+        ),
         ("resolution", "Longer side of the rendering, 512, or 512x384."),
         ("weights", "Also write the weights, as .npz."),
         *modalities.DETAILS.items(),

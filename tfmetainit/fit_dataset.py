@@ -282,8 +282,17 @@ def main(argv):
     print(
         f"PSNR, mean over all {summary.num_signals} signals: "
         f"{summary.psnr_before:.2f} dB before, {summary.psnr:.2f} dB after.\n"
-        f'Read it with tfds.builder_from_directory("{values.output_dir}")'
-        f'.as_dataset(split="{values.split}").'
+        f"Read it with {_reader(values)}."
+    )
+
+
+def _reader(values):
+    """The call that reads the dataset."""
+    if values.bits is not None:
+        return f'tfmetainit.runs.read_functaset("{values.output_dir}")'
+    return (
+        f'tfds.builder_from_directory("{values.output_dir}")'
+        f'.as_dataset(split="{values.split}")'
     )
 
 

@@ -206,6 +206,10 @@ def test_fit_without_any_flag(tmp_path, run_command, assert_one_sentence):
         assert_one_sentence(result, "photo.jpg", "--input")
     result = run_command("fit", "a.png", "b.png", cwd=tmp_path)
     assert_one_sentence(result, "b.png")
+    assert_one_sentence(run_command("fit", ".", cwd=tmp_path), "--output")
+    mask = ["--mask=m.png", "--output=m.png"]
+    result = run_command("fit", "photo.jpg", *mask, cwd=tmp_path)
+    assert_one_sentence(result, "--mask", "m.png")
 
 
 def test_a_fit_is_read_back(folder, tmp_path, run_command, raises_with):
@@ -249,7 +253,9 @@ def test_a_fit_is_read_back(folder, tmp_path, run_command, raises_with):
     assert not (tmp_path / "c.png").exists()
 
 
-def test_the_psnr_of_a_code_is_that_of_its_drawing(folder, tmp_path):
+def test_the_psnr_of_a_code_is_that_of_its_drawing(
+    folder, tmp_path, raises_with
+):
     wide = np.random.default_rng(0).random((5, 16, 3))
     images.write_image(tmp_path / "wide.png", wide)
     read = images.read_image(tmp_path / "wide.png")
@@ -267,6 +273,21 @@ def test_the_psnr_of_a_code_is_that_of_its_drawing(folder, tmp_path):
     assert fitted.coded_psnr != fitted.psnr[-1]
     back = fit.fit(folder / "run", tmp_path / "fit.npz", tmp_path / "b.png")
     np.testing.assert_array_equal(back.render(5, 16), fitted.render(5, 16))
+    assert images.read_image(tmp_path / "b.png").shape == (5, 16, 3)
+    # All weights keep the proportion, too; another resolution is noticed.
+    fit.fit(
+        folder / "run",
+        tmp_path / "wide.png",
+        tmp_path / "a.png",
+        weights=tmp_path / "all.npz",
+    )
+    fit.fit(folder / "run", tmp_path / "all.npz", tmp_path / "b.png")
+    assert images.read_image(tmp_path / "b.png").shape == (5, 16, 3)
+    arrays = dict(np.load(tmp_path / "all.npz"))
+    np.savez(tmp_path / "all.npz", **{**arrays, "size": np.int32([20, 64])})
+    with raises_with(InputError, "all.npz", "64 x 20", "16"):
+        fit.fit(folder / "run", tmp_path / "all.npz", tmp_path / "c.png")
+    assert not (tmp_path / "c.png").exists()
 
 
 def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):

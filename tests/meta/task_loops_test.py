@@ -149,6 +149,7 @@ def test_a_gpu_takes_all_tasks_at_once(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     assert task_loops.choose(None, 2) == "batched"
     assert task_loops.choose(None, 1) == "unrolled"
+    assert task_loops.choose(None, 8, in_turn=True) == "loop"
 
 
 def test_an_unknown_form_is_refused(make_field):

@@ -1,13 +1,13 @@
 """Small files of fitted fields: the change of the learned weights, quantised.
 
-A code holds integers, of which each tensor has a scale:
+A code stores one scale for each parameter tensor, and one integer for each
+weight:
 
     weight = learned weight + scale * integer
 
-The integers of the hidden layers have as many bits as asked for. Those of the
-output layer, under a hundredth of all, always have 16: a solved output layer is
-a difference of large numbers (docs/commands.md has the PSNR that each number of
-bits costs).
+Hidden layers take the number of bits that is asked for. The output layer (the
+last two tensors) always takes 16, because a solved output layer loses up to
+0.8 dB at 6 bits (docs/scale.md).
 """
 
 import hashlib
@@ -22,7 +22,6 @@ from tfmetainit.io.errors import InputError, check_range
 
 MIN_BITS, MAX_BITS = 2, 16
 _OUTPUT_BITS = 16
-_MAX_SIDE = 2**14
 
 
 class Code(NamedTuple):
@@ -75,7 +74,7 @@ def encode(
     """
     kind = integers(bits)
     all_bits = [bits] * (len(shapes) - 2) + [_OUTPUT_BITS] * 2
-    changes = np.split(np.float32(theta) - learned, _ends(shapes))
+    changes = weights.split(np.float32(theta) - learned, shapes)
     quantized, scales = [], []
     for change, of_tensor in zip(changes, all_bits):
         most = 2 ** (of_tensor - 1) - 1
@@ -83,8 +82,8 @@ def encode(
         scales.append(scale)
         quantized.append(np.rint(change / scale) if scale else 0.0 * change)
     return Code(
-        np.concatenate(quantized[:-2]).astype(kind),
-        np.concatenate(quantized[-2:]).astype(np.int16),
+        weights.join([*quantized[:-2], []]).astype(kind),
+        weights.join(quantized[-2:]).astype(np.int16),
         np.array(scales, np.float32),
     )
 
@@ -124,14 +123,9 @@ def write_code(
         )
 
 
-def is_code(path) -> bool:
-    """Whether an `.npz` file has the names of a code."""
-    return "scales" in weights.read_arrays(path)
-
-
 def read_code(
     path, learned: np.ndarray, shapes: Sequence[tuple[int, ...]]
-) -> tuple[np.ndarray, tuple[int, int]]:
+) -> np.ndarray:
     """Reads the weights that the code in a file stands for.
 
     Args:
@@ -140,7 +134,7 @@ def read_code(
         shapes: shapes of the parameters, in their order in theta.
 
     Returns:
-        theta, float32 `[P]`, and the size in pixels of what was fitted.
+        theta, float32 `[P]`.
 
     Raises:
         InputError: if the file is damaged, or its code is a change of other
@@ -153,12 +147,13 @@ def read_code(
         "output": ([output], "i"),
         "scales": ([len(shapes)], "f"),
         "learned": ([32], "u"),
-        "size": ([2], "i"),
     }
     for name, (shape, kind) in wanted.items():
         array = arrays.get(name)
         if array is None or array.dtype.kind != kind:
-            raise InputError(f"{path} is not a code: it has no {name!r}.")
+            raise InputError(
+                f"{path} is not a code: {name!r} is missing or of another type."
+            )
         if list(array.shape) != shape:
             raise InputError(
                 f"{path} is the code of another network: {name!r} has the "
@@ -169,19 +164,11 @@ def read_code(
             f"{path} is a change of other learned weights than these. Draw it "
             "with the run or the artifact that fitted it."
         )
-    size = tuple(map(int, arrays["size"]))
-    if not all(1 <= side <= _MAX_SIDE for side in size):
-        raise InputError(f"{path} is damaged: it has the size {size}.")
     code = Code(arrays["hidden"], arrays["output"], arrays["scales"])
     theta = decode(code, learned, shapes)
     if not np.isfinite(theta).all():
         raise InputError(f"{path} is damaged: its weights are not finite.")
-    return theta, size
-
-
-def _ends(shapes):
-    """Where each parameter but the last ends in theta."""
-    return np.cumsum(list(map(math.prod, shapes)))[:-1]
+    return theta
 
 
 def _digest(learned):

@@ -3,6 +3,7 @@
 An `.npz` file has the keys `layer0/kernel`, `layer0/bias`, `layer1/kernel`, ...
 """
 
+import math
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -23,16 +24,36 @@ def weight_names(count: int) -> list[str]:
     ]
 
 
-def write_npz(path, params: Sequence) -> None:
+def split(
+    theta: np.ndarray, shapes: Sequence[tuple[int, ...]]
+) -> list[np.ndarray]:
+    """The vector of all weights `[P]` as arrays of their shapes, in order."""
+    ends = np.cumsum(list(map(math.prod, shapes)))
+    parts = np.split(theta, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
+
+
+def join(params: Sequence[np.ndarray]) -> np.ndarray:
+    """The inverse of `split`: float32 `[P]`."""
+    return np.concatenate([np.ravel(p) for p in params]).astype(np.float32)
+
+
+def write_npz(
+    path, params: Sequence, size: tuple[int, int] | None = None
+) -> None:
     """Writes weights as `.npz`, atomically.
 
     Args:
         path: the file.
         params: arrays, kernel and bias of each layer in order (`weight_names`).
+        size: height and width in pixels of the signal they were fitted to,
+            stored as `size`.
     """
     arrays = {
         n: np.asarray(p) for n, p in zip(weight_names(len(params)), params)
     }
+    if size is not None:
+        arrays["size"] = np.array(size, np.int32)
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
@@ -52,6 +73,7 @@ def load_npz(path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
             its arrays are not those of the field's weights.
     """
     arrays = read_arrays(path)
+    arrays.pop("size", None)
     names = weight_names(len(shapes))
     if sorted(arrays) != sorted(names):
         raise InputError(
@@ -75,7 +97,12 @@ def read_arrays(path) -> dict[str, np.ndarray]:
         if size > _MAX_FILE_BYTES:
             raise ValueError(f"it unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        # NumPy returns members of another format as bytes.
+        others = [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]
+        if others:
+            raise ValueError(f"{others[0]!r} is not an array")
+        return arrays
     # A damaged archive makes NumPy raise errors of many kinds.
     except Exception as error:
         raise InputError(f"{path} is not an .npz file: {error}") from error

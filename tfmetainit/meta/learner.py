@@ -54,8 +54,9 @@ class MetaLearner(keras.Model, abc.ABC):
             inputs at the first inner step. Second-order `MAML` then computes
             their predictions once.
         task_loop: how the graph of an outer step holds the tasks of a batch:
-            "unrolled", "loop" or "batched" (`task_loops`); by default the
-            fastest for the batch and the device.
+            "unrolled", "loop" or "batched" (`task_loops`); by default
+            "unrolled" for up to four tasks and "loop" for more on a CPU,
+            "batched" on a GPU.
 
     Raises:
         ValueError: if `field` is not built, or another argument is out of
@@ -219,13 +220,17 @@ class MetaLearner(keras.Model, abc.ABC):
         ]
 
     def adapt(
-        self, support: Observations, num_steps: int | None = None
+        self,
+        support: Observations,
+        num_steps: int | None = None,
+        in_loop: bool = False,
     ) -> tuple[Params, tf.Tensor]:
         """Adapts the learned initial weights to one signal.
 
         Args:
             support: `Observations` `[b, n, ...]` (see `tasks`).
             num_steps: defaults to `inner_steps`.
+            in_loop: as in `inner_loop.adapt`.
 
         Returns:
             The adapted weights, for predictions, and the losses `[num_steps]`
@@ -239,6 +244,7 @@ class MetaLearner(keras.Model, abc.ABC):
             num_steps=self.inner_steps if num_steps is None else num_steps,
             step_sizes=self.step_sizes.as_params(),
             ridge=self.ridge,
+            in_loop=in_loop,
         )
 
     def sgd_fit(self, solves: bool = True) -> inner_loop.SgdFit:
@@ -342,7 +348,9 @@ class MetaLearner(keras.Model, abc.ABC):
 
     def _form(self, tasks):
         """The form of the outer gradient's graph (`task_loops`)."""
-        return task_loops.choose(self.task_loop, batch_size(tasks))
+        return task_loops.choose(
+            self.task_loop, batch_size(tasks), self.in_turn
+        )
 
     def train_step(self, tasks: Task):
         gradients, losses, losses_before = self.meta_gradient(tasks)

@@ -5,10 +5,10 @@ optimizer applies it, so that MAML and Reptile share one outer update (Tancik et
 al. 2021, section 3).
 """
 
-from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta import functional
 from tfmetainit.meta.learner import MetaLearner
 
-# More steps than this are taken in a loop: no slower, and traced once.
+# More steps than this are taken in a loop, and traced once.
 _MOST_UNROLLED = 4
 
 
@@ -47,14 +47,8 @@ class Reptile(MetaLearner):
 
     def outer_gradients(self, task):
         params = functional.get_params(self.field)
-        adapted, losses = inner_loop.adapt(
-            self.support_loss,
-            params,
-            task.support,
-            num_steps=self.inner_steps,
-            step_sizes=self.step_sizes.as_params(),
-            in_loop=self.inner_steps > _MOST_UNROLLED,
-        )
+        in_loop = self.inner_steps > _MOST_UNROLLED
+        adapted, losses = self.adapt(task.support, in_loop=in_loop)
         gradients = [p - a for p, a in zip(params, adapted)]
         loss = self.query_loss(adapted, task.query)
         before = self.initial_loss(task, losses[0], self.query_loss)

@@ -15,16 +15,26 @@ from tfmetainit.meta.tasks import Task
 
 FORMS = ("unrolled", "loop", "batched")
 
-# Batches of more tasks than this are no slower in a loop on a CPU, and start
-# sooner (docs/scale.md).
+# Larger batches run in a loop on a CPU: a step takes up to 1.11 times as long,
+# and tracing a sixth (docs/scale.md).
 _MOST_UNROLLED = 4
 
 
-def choose(form: str | None, batch_size: int) -> str:
-    """The form for a batch: that asked for, or by default the fastest."""
+def choose(form: str | None, batch_size: int, in_turn: bool = False) -> str:
+    """The form for a batch.
+
+    Args:
+        form: that asked for; None for the default of the device.
+        batch_size: number of tasks.
+        in_turn: whether the tasks must not run at once, to bound the memory.
+    """
     if form is not None:
         return form
-    if batch_size > 1 and tf.config.list_physical_devices("GPU"):
+    if (
+        batch_size > 1
+        and not in_turn
+        and tf.config.list_physical_devices("GPU")
+    ):
         return "batched"
     return "unrolled" if batch_size <= _MOST_UNROLLED else "loop"
 

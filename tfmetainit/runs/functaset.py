@@ -95,9 +95,7 @@ class Functaset:
         self._features = _features(shapes, bits)
         self._learned = None
         if bits is not None:
-            sizes = list(map(math.prod, shapes))
-            parts = np.split(learned, np.cumsum(sizes)[:-1])
-            self._learned = [p.reshape(s) for p, s in zip(parts, shapes)]
+            self._learned = weights.split(learned, shapes)
         self._bytes_per_signal = 4 * sum(map(math.prod, shapes)) + 1024
         self._template = tfds.core.ShardedFileTemplate(
             data_dir=self.folder,
@@ -252,25 +250,33 @@ class Functaset:
 
 
 def read_functaset(folder) -> Iterator[Example]:
-    """The examples of a finished dataset, with theta as float32 `[P]`.
+    """The examples of a finished dataset in order, theta as float32 `[P]`.
 
     Raises:
-        InputError: if the folder holds no such dataset.
+        InputError: when the first example is read, if the folder holds no such
+            dataset; or at a file that is damaged.
     """
     folder = pathlib.Path(folder)
     plan = files.read_json(folder / _PLAN)
-    shapes = [tuple(param["shape"]) for param in plan["params"]]
+    try:
+        shapes = [tuple(param["shape"]) for param in plan["params"]]
+        split, bits = plan["split"], plan.get("bits")
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / _PLAN} is not the plan of a functaset ({error!r})."
+        ) from error
     learned = None
-    if plan.get("bits") is not None:
-        params = weights.load_npz(folder / _LEARNED, shapes)
-        learned = np.concatenate([param.ravel() for param in params])
+    if bits is not None:
+        learned = weights.join(weights.load_npz(folder / _LEARNED, shapes))
     if not (folder / "features.json").is_file():
         raise InputError(
             f"{folder} is not finished: repeat the command that made it."
         )
     builder = tfds.builder_from_directory(str(folder))
-    dataset = builder.as_dataset(split=plan["split"])
-    for example in tfds.as_numpy(dataset):
+    # By default TFDS reads several files in turns.
+    in_order = tfds.ReadConfig(interleave_cycle_length=1)
+    dataset = builder.as_dataset(split=split, read_config=in_order)
+    for example in _readable(tfds.as_numpy(dataset), folder):
         if learned is None:
             theta = example["theta"]
         else:
@@ -278,6 +284,16 @@ def read_functaset(folder) -> Iterator[Example]:
             theta = codes.decode(code, learned, shapes)
         scores = float(example["psnr_before"]), float(example["psnr"])
         yield Example(int(example["index"]), theta, *scores)
+
+
+def _readable(examples, folder):
+    try:
+        yield from examples
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"A file in {folder} is damaged. Delete it and repeat the command "
+            "that made it."
+        ) from error
 
 
 def _features(shapes, bits):

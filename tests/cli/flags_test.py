@@ -3,8 +3,10 @@
 import importlib.metadata
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -90,6 +92,38 @@ def test_console_scripts_are_installed():
         (script,) = scripts.select(name=f"tfmetainit-{command}")
         assert callable(script.load())
         assert os.access(os.path.join(folder, script.name), os.X_OK)
+
+
+_DEAF = """
+import time
+from tfmetainit import cli
+
+def main(argv):
+    print("started")
+    for _ in range(2):  # as finalizers and C code do
+        try:
+            time.sleep(60)
+        except SystemExit:
+            pass
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(1.5)  # longer than a repetition takes
+        print("cleared")
+
+cli.run(main, "")
+"""
+
+
+def test_sigterm_is_heard_in_the_end():
+    with subprocess.Popen(
+        [sys.executable, "-c", _DEAF], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "started\n"
+        time.sleep(0.5)  # it falls asleep
+        process.terminate()
+        assert process.stdout.readline() == "cleared\n"
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
 def test_another_backend_of_keras_is_named():

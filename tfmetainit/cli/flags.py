@@ -97,6 +97,8 @@ def run(main, doc, arguments=0):
     try:
         app.run(guarded, flags_parser=_parse_flags)
     except SystemExit as exit:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         if not exit.code or "tensorflow" not in sys.modules:
             raise
         # After an error in a pipeline, TensorFlow waits for its threads for
@@ -107,13 +109,28 @@ def run(main, doc, arguments=0):
         os._exit(exit.code if isinstance(exit.code, int) else 1)
 
 
+def _end(number, frame):
+    """Ends the process by an exception, so that half-written files are removed.
+
+    C code and finalizers swallow exceptions: it is raised again every second,
+    unless it is on its way out.
+    """
+    del number, frame
+    if isinstance(sys.exc_info()[1], SystemExit):
+        return
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _guarded(main, values, known):
     """Runs `main(values)`; the user's errors are a message and an exit code."""
     # The progress of a long run must not wait in the buffer of a file or pipe.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-    # An exception instead of the default: half-written files are removed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _end)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _end)
     try:
         main(values)
     except UserError as error:

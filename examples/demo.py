@@ -45,8 +45,8 @@ _EVALUATION = {
     "num_steps": 10,
     "num_fit_steps": 100,
     "max_match_steps": 40,
-    "adam_rates": [1e-4, 3e-4, 1e-3],
-    "sgd_rates": [3e-3, 1e-2, 3e-2],
+    "adam_rates": [3e-5, 1e-4, 3e-4],
+    "sgd_rates": [1e-2, 3e-2, 1e-1],
 }
 
 

@@ -153,10 +153,11 @@ def fit(
         mask=details.get("mask"),
     )
     fitter = open_fitter(workdir, artifact)
-    if _holds_weights(input_path):
+    stored = _stored_weights(input_path)
+    if stored is not None:
         asked = {"steps": steps, "weights": weights, "bits": bits, **details}
         asked["crop"] = crop or None
-        return _draw(fitter, input_path, output_path, resolution, asked)
+        return _draw(fitter, input_path, stored, output_path, resolution, asked)
     if bits is not None:
         codes.integers(bits)
         if weights is None:
@@ -197,14 +198,17 @@ def fit(
     return fitted
 
 
-def _holds_weights(path):
-    """Whether a file is one that `fit` wrote as `weights`."""
+def _stored_weights(path):
+    """The arrays of a file that `fit` wrote as `weights`; else None."""
     if pathlib.Path(path).suffix != ".npz":
-        return False
-    return not {"scales", "layer0/kernel"}.isdisjoint(read_arrays(path))
+        return None
+    arrays = read_arrays(path)
+    if {"scales", "layer0/kernel"}.isdisjoint(arrays):
+        return None
+    return arrays
 
 
-def _draw(fitter, input_path, output_path, resolution, asked) -> Fit:
+def _draw(fitter, input_path, arrays, output_path, resolution, asked) -> Fit:
     """Draws the weights of a file that `fit` wrote."""
     for name, value in asked.items():
         if value is not None:
@@ -218,7 +222,6 @@ def _draw(fitter, input_path, output_path, resolution, asked) -> Fit:
             "Weights of this class cannot be drawn from a file: drawing needs "
             f"the camera of the photograph. Received: `input_path` {input_path}"
         )
-    arrays = read_arrays(input_path)
     size = _stored_size(input_path, arrays, modality)
     if "scales" in arrays:
         theta = codes.read_code(input_path, fitter.learned, fitter.shapes)
@@ -260,13 +263,11 @@ def _may_crop(fitter):
 
 def _rendered_size(fitter, fitted, resolution):
     """Height and width of the rendering of a signal of some size, or None."""
-    if fitted is not None:
-        pass
-    elif fitter.resolution is not None:
+    if fitted is None and fitter.resolution is not None:
         fitted = (fitter.resolution, fitter.resolution)
-    elif isinstance(resolution, tuple):
+    if fitted is None and isinstance(resolution, tuple):
         return resolution
-    else:
+    if fitted is None:
         raise InputError(
             "`resolution` must be given, as <height>x<width>, for a class "
             f"without a resolution of its own. Received: {resolution}"

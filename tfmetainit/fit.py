@@ -14,6 +14,11 @@ The picture is resized until its longer side has the resolution of the training
 weights. A field is continuous: --resolution=512 renders it with 512 pixels on
 the longer side.
 
+--tiles=auto fits a picture at its full size, by a field for each of the
+overlapping tiles that it needs; --tiles=4 by four tiles along the longer side:
+
+    python -m tfmetainit.fit --tiles=auto photo.jpg
+
 --weights=fit.npz keeps the adapted weights; with --bits=6, as a small file of
 their quantised change. Either is an input that is drawn without a fit:
 
@@ -32,7 +37,6 @@ is neither needed nor imported.
 """
 
 import contextlib
-import math
 import pathlib
 import re
 import time
@@ -43,14 +47,14 @@ import numpy as np
 from absl import flags
 
 from tfmetainit import cli, modalities
-from tfmetainit.geometry.pixels import scaled_to
-from tfmetainit.io import codes, files, images
-from tfmetainit.io.errors import (
-    InputError,
-    UserError,
-    check_one_source,
-    check_range,
+from tfmetainit.geometry.pixels import (
+    central_square,
+    fit_into_square,
+    scaled_to,
 )
+from tfmetainit.geometry.tiles import length_of
+from tfmetainit.io import codes, files, images
+from tfmetainit.io.errors import InputError, check_one_source, check_range
 from tfmetainit.io.weights import (
     join,
     load_npz,
@@ -58,11 +62,19 @@ from tfmetainit.io.weights import (
     split,
     write_npz,
 )
-from tfmetainit.modalities import Fitter
+from tfmetainit.modalities import (
+    Fitter,
+    ImageModality,
+    TiledFit,
+    check_finite,
+    fit_tiles,
+    overlap_of,
+)
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
 MAX_PIXELS = 2**26
+MAX_TILES = 1024
 _DEFAULT_WEIGHTS = "photos_128"
 
 
@@ -198,6 +210,94 @@ def fit(
     return fitted
 
 
+def fit_in_tiles(
+    workdir,
+    input_path,
+    output_path,
+    tiles,
+    *,
+    artifact=None,
+    steps=None,
+    resolution=None,
+    crop=False,
+) -> TiledFit:
+    """Fits a picture of any size by overlapping tiles, and writes the blend.
+
+    Args:
+        workdir: as in `fit`, as are the other arguments.
+        input_path: a picture.
+        output_path: the picture to write.
+        tiles: "auto" for as many as the picture has room for at its own size;
+            or the number along its longer side, in [1, 1024], for which it is
+            resized.
+        artifact: path of an exported .tflite file, or None.
+        steps: number of gradient steps of each tile.
+        resolution: the longer side of the rendering in pixels, or `(height,
+            width)`: a whole multiple of what was fitted, which is the default.
+        crop: whether to fit the central square.
+
+    Raises:
+        InputError: if a file or a number is not valid, or the weights are not
+            those of pictures; nothing is written.
+        UserError: if the fit diverges; nothing is written.
+    """
+    _check_outputs(output_path, None, input_path=input_path, artifact=artifact)
+    if tiles != "auto":
+        check_range("tiles", tiles, 1, MAX_TILES)
+    fitter = open_fitter(workdir, artifact)
+    if not isinstance(fitter.modality, ImageModality):
+        raise InputError(
+            "`tiles` is for weights of pictures. Received: weights of "
+            f"{fitter.modality.name if fitter.modality else 'another class'}"
+        )
+    steps = fitter.default_steps if steps is None else steps
+    check_range("steps", steps, 0, MAX_STEPS)
+    image = images.read_image(input_path)
+    if crop:
+        top, left, side = central_square(*image.shape[:2])
+        image = image[top : top + side, left : left + side]
+    side = fitter.modality.resolution
+    # A picture smaller than a tile is enlarged to one, as without tiles.
+    count = 1 if tiles == "auto" else tiles
+    longer = length_of(count, side, overlap_of(side))
+    if tiles != "auto" or max(image.shape[:2]) < longer:
+        _check_pixels("tiles", tiles, *scaled_to(image.shape[:2], longer))
+        image = fit_into_square(image, longer)
+    scale = _whole_scale(image.shape[:2], resolution)
+    with files.atomic_path(output_path) as picture_file:
+        fitted = fit_tiles(fitter, image, steps, scale)
+        images.write_image(picture_file, fitted.image)
+    return fitted
+
+
+def _whole_scale(size, resolution):
+    """By how much a picture in tiles is enlarged: a whole number."""
+    if isinstance(resolution, tuple):
+        scale = resolution[0] // size[0]
+        whole = resolution == (scale * size[0], scale * size[1])
+        longer = max(resolution)
+    else:
+        longer = max(size) if resolution is None else resolution
+        scale = longer // max(size)
+        whole = longer == scale * max(size)
+    if not whole or scale < 1:
+        raise InputError(
+            "`resolution` must be a whole multiple of the picture in tiles, "
+            f"{max(size)} pixels on the longer side. Received: {resolution}"
+        )
+    _check_pixels("resolution", resolution, *(scale * side for side in size))
+    return scale
+
+
+def _check_pixels(name, value, height, width):
+    """Raises InputError if an argument asks for too large a picture."""
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"A picture may have at most {MAX_PIXELS} pixels. Received: "
+            f"`{name}` of {value}, that is {height}x{width}"
+        )
+
+
 def _stored_weights(path):
     """The arrays of a file that `fit` wrote as `weights`; else None."""
     if pathlib.Path(path).suffix != ".npz":
@@ -277,11 +377,7 @@ def _rendered_size(fitter, fitted, resolution):
     if isinstance(resolution, int):
         resolution = scaled_to(fitted, resolution)
     height, width = resolution
-    if height * width > MAX_PIXELS:
-        raise InputError(
-            f"A rendering may have at most {MAX_PIXELS} pixels. Received: "
-            f"`resolution` of {height}x{width}"
-        )
+    _check_pixels("resolution", f"{height}x{width}", height, width)
     # Half a pixel of the fitted picture is rounding.
     if _may_crop(fitter) and (
         abs(height / width * fitted[1] - fitted[0]) > 0.5
@@ -299,12 +395,7 @@ def _rendered_size(fitter, fitted, resolution):
 def _fit(fitter, sample, steps):
     """The fit of one sample, with its PSNR after every step, and theta."""
     (fitted,) = fitter.fit([sample], steps, range(steps + 1))
-    for step, psnr in sorted(fitted.psnr.items()):
-        if not math.isfinite(psnr):
-            raise UserError(
-                f"The fit diverged at step {step}; lower `steps` (now {steps})."
-                " Nothing was written."
-            )
+    check_finite(fitted.psnr, steps)
     result = Fit(
         [fitted.psnr[step] for step in range(steps + 1)],
         sample.target is None,
@@ -339,6 +430,16 @@ def parse_resolution(text: str) -> int | tuple[int, int]:
     return tuple(sizes) if len(sizes) > 1 else sizes[0]
 
 
+def _parse_tiles(text):
+    """The number of tiles along the longer side, or "auto"."""
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise InputError(
+        "`tiles` must be auto, or a number of tiles along the longer side. "
+        f"Received: {text!r}"
+    )
+
+
 def _defaults(values, arguments):
     """The workdir, the input and the output that the command stands for."""
     given = [name for name in (values.input, *arguments) if name is not None]
@@ -362,21 +463,51 @@ def _defaults(values, arguments):
 
 
 def main(argv):
-    """Runs `fit` with the command's flags."""
+    """Runs `fit` or `fit_in_tiles` with the command's flags."""
     started, values = time.monotonic(), flags.FLAGS
     workdir, input_path, output = _defaults(values, argv[1:])
-    fitted = fit(
-        workdir,
-        input_path,
-        output,
-        artifact=values.artifact,
-        steps=values.steps,
-        resolution=values.resolution and parse_resolution(values.resolution),
-        weights=values.weights,
-        bits=values.bits,
-        crop=values.crop,
-        **{name: values[name].value for name in modalities.DETAILS},
-    )
+    options = {
+        "artifact": values.artifact,
+        "steps": values.steps,
+        "resolution": values.resolution and parse_resolution(values.resolution),
+        "crop": values.crop,
+    }
+    others = {name: values[name].value for name in modalities.DETAILS}
+    others |= {"weights": values.weights, "bits": values.bits}
+    if values.tiles is not None:
+        _check_alone("tiles", others)
+        tiles = _parse_tiles(values.tiles)
+        _report_tiles(
+            fit_in_tiles(workdir, input_path, output, tiles, **options)
+        )
+    else:
+        fitted = fit(workdir, input_path, output, **options, **others)
+        _report(fitted, values)
+    print(f"Rendered to {output} ({time.monotonic() - started:.1f} s).")
+
+
+def _check_alone(name, others):
+    """Raises InputError if a flag is given that another excludes."""
+    for other, value in others.items():
+        if value is not None:
+            raise InputError(
+                f"`{name}` and `{other}` exclude each other. Received: "
+                f"{other}={value}"
+            )
+
+
+def _report_tiles(fitted):
+    """Prints what became of a picture in tiles."""
+    for step, value in enumerate(fitted.psnr):
+        print(f"step {step:4d}  PSNR {value:6.2f} dB")
+    height, width = fitted.image.shape[:2]
+    blended = fitted.blended_psnr
+    of_blend = "" if blended is None else f", PSNR {blended:.2f} dB blended"
+    print(f"{fitted.num_tiles} tiles: {width} x {height} pixels{of_blend}.")
+
+
+def _report(fitted, values):
+    """Prints what became of one signal."""
     psnr = fitted.psnr
     of_what = " of the observations" if fitted.of_observations else ""
     for step, value in enumerate(psnr):
@@ -393,7 +524,6 @@ def main(argv):
             else ""
         )
         print(f"Weights in {values.weights}: {size:.1f} kB{of_code}.")
-    print(f"Rendered to {output} ({time.monotonic() - started:.1f} s).")
 
 
 def run():
@@ -408,6 +538,7 @@ def run():
         ),
         ("resolution", "Longer side of the rendering, 512, or 512x384."),
         ("weights", "Also write the weights, as .npz."),
+        ("tiles", "Fit a large picture in tiles: auto, or 4 along a side."),
         *modalities.DETAILS.items(),
     ):
         flags.DEFINE_string(name, None, text)

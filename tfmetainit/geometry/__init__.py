@@ -30,3 +30,4 @@ from tfmetainit.geometry.reconstruction import (
     sart,
     total_variation,
 )
+from tfmetainit.geometry.tiles import Mosaic, Tile, cover, length_of

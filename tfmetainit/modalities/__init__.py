@@ -7,7 +7,7 @@ artifact names one of them.
 
 from tfmetainit.io.errors import InputError
 from tfmetainit.modalities.ct import CTModality
-from tfmetainit.modalities.fitter import Fitted, Fitter
+from tfmetainit.modalities.fitter import Fitted, Fitter, check_finite
 from tfmetainit.modalities.image import ImageModality
 from tfmetainit.modalities.modality import (
     DETAILS,
@@ -17,6 +17,7 @@ from tfmetainit.modalities.modality import (
     check_details,
 )
 from tfmetainit.modalities.rays import LandmarkModality, ObjectModality
+from tfmetainit.modalities.tiled import TiledFit, fit_tiles, overlap_of
 
 _MODALITIES = {
     modality.name: modality

@@ -5,11 +5,13 @@
 commands `fit` and `fit_dataset` work with either.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from tfmetainit.io.errors import UserError
 from tfmetainit.modalities.modality import Modality, Sample
 
 
@@ -82,3 +84,13 @@ class Fitter(Protocol):
         self, theta: np.ndarray, height: int, width: int, camera=None
     ) -> np.ndarray:
         """Renders the field with weights theta as `[height, width, 3]`."""
+
+
+def check_finite(psnr: dict[int, float], steps: int) -> None:
+    """Raises UserError if a fit of so many steps diverged (`Fitted.psnr`)."""
+    for step, value in sorted(psnr.items()):
+        if not math.isfinite(value):
+            raise UserError(
+                f"The fit diverged at step {step}; lower `steps` (now {steps})."
+                " Nothing was written."
+            )

@@ -54,7 +54,6 @@ class ImageModality(Modality):
         """
         image = images.read_image(path)
         side = self.resolution
-        square = pixels.pixel_coords(side, side).reshape(side, side, 2)
         resize = pixels.crop_and_resize if crop else pixels.fit_into_square
         if mask is None:
             image, known = resize(image, side), None
@@ -66,7 +65,19 @@ class ImageModality(Modality):
             image = resize(image * present, side) / np.maximum(share, 0.5)
             if not known.any():
                 raise InputError(f"`mask` leaves no pixel. Received: {mask}")
+        return self.observe(image, known)
+
+    def observe(self, image, known=None) -> Sample:
+        """A picture as a signal.
+
+        Args:
+            image: floats `[height, width, 3]` in [0, 1], at most R x R.
+            known: bools `[height, width]`, which pixels are observed; then the
+                target is not known. By default, all are, and it is.
+        """
         height, width, channels = image.shape
+        square = pixels.pixel_coords(self.resolution, self.resolution)
+        square = square.reshape(self.resolution, self.resolution, 2)
         coords = square[:height, :width].reshape(-1, 2)
         values = image.reshape(-1, channels)
         size = (height, width)

@@ -9,6 +9,7 @@ from tfmetainit.geometry import cameras, pixels
 from tfmetainit.geometry.cameras import Camera
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.io.progress import progress
 from tfmetainit.modalities.modality import (
     MAX_RESOLUTION,
     Modality,
@@ -86,7 +87,9 @@ class _RayModality(Modality):
             predict(
                 self._with_depths(rays[start : start + rows * width], bounds)
             )
-            for start in _progress(range(0, len(rays), rows * width))
+            for start in progress(
+                range(0, len(rays), rows * width), "Rendering"
+            )
         ]
         return np.concatenate(parts).reshape(height, width, 3)
 
@@ -348,12 +351,3 @@ def _rays(camera, grid):
     return np.concatenate(cameras.pixel_rays(grid, camera), axis=-1).astype(
         np.float32
     )
-
-
-def _progress(steps):
-    """Wraps steps in a progress bar, if tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:  # a device has NumPy, Pillow and LiteRT only
-        return steps
-    return tqdm(steps, desc="Rendering", leave=False, disable=None)

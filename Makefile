@@ -48,7 +48,7 @@ test-slow: setup
 
 test-peers: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,peers]"
-	$(BIN)/python -m pytest tests/meta/peers_test.py
+	$(BIN)/python -m pytest tests/meta/peers_test.py tests/benchmarks_test.py
 
 # Needs Debian's qemu-user-static and gcc-aarch64-linux-gnu.
 test-arm: setup

@@ -31,6 +31,7 @@ import json
 import sys
 import time
 
+import peers
 from absl import flags
 from common import (
     last_line_of_child,
@@ -61,8 +62,6 @@ from tfmetainit.signals.text import render_text
 
 OURS = "tfmetainit"
 RECOMPUTED = "tfmetainit, recomputed"
-_INNER_LR = 1e-2
-_W0 = 200.0
 _FLAGS = flags.FLAGS
 flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
 flags.DEFINE_integer("batch_size", 3, "Tasks in a meta-batch.")
@@ -84,7 +83,7 @@ def tensorflow_step(field, coords, values, inner_steps, **options):
     learner = maml.MAML(
         field,
         inner_steps=inner_steps,
-        inner_lr=_INNER_LR,
+        inner_lr=peers.INNER_LR,
         shares_support=True,  # as it is for images
         **options,
     )
@@ -111,95 +110,16 @@ def tensorflow_step(field, coords, values, inner_steps, **options):
     return run
 
 
-def jax_step(field, coords, values, inner_steps, *, vmap):
-    """The JAX peers."""
-    import jax
-    import jax.numpy as jnp
-
-    def predict(params, coords):
-        outputs = coords
-        for kernel, bias in zip(params[:-2:2], params[1:-2:2]):
-            outputs = jnp.sin(_W0 * (outputs @ kernel + bias))
-        return outputs @ params[-2] + params[-1] + 0.5
-
-    def mse(params, values):
-        return jnp.mean((predict(params, coords) - values) ** 2)
-
-    def adapted_loss(params, values):
-        for _ in range(inner_steps):
-            gradients = jax.grad(mse)(params, values)
-            params = [p - _INNER_LR * g for p, g in zip(params, gradients)]
-        return mse(params, values)
-
-    def vmapped(params, values):
-        return jnp.mean(
-            jax.vmap(adapted_loss, in_axes=(None, 0))(params, values)
-        )
-
-    def looped(params, values):
-        return sum(adapted_loss(params, v) for v in values) / len(values)
-
-    params = [jnp.asarray(v.numpy()) for v in field.trainable_variables]
-    coords, values = jnp.asarray(coords), jnp.asarray(values)
-    step = jax.jit(jax.value_and_grad(vmapped if vmap else looped))
+def _peer(make, field, *arguments, **options):
+    """A step of another library, whose results are arrays."""
+    params = [variable.numpy() for variable in field.trainable_variables]
+    if make is peers.torch_step:
+        options["threads"] = _FLAGS.threads
+    step = make(params, *arguments, **options)
 
     def run():
-        loss, gradients = step(params, values)
+        loss, gradients = step()
         return float(loss), [np.asarray(g) for g in gradients]
-
-    return run
-
-
-def torch_step(field, coords, values, inner_steps, *, compiled):
-    """The PyTorch peers."""
-    import torch
-
-    torch.set_num_threads(_FLAGS.threads)
-    params = [torch.tensor(v.numpy()) for v in field.trainable_variables]
-    coords, values = torch.tensor(coords), torch.tensor(values)
-
-    def mse(params, values):
-        outputs = coords
-        for kernel, bias in zip(params[:-2:2], params[1:-2:2]):
-            outputs = torch.sin(_W0 * (outputs @ kernel + bias))
-        outputs = outputs @ params[-2] + params[-1] + 0.5
-        return torch.mean((outputs - values) ** 2)
-
-    def eager_gradient(params, image):
-        return torch.autograd.grad(
-            mse(params, image), params, create_graph=True
-        )
-
-    def mean_loss(params, inner_gradient):
-        total = 0.0
-        for image in values:
-            adapted = params
-            for _ in range(inner_steps):
-                gradients = inner_gradient(adapted, image)
-                adapted = [
-                    p - _INNER_LR * g for p, g in zip(adapted, gradients)
-                ]
-            total = total + mse(adapted, image)
-        return total / len(values)
-
-    def eager():
-        leaves = [p.requires_grad_() for p in params]
-        loss = mean_loss(leaves, eager_gradient)
-        return torch.autograd.grad(loss, leaves), loss
-
-    step = eager
-    if compiled:
-        inner_gradient = torch.func.grad(mse)
-        compiled_step = torch.compile(
-            torch.func.grad_and_value(
-                functools.partial(mean_loss, inner_gradient=inner_gradient)
-            )
-        )
-        step = functools.partial(compiled_step, params)
-
-    def run():
-        gradients, loss = step()
-        return loss.item(), [g.numpy() for g in gradients]
 
     return run
 
@@ -210,10 +130,12 @@ STEPS = {
     RECOMPUTED: lambda *arguments: tensorflow_step(
         *arguments, recompute=True, chunk=_FLAGS.chunk
     ),
-    "JAX vmap + jit": functools.partial(jax_step, vmap=True),
-    "JAX loop + jit": functools.partial(jax_step, vmap=False),
-    "PyTorch eager": functools.partial(torch_step, compiled=False),
-    "PyTorch compile": functools.partial(torch_step, compiled=True),
+    "JAX vmap + jit": functools.partial(_peer, peers.jax_step, vmap=True),
+    "JAX loop + jit": functools.partial(_peer, peers.jax_step, vmap=False),
+    "PyTorch eager": functools.partial(_peer, peers.torch_step, compiled=False),
+    "PyTorch compile": functools.partial(
+        _peer, peers.torch_step, compiled=True
+    ),
 }
 
 

@@ -75,7 +75,7 @@ def _jpeg_points(samples):
             with Image.open(stream) as image:
                 decoded = np.asarray(image, np.float32) / 255
             error = float(np.mean((decoded - pixels) ** 2))
-            rates.append((stream.tell(), psnr_from_mse(error)))
+            rates.append((len(stream.getvalue()), psnr_from_mse(error)))
         yield quality, *np.mean(rates, axis=0)
 
 

@@ -17,6 +17,8 @@ from tfmetainit import cli
 
 cli.quiet_tensorflow()
 
+import tensorflow as tf
+
 from tfmetainit import modalities
 from tfmetainit.export import exporter
 
@@ -25,6 +27,8 @@ def main(argv):
     """Runs `exporter.export` with the command's flags."""
     del argv
     values = flags.FLAGS
+    # What the files are checked against is computed as on a phone: on the CPU.
+    tf.config.set_visible_devices([], "GPU")
     summary = exporter.export(
         values.workdir,
         values.output_dir,

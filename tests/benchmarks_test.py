@@ -1,11 +1,13 @@
 """The benchmark of recipes, as far as nothing is trained."""
 
+import json
 import os
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 _FOLDER = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
@@ -112,3 +114,41 @@ def test_photographs_are_cut_out_and_divided(tmp_path, assert_one_sentence):
     (tmp_path / "erase.rcc").unlink()
     result = _python(*command, f"--input={tmp_path}")
     assert_one_sentence(result, "--input", "erase.rcc", str(tmp_path))
+
+
+def test_a_field_is_shown_beside_what_one_would_use_otherwise(tmp_path):
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((90, 70), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "photos" / "a.png")
+    output = tmp_path / "gallery"
+    result = _python(
+        "gallery.py",
+        "--workdir=text_64",
+        "--steps=1",
+        f"--input={tmp_path / 'photos'}",
+        f"--output_dir={output}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in output.iterdir()} == {
+        "gallery.md",
+        "upscaling.png",
+        "missing.png",
+        "bytes.png",
+    }
+    table = (output / "gallery.md").read_text()
+    assert "| field | nearest neighbour |" in table
+
+
+def test_compiled_steps_run_without_tensorflow(tmp_path):
+    """By JAX's client, with the results of TensorFlow."""
+    pytest.importorskip("jax")
+    common = ("gpu.py", f"--folder={tmp_path}")
+    written = _python(common[0], "write", common[1], "--small")
+    assert written.returncode == 0, written.stderr
+    ran = _python(common[0], "run", common[1])
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads((tmp_path / "gpu.json").read_text())
+    assert len(figures) == 8
+    assert max(figure["difference"] for figure in figures) < 1e-4
+    assert "JAX vmap" in figures[0]["seconds"]

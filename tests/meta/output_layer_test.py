@@ -1,5 +1,7 @@
 """The solved output layer against least squares of NumPy."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -48,6 +50,36 @@ def test_the_solution_is_that_of_least_squares(
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
     for before, after in zip(params[:-2], solved[:-2]):
         np.testing.assert_array_equal(before, after)
+
+
+def test_products_of_tensorfloat32_are_not_used(monkeypatch):
+    """On a GPU that rounds, the normal equations are those of float64."""
+    field = networks.SIREN(hidden_units=8, seed=0)
+    rng = np.random.default_rng(0)
+    features = tf.constant(rng.normal(size=(1000, 8)), tf.float32)
+    values = tf.constant(rng.random((1000, 3)), tf.float32)
+    made = []
+    for rounds in (False, True):
+        monkeypatch.setattr(
+            output_layer, "_rounds_products", functools.partial(bool, rounds)
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            equations = output_layer.normal_equations(
+                field, features, functional.get_params(field), values
+            )
+            total = tf.add_n([tf.reduce_sum(e**2) for e in equations])
+        assert {e.dtype for e in equations} == {tf.float32}
+        made.append([*equations, tape.gradient(total, features)])
+    exact = tf.matmul(
+        tf.cast(features, tf.float64),
+        tf.cast(features, tf.float64),
+        transpose_a=True,
+    )
+    gram = made[1][0][:-1, :-1]
+    np.testing.assert_allclose(gram, exact / 1000, rtol=3e-7, atol=1e-9)
+    for single, double in zip(*made):
+        np.testing.assert_allclose(single, double, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("chunk", [0, 3])

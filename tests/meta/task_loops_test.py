@@ -42,6 +42,37 @@ def test_every_form_computes_the_same(
         np.testing.assert_allclose(results[index], expected, rtol=1e-11)
 
 
+@pytest.mark.parametrize("form", task_loops.FORMS)
+def test_scores_and_predictions_of_a_batch(
+    form, make_field, make_task, stack_tasks
+):
+    learner = maml.MAML(
+        make_field(), inner_lr=0.05, eval_steps=2, task_loop=form
+    )
+    learner.compile()
+    tasks = [make_task(seed) for seed in range(3)]
+    batch = stack_tasks(tasks)
+    params = [tf.convert_to_tensor(v) for v in learner.field.weights]
+    psnr, predictions = [], []
+    for task in tasks:
+        of_task = learner.reconstructions(task, params, learner.sgd_fit(), 2)
+        errors = [np.mean((p - task.query.values) ** 2) for p in of_task]
+        psnr.append(-10 * np.log10(errors))
+        adapted, _ = learner.adapt(task.support)
+        predictions.append(
+            learner.query_loss.predict(adapted, task.query.inputs)
+        )
+    scores = tf.function(learner.test_step)(batch)
+    np.testing.assert_allclose(
+        [scores[f"psnr_{step}"] for step in range(3)],
+        np.mean(psnr, axis=0),
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        tf.function(learner.predict_step)(batch), predictions, rtol=1e-10
+    )
+
+
 @pytest.mark.parametrize("in_loop", [False, True])
 @pytest.mark.parametrize("num_steps", [0, 1, 5])
 def test_steps_in_a_loop(in_loop, num_steps, make_field, make_task):

@@ -116,20 +116,21 @@ def adapt(
 
 def _steps_in_loop(take, params, start, count):
     """The weights after `count` steps from number `start`, and the losses."""
+    # Not a TensorArray: XLA does not compile one under `vectorized_map`.
+    numbers = tf.range(count)
 
     def body(step, params, losses):
         params, value = take(start + step, params)
-        return step + 1, params, losses.write(step, value)
+        return step + 1, params, tf.where(numbers == step, value, losses)
 
-    losses = tf.TensorArray(params[0].dtype, count, element_shape=[])
     _, params, losses = tf.while_loop(
         lambda step, *_: step < count,
         body,
-        (tf.constant(0), list(params), losses),
+        (tf.constant(0), list(params), tf.zeros([count], params[0].dtype)),
         parallel_iterations=1,
         maximum_iterations=count,
     )
-    return params, losses.stack()
+    return params, losses
 
 
 class _Known(NamedTuple):

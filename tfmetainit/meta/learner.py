@@ -334,7 +334,7 @@ class MetaLearner(keras.Model, abc.ABC):
                 self.field.compute_dtype,
             )
         gradients, losses, losses_before = [], [], []
-        for task in unstack(tasks):
+        for task in task_loops.unstack(tasks):
             before = gradients[-1] if self.in_turn and gradients else []
             with tf.control_dependencies(before):
                 results = self.outer_gradients(task)
@@ -388,10 +388,19 @@ class MetaLearner(keras.Model, abc.ABC):
     def test_step(self, tasks: Task):
         params = functional.get_params(self.field)
         fit = self.sgd_fit()
-        for task in unstack(tasks):
+
+        def scores(task):
             trajectory = fit.trajectory(params, task.support, self.eval_steps)
-            for psnr, adapted in zip(self._psnr_at, trajectory):
-                psnr.update_state(self.query_loss.psnr(adapted, task.query))
+            return tf.stack(
+                [
+                    self.query_loss.psnr(adapted, task.query)
+                    for adapted in trajectory
+                ]
+            )
+
+        of_all = self._each(scores, tasks)
+        for psnr, values in zip(self._psnr_at, tf.unstack(of_all, axis=1)):
+            psnr.update_state(values)
         return self._results(*self._psnr_at)
 
     def _results(self, *metrics):
@@ -407,14 +416,17 @@ class MetaLearner(keras.Model, abc.ABC):
 
     def predict_step(self, tasks: Task):
         """Query predictions `[batch, m, c]` after the inner loop."""
-        return tf.stack(
-            [
-                self.query_loss.predict(
-                    self.adapt(task.support)[0], task.query.inputs
-                )
-                for task in unstack(tasks)
-            ]
-        )
+
+        def predict(task):
+            adapted, _ = self.adapt(task.support)
+            return self.query_loss.predict(adapted, task.query.inputs)
+
+        return self._each(predict, tasks)
+
+    def _each(self, function, tasks):
+        """A function of a task, for all of a batch: `[batch, ...]`."""
+        form, dtype = self._form(tasks), self.field.compute_dtype
+        return task_loops.each(function, tasks, form, dtype)
 
 
 def batch_size(tasks: Task) -> int:
@@ -437,10 +449,3 @@ def batch_size(tasks: Task) -> int:
             f"{tasks.query.values.shape}"
         )
     return size
-
-
-def unstack(tasks: Task) -> list[Task]:
-    """The tasks of a batch, one by one; raises as `batch_size` does."""
-    batch_size(tasks)
-    leaves = map(tf.unstack, tf.nest.flatten(tasks))
-    return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]

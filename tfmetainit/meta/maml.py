@@ -8,8 +8,8 @@ import math
 
 import tensorflow as tf
 
-from tfmetainit.meta import checkpointing, functional, inner_loop
-from tfmetainit.meta.learner import MetaLearner, batch_size, unstack
+from tfmetainit.meta import checkpointing, functional, inner_loop, task_loops
+from tfmetainit.meta.learner import MetaLearner, batch_size
 
 
 class MAML(MetaLearner):
@@ -99,7 +99,7 @@ class MAML(MetaLearner):
         )
         if not shared:
             return super().meta_gradient(tasks)
-        return self._shared_meta_gradient(unstack(tasks))
+        return self._shared_meta_gradient(task_loops.unstack(tasks))
 
     def _wrapped_losses(self):
         """The losses of inner steps and query, wrapped for outer tapes."""

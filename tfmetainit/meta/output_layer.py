@@ -137,6 +137,9 @@ def normal_equations(
 
 def _product(left, right):
     """The product of `left` transposed and `right`: sums over n rows."""
+    if left.dtype == tf.float32 and _rounds_products():
+        exact = _product(tf.cast(left, tf.float64), tf.cast(right, tf.float64))
+        return tf.cast(exact, tf.float32)
     count = left.shape[0]
     if count is None or count <= _BLOCK:
         return tf.matmul(left, right, transpose_a=True)
@@ -150,6 +153,16 @@ def _product(left, right):
         for rows in (left, right)
     )
     return tf.reduce_sum(tf.matmul(left, right, transpose_a=True), axis=0)
+
+
+def _rounds_products():
+    """Whether float32 products are rounded to TensorFloat-32, as GPUs do.
+
+    In a Gram matrix that costs up to 0.3 dB, and nowhere else anything
+    (docs/scale.md).
+    """
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    return enabled and bool(tf.config.list_physical_devices("GPU"))
 
 
 def _offset(field):

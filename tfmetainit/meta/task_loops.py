@@ -81,3 +81,27 @@ def batched(outer_gradients: Callable, tasks: Task):
     gradients, losses, losses_before = tf.vectorized_map(outer_gradients, tasks)
     means = [tf.reduce_mean(g, axis=0) for g in gradients]
     return means, losses, losses_before
+
+
+def each(function: Callable, tasks: Task, form: str, dtype) -> tf.Tensor:
+    """A function's results for all tasks of a batch, stacked.
+
+    Args:
+        function: maps a task to a tensor.
+        tasks: with a batch axis of static size.
+        form: one of `FORMS`.
+        dtype: of the results.
+    """
+    if form == "batched":
+        return tf.vectorized_map(function, tasks)
+    if form == "unrolled":
+        return tf.stack([function(task) for task in unstack(tasks)])
+    return tf.map_fn(
+        function, tasks, parallel_iterations=1, fn_output_signature=dtype
+    )
+
+
+def unstack(tasks: Task) -> list[Task]:
+    """The tasks of a batch of static size, one by one."""
+    leaves = map(tf.unstack, tf.nest.flatten(tasks))
+    return [tf.nest.pack_sequence_as(tasks, same) for same in zip(*leaves)]

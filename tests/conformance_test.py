@@ -34,7 +34,7 @@ _CONFIGS = sorted(
 # The paper's configs whose class another config evaluates, and those others,
 # which take the longest: a class is trained, exported and fitted every time.
 _EVALUATED_BY_ANOTHER = ("ct", "imagenette", "phototourism", "shapenet")
-_SLOW = ("ct_maml", "celeb_a", "landmark", "objects")
+_SLOW = ("ct_maml", "celeb_a", "landmark", "objects", "sdf")
 
 
 def _module(name):

@@ -223,7 +223,9 @@ def test_an_artifact_for_fewer_points_fits_as_the_command_does(
     )
 
 
-@pytest.mark.parametrize("module", [ct_maml, objects])
+@pytest.mark.parametrize(
+    "module", [pytest.param(ct_maml, marks=pytest.mark.slow), objects]
+)
 def test_other_kinds_of_signals(module, tmp_path, raises_with):
     """Sinograms, and rays of which every step sees others."""
     config = module.get_config("smoke")

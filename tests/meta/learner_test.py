@@ -167,7 +167,10 @@ def test_a_field_that_is_not_built_is_refused(raises_with):
     "make",
     [
         lambda f: maml.MAML(f, inner_lr=0.05, learn_step_sizes=True),
-        lambda f: maml.MAML(f, inner_lr=0.05, first_order=True),
+        pytest.param(
+            lambda f: maml.MAML(f, inner_lr=0.05, first_order=True),
+            marks=pytest.mark.slow,
+        ),
         lambda f: reptile.Reptile(f, inner_lr=0.05, inner_steps=4),
     ],
 )

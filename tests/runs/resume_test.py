@@ -53,14 +53,14 @@ def test_killed_run_resumes_to_the_same_result(
     tmp_path, assert_same_run, small_config, run_command
 ):
     """kill -9 from outside, at whatever moment it strikes."""
-    config = small_config(num_steps=40)
+    config = small_config(num_steps=16)
     train.train(config, tmp_path / "whole")
     command = [
         *(sys.executable, "-m", "tfmetainit.train"),
         "--config=configs/text.py:smoke",
         f"--workdir={tmp_path / 'killed'}",
         f"--config.signal.data_dir={config.signal.data_dir}",
-        "--config.num_steps=40",
+        "--config.num_steps=16",
         "--config.validation.every=2",
     ]
     process = subprocess.Popen(

@@ -99,7 +99,9 @@ def assert_same_run(arrays_of, one_device):
     return check
 
 
-@pytest.mark.parametrize("chunk", [0, 100])
+@pytest.mark.parametrize(
+    "chunk", [0, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_two_devices_train_what_one_does(
     chunk, assert_same_run, data_dir, tmp_path
 ):

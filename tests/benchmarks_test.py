@@ -116,6 +116,7 @@ def test_photographs_are_cut_out_and_divided(tmp_path, assert_one_sentence):
     assert_one_sentence(result, "--input", "erase.rcc", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_field_is_shown_beside_what_one_would_use_otherwise(tmp_path):
     (tmp_path / "photos").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)

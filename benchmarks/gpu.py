@@ -6,14 +6,13 @@ r"""The compiled steps of this package on a GPU that has no TensorFlow.
 `write` stores each step as StableHLO, compiled by XLA from the `tf.function`
 that trains, with its inputs and its results on this machine. `run` compiles
 them by JAX's client, compares the results, and times them in float32 and in
-TensorFloat-32, beside MAML written in JAX and PyTorch: as ratios, as a share of
-the rate that products of the network's own size reach, and of the bandwidth
-that a copy reaches. It prints one table and writes gpu.json. Both run on CPUs,
-too.
+TensorFloat-32, beside MAML written in JAX and PyTorch. It prints the rates that
+products of the network's own size and copies reach, and one table: ratios, and
+for MAML without a solution the share of the products' rate. gpu.json has the
+figures. Both run on CPUs, too.
 
-The share of the rate counts the products of `meta_step.py`: 2 multiply-adds for
-each of (9 K + 3) B - 3 (B - 1) passes of K inner steps and B tasks. Only MAML
-without a solution is counted.
+The share counts the products of (9 K + 3) B - 3 (B - 1) passes through the
+network, for K inner steps and B tasks, as meta_step.py does.
 """
 
 import argparse
@@ -28,8 +27,8 @@ import peers
 
 _STEPS = 2
 # Largest difference from the results of `write`, relative to the largest entry
-# of each array. A solved output layer has equations of condition 1e5.
-_TOLERANCE = {"float32": 1e-3, "tensorfloat32": 1.0}
+# of each array. TensorFloat-32 is reported, whatever it is.
+_TOLERANCE = {"float32": 1e-3, "tensorfloat32": np.inf}
 _REPEATS = 20
 _SECONDS = 3.0  # for the repeats of one step
 
@@ -246,10 +245,10 @@ def _rates(precision):
         return a
 
     copy = jax.jit(lambda x: x + 1.0)
-    seconds = _seconds(
-        {"products": lambda: [products(a, b)], "copy": lambda: [copy(long)]}
-        | {"warm": lambda: [products(a, b)]}
-    )
+    steps = {"products": lambda: [products(a, b)], "copy": lambda: [copy(long)]}
+    for step in steps.values():
+        _ready(step())  # compiles it
+    seconds = _seconds(steps)
     flops = repeats * 2 * rows * width**2 / seconds["products"]
     return flops, 2 * long.nbytes / seconds["copy"]
 

@@ -1,5 +1,6 @@
 """Measurements that several benchmarks share."""
 
+import io
 import os
 import pathlib
 import re
@@ -64,3 +65,46 @@ def last_line_of_child(*flags: str) -> str:
         check=True,
     )
     return child.stdout.split("\n")[-2]
+
+
+def pictures_in(folder: str | None) -> list[pathlib.Path]:
+    """The pictures of a folder, by name.
+
+    Raises:
+        InputError: if there are none.
+    """
+    from tfmetainit.io.errors import InputError
+    from tfmetainit.io.images import IMAGE_SUFFIXES
+
+    if not folder:
+        raise InputError("--input must name a folder. Received: none")
+    paths = sorted(
+        path
+        for path in pathlib.Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    )
+    if not paths:
+        raise InputError(f"{folder} holds no pictures.")
+    return paths
+
+
+def as_jpeg(pixels, quality: int):
+    """The bytes of a picture as JPEG, and the picture that they hold.
+
+    Args:
+        pixels: float32 `[height, width, 3]` in [0, 1].
+        quality: of Pillow, in [1, 100].
+
+    Returns:
+        The number of bytes, and float32 `[height, width, 3]` in [0, 1].
+    """
+    import numpy as np
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.uint8(np.rint(255 * pixels))).save(
+        stream, "JPEG", quality=quality, optimize=True
+    )
+    with Image.open(stream) as image:
+        decoded = np.asarray(image, np.float32) / 255
+    return len(stream.getvalue()), decoded

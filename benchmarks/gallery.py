@@ -7,12 +7,12 @@ beside what one would use otherwise. Writes a picture of each, upscaling.png,
 missing.png and bytes.png, and gallery.md, the means over all photographs.
 """
 
-import io
 import pathlib
 import tempfile
 
 import numpy as np
 from absl import flags
+from common import as_jpeg, pictures_in
 from PIL import Image
 from scipy.interpolate import griddata
 
@@ -25,7 +25,6 @@ from tfmetainit.evaluation.plots import save_labelled_grid
 from tfmetainit.evaluation.tables import markdown_table
 from tfmetainit.geometry import crop_and_resize, psnr_from_mse
 from tfmetainit.io import files, images
-from tfmetainit.io.errors import InputError
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "photos_128", "The weights.")
@@ -96,15 +95,6 @@ def _completed(photo, side, folder):
     return square, known, pictures
 
 
-def _jpeg(square, quality):
-    stream = io.BytesIO()
-    Image.fromarray(np.uint8(np.rint(255 * square))).save(
-        stream, "JPEG", quality=quality, optimize=True
-    )
-    with Image.open(stream) as image:
-        return len(stream.getvalue()), np.asarray(image, np.float32) / 255
-
-
 def _stored(photo, side, folder):
     """As a field of a few bits a weight, and as the first JPEG as good."""
     square = crop_and_resize(photo, side)
@@ -112,7 +102,7 @@ def _stored(photo, side, folder):
     _, drawn, size = _fit(folder, side, bits=_FLAGS.bits)
     reached = _psnr(drawn, square)
     for quality in range(1, 101):
-        jpeg_size, decoded = _jpeg(square, quality)
+        jpeg_size, decoded = as_jpeg(square, quality)
         if _psnr(decoded, square) >= reached:
             break
     return square, {"field": (size, drawn), "JPEG": (jpeg_size, decoded)}
@@ -121,15 +111,7 @@ def _stored(photo, side, folder):
 def main(argv):
     """Runs the three recipes on all photographs."""
     del argv
-    if not _FLAGS.input:
-        raise InputError("--input must name a folder. Received: none")
-    paths = sorted(
-        path
-        for path in pathlib.Path(_FLAGS.input).iterdir()
-        if path.suffix.lower() in images.IMAGE_SUFFIXES
-    )
-    if not paths:
-        raise InputError(f"{_FLAGS.input} holds no pictures.")
+    paths = pictures_in(_FLAGS.input)
     side = fit.open_fitter(_FLAGS.workdir, None).resolution
     output_dir = files.make_folder(pathlib.Path(_FLAGS.output_dir))
     grids = {"upscaling": [], "missing": [], "bytes": []}

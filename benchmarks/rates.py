@@ -9,13 +9,12 @@ pixels. A field's file needs the learned weights to be drawn, as a JPEG needs a
 decoder; they are counted in neither. Writes rates.md and rates.png.
 """
 
-import io
 import pathlib
 import tempfile
 
 import numpy as np
 from absl import flags
-from PIL import Image
+from common import as_jpeg, pictures_in
 
 from tfmetainit import cli
 
@@ -27,8 +26,6 @@ from tfmetainit.evaluation.tables import markdown_table
 from tfmetainit.fit import open_fitter
 from tfmetainit.geometry.metrics import psnr_from_mse
 from tfmetainit.io import codes, files
-from tfmetainit.io.errors import InputError
-from tfmetainit.io.images import IMAGE_SUFFIXES
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "photos_128", "The weights.")
@@ -68,14 +65,9 @@ def _jpeg_points(samples):
         rates = []
         for sample in samples:
             pixels = sample.target.reshape(*sample.camera, 3)
-            stream = io.BytesIO()
-            Image.fromarray(np.uint8(np.rint(255 * pixels))).save(
-                stream, "JPEG", quality=quality, optimize=True
-            )
-            with Image.open(stream) as image:
-                decoded = np.asarray(image, np.float32) / 255
+            size, decoded = as_jpeg(pixels, quality)
             error = float(np.mean((decoded - pixels) ** 2))
-            rates.append((len(stream.getvalue()), psnr_from_mse(error)))
+            rates.append((size, psnr_from_mse(error)))
         yield quality, *np.mean(rates, axis=0)
 
 
@@ -101,15 +93,7 @@ def _draw(path, fields, jpegs, title):
 def main(argv):
     """Fits the pictures, stores them in all ways, and compares."""
     del argv
-    if not _FLAGS.input:
-        raise InputError("--input must name a folder. Received: none")
-    paths = sorted(
-        path
-        for path in pathlib.Path(_FLAGS.input).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    )
-    if not paths:
-        raise InputError(f"{_FLAGS.input} holds no pictures.")
+    paths = pictures_in(_FLAGS.input)
     fitter = open_fitter(_FLAGS.workdir, None)
     samples = [fitter.read(path) for path in paths]
     output_dir = files.make_folder(pathlib.Path(_FLAGS.output_dir))

@@ -272,20 +272,18 @@ def fit_in_tiles(
 
 def _whole_scale(size, resolution):
     """By how much a picture in tiles is enlarged: a whole number."""
-    if isinstance(resolution, tuple):
-        scale = resolution[0] // size[0]
-        whole = resolution == (scale * size[0], scale * size[1])
-        longer = max(resolution)
-    else:
-        longer = max(size) if resolution is None else resolution
-        scale = longer // max(size)
-        whole = longer == scale * max(size)
+    if resolution is None:
+        resolution = size
+    both = isinstance(resolution, tuple)
+    scale = (max(resolution) if both else resolution) // max(size)
+    enlarged = tuple(scale * side for side in size)
+    whole = resolution == (enlarged if both else max(enlarged))
     if not whole or scale < 1:
         raise InputError(
             "`resolution` must be a whole multiple of the picture in tiles, "
             f"{max(size)} pixels on the longer side. Received: {resolution}"
         )
-    _check_pixels("resolution", resolution, *(scale * side for side in size))
+    _check_pixels("resolution", resolution, *enlarged)
     return scale
 
 

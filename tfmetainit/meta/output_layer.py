@@ -158,8 +158,8 @@ def _product(left, right):
 def _rounds_products():
     """Whether float32 products are rounded to TensorFloat-32, as GPUs do.
 
-    In a Gram matrix that costs up to 0.3 dB, and nowhere else anything
-    (docs/scale.md).
+    Gram matrices of rounded activations cost up to 0.3 dB. Rounding in other
+    products costs nothing (docs/scale.md).
     """
     enabled = tf.config.experimental.tensor_float_32_execution_enabled()
     return enabled and bool(tf.config.list_physical_devices("GPU"))

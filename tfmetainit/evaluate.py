@@ -6,6 +6,8 @@ Writes results.json, results.md, curves.png and reconstructions.png into
 runs/text/evaluation, and films of signals that can be seen from several sides.
 `--on=configs/sdf.py` fits the test signals of another class.
 `--against=runs/a,runs/b` compares with the learned weights of other runs, too.
+`--num_steps=1000 --baselines=` compares with random weights alone, which is
+what long fits have the time for.
 Every number is a mean over held-out test signals. The learning rates of the
 baselines are tuned on validation signals alone.
 """
@@ -21,7 +23,11 @@ cli.quiet_tensorflow()
 
 from tfmetainit.evaluation import plots
 from tfmetainit.evaluation.baselines import make_baselines
-from tfmetainit.evaluation.comparison import LEARNED, Comparison
+from tfmetainit.evaluation.comparison import (
+    LEARNED,
+    OPTIONAL_ROWS,
+    Comparison,
+)
 from tfmetainit.evaluation.tables import to_markdown
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError
@@ -37,7 +43,12 @@ _NUM_FILMED = 3
 
 
 def evaluate(
-    workdir, output_dir=None, on=None, options=None, against=()
+    workdir,
+    output_dir=None,
+    on=None,
+    options=None,
+    against=(),
+    baselines=OPTIONAL_ROWS,
 ) -> dict:
     """Compares the learned init of a run with the baselines.
 
@@ -50,6 +61,8 @@ def evaluate(
             run's config; a mapping, or None.
         against: a list of workdirs of other runs of the same network; the
             learned weights and step sizes of each get a row.
+        baselines: which of `evaluation.OPTIONAL_ROWS` to have beside the
+            learned weights and random ones.
 
     Returns:
         The content of results.json. Its "conditions" have a dict for each of
@@ -61,6 +74,7 @@ def evaluate(
             dimensions of the classes or networks differ.
     """
     started = time.monotonic()
+    _check_rows(baselines)
     workdir = find_run(workdir)
     config = workdir.read_config()
     signal = build.build_signal(config)
@@ -82,7 +96,7 @@ def evaluate(
     output_dir = files.make_folder(output_dir)
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
-    baselines = make_baselines(learner, signal, settings, config.seed)
+    starts = make_baselines(learner, signal, settings, config.seed, baselines)
     results = {
         "trained_on": trained_on,
         "outer_step": workdir.read_best()["step"],
@@ -94,7 +108,9 @@ def evaluate(
     for label, condition in conditions.items():
         if label:
             _LOGGER.info("%s:", label)
-        comparison = Comparison(learner, condition, settings, baselines, others)
+        comparison = Comparison(
+            learner, condition, settings, starts, others, baselines
+        )
         of_condition, methods = comparison.run()
         results["conditions"].append({"label": label, **of_condition})
         pictured, titles = comparison.reconstructions(methods, count)
@@ -124,6 +140,15 @@ def _settings(config, options):
         settings[name] = value
     config_check.check_evaluation(settings)
     return settings
+
+
+def _check_rows(names):
+    unknown = sorted(set(names) - set(OPTIONAL_ROWS))
+    if isinstance(names, str) or unknown:
+        raise InputError(
+            f"`baselines` must be a list of {', '.join(OPTIONAL_ROWS)}. "
+            f"Received: {names if isinstance(names, str) else unknown}"
+        )
 
 
 def _default_output(workdir, suffix):
@@ -215,6 +240,7 @@ def main(argv):
         values.on,
         options,
         values.against,
+        values.baselines,
     )
     print(f"\n{to_markdown(results)}")
     print(f"{results['seconds'] / 60:.1f} minutes.")
@@ -229,6 +255,11 @@ def run():
     cli.define_config("on", "Config of another signal class to be fitted.")
     flags.DEFINE_list(
         "against", [], "Other runs of the same network to compare with."
+    )
+    flags.DEFINE_list(
+        "baselines",
+        list(OPTIONAL_ROWS),
+        "Rows beside the learned weights and random ones with Adam.",
     )
     flags.DEFINE_integer(
         "num_signals", None, "Overrides config.evaluation.num_signals."

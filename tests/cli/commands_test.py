@@ -114,6 +114,37 @@ def test_evaluate_leaves_the_learned_weights(folder, raises_with):
         evaluate.evaluate(folder / "run", against=[folder / "narrow"])
 
 
+def test_evaluate_with_some_baselines(folder, raises_with):
+    options = {"num_steps": 2, "num_signals": 2, "num_tuning_signals": 1}
+
+    def rows(name, baselines):
+        results = evaluate.evaluate(
+            folder / "run", folder / name, None, options, (), baselines
+        )
+        return [row["method"] for row in results["conditions"][0]["rows"]]
+
+    assert rows("none", ()) == ["Learned", "Standard"]
+    assert rows("two", ("Learned (Adam)", "Matched")) == [
+        *("Learned", "Standard", "Matched", "Learned (Adam)")
+    ]
+    with raises_with(InputError, "`baselines`", "Shuffled", "standard"):
+        rows("wrong", ("Matched", "standard"))
+    with raises_with(InputError, "`baselines`", "Matched"):
+        rows("wrong", "Matched")
+    assert not (folder / "wrong").exists()
+
+
+def test_evaluate_long_fits(folder):
+    """They are scored at some of their steps."""
+    options = {"num_steps": 40, "num_signals": 2, "num_tuning_signals": 1}
+    evaluate.evaluate(folder / "run", folder / "long", None, options, (), ())
+    results = json.loads((folder / "long" / "results.json").read_text())
+    for row in results["conditions"][0]["rows"]:
+        missing = [k for k, psnr in enumerate(row["psnr"]) if psnr is None]
+        assert missing == [33, 35, 37, 39]
+    assert "nan" not in (folder / "long" / "results.md").read_text()
+
+
 def test_evaluate_takes_the_signals_there_are(folder):
     """The smoke class holds 8 test signals."""
     options = {"num_signals": 99, "num_steps": 2}

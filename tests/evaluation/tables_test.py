@@ -1,5 +1,6 @@
 """Tables of results, by hand."""
 
+import numpy as np
 import pytest
 
 from tfmetainit.evaluation import tables
@@ -92,3 +93,13 @@ def test_what_is_no_number(missing):
 def test_a_curve_in_a_line(last, shown):
     numbers = tables.in_numbers([1.0] * (last + 1)).split()
     assert numbers == ["1.00"] * shown
+
+
+def test_scored_steps():
+    assert tables.scored_steps(12) == set(range(13))
+    steps = sorted(tables.scored_steps(1000))
+    assert steps[:33] == list(range(33))
+    assert {50, 100, 200, 300, 500, 1000} <= set(steps)
+    ratios = np.array(steps[33:]) / steps[32:-1]
+    assert ratios.max() < 1.08
+    assert len(steps) < 120

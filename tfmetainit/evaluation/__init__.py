@@ -13,6 +13,7 @@ from tfmetainit.evaluation.baselines import (
 )
 from tfmetainit.evaluation.comparison import (
     LEARNED,
+    OPTIONAL_ROWS,
     Comparison,
     Method,
     Scores,

@@ -22,6 +22,9 @@ from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.tasks import FieldLoss, Observations
 from tfmetainit.signals.base.signal_class import first_tasks
 
+# Of `make_baselines`, beside Standard.
+OPTIONAL_STARTS = ("Mean", "Matched", "Shuffled")
+
 # If each signal is scored at its own inputs, Matched is fitted at the inputs of
 # this many signals.
 _MATCHING_TASKS = 250
@@ -125,7 +128,9 @@ class Baselines:
         return float(np.mean(psnr_from_mse(np.array(errors))))
 
 
-def make_baselines(learner: MetaLearner, signal, options, seed) -> Baselines:
+def make_baselines(
+    learner: MetaLearner, signal, options, seed, names=OPTIONAL_STARTS
+) -> Baselines:
     """The baselines of a learner; fitting Mean and Matched can take minutes.
 
     Args:
@@ -133,6 +138,8 @@ def make_baselines(learner: MetaLearner, signal, options, seed) -> Baselines:
         signal: the signal class; its mean is that of the validation split.
         options: `config.evaluation` of configs/default.py.
         seed: integer seed of the random weights.
+        names: which of `OPTIONAL_STARTS` to have; Mean needs signals that share
+            their inputs.
     """
     field, query_loss = learner.field, learner.query_loss
     random = standard(field, seed + 1)
@@ -153,11 +160,13 @@ def make_baselines(learner: MetaLearner, signal, options, seed) -> Baselines:
 
     mean = _mean_signal(signal)
     starts = {"Standard": random}
-    if signal.shares_inputs:
+    if "Mean" in names and signal.shares_inputs:
         starts["Mean"] = fit_to(mean[None])
-    outputs = [query_loss.predict(learned, batch) for batch in inputs]
-    starts["Matched"] = fit_to(tf.stack(outputs))
-    starts["Shuffled"] = shuffled(learned, seed)
+    if "Matched" in names:
+        outputs = [query_loss.predict(learned, batch) for batch in inputs]
+        starts["Matched"] = fit_to(tf.stack(outputs))
+    if "Shuffled" in names:
+        starts["Shuffled"] = shuffled(learned, seed)
     return Baselines(starts, mean)
 
 

@@ -7,13 +7,19 @@ tuned on validation signals alone.
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfmetainit.evaluation.baselines import AdamFit, Baselines, constant_floor
-from tfmetainit.evaluation.tables import in_numbers
+from tfmetainit.evaluation.baselines import (
+    OPTIONAL_STARTS,
+    AdamFit,
+    Baselines,
+    constant_floor,
+)
+from tfmetainit.evaluation.tables import in_numbers, scored_steps
 from tfmetainit.geometry.metrics import psnr_from_mse
 from tfmetainit.meta import inner_loop
 from tfmetainit.meta.functional import Params, get_params
@@ -25,6 +31,14 @@ from tfmetainit.signals.base.signal_class import first_tasks
 _LOGGER = logging.getLogger("tfmetainit")
 
 LEARNED = "Learned"
+# The rows that can be left out of a comparison: long fits need few of them.
+OPTIONAL_ROWS = (
+    f"{LEARNED} (stepped)",
+    "Standard (solved)",
+    "Standard (SGD)",
+    *OPTIONAL_STARTS,
+    f"{LEARNED} (Adam)",
+)
 
 _SHOWN_STEPS = (0, 1, 2, 3)
 _SSIM_WINDOW = 11  # pixels (Wang et al. 2004)
@@ -57,7 +71,8 @@ class Scores:
     """The scores of a method on some signals.
 
     Attributes:
-        psnr: in dB after 0, 1, ... steps, `[signals, steps + 1]`.
+        psnr: in dB after 0, 1, ... steps, `[signals, steps + 1]`; NaN after
+            steps that were not scored.
         ssim: structural similarity of the pictures after the last step,
             `[signals]` (Wang et al. 2004, as `tf.image.ssim` has it).
     """
@@ -76,6 +91,7 @@ class Comparison:
         baselines: the baselines of the learned init; None if only `score` and
             single methods are used.
         others: more learners of the same network, by label of their rows.
+        rows: which of `OPTIONAL_ROWS` to have beside Learned and Standard.
     """
 
     def __init__(
@@ -85,12 +101,14 @@ class Comparison:
         options,
         baselines: Baselines | None = None,
         others: dict[str, MetaLearner] | None = None,
+        rows: Sequence[str] = OPTIONAL_ROWS,
     ):
         self.learner = learner
         self.signal = signal
         self.options = options
         self.baselines = baselines
         self.others = others or {}
+        self.rows = rows
         self.tuning = first_tasks(
             signal, "validation", options.num_tuning_signals
         )
@@ -101,16 +119,29 @@ class Comparison:
             lambda loss, params, query: loss.psnr(params, query)
         )
 
-    def score(self, method: Method, tasks, num_steps: int) -> Scores:
-        """Scores a method: fits every task with `num_steps` steps."""
+    def score(
+        self, method: Method, tasks, num_steps: int, steps=None
+    ) -> Scores:
+        """Scores a method: fits every task with `num_steps` steps.
+
+        Args:
+            method: what to score.
+            tasks: the signals.
+            num_steps: number of gradient steps.
+            steps: the steps to score; by default `scored_steps`.
+        """
+        steps = scored_steps(num_steps) if steps is None else steps
         psnr, ssim = [], []
         for task in tqdm(tasks, desc=method.label, leave=False, disable=None):
-            curve = []
-            for params in method.fit.trajectory(
+            curve = np.full(num_steps + 1, np.nan, np.float32)
+            trajectory = method.fit.trajectory(
                 method.params, task.support, num_steps
-            ):
-                score = self._psnr(method.query_loss, params, task.query)
-                curve.append(score.numpy())
+            )
+            for step, params in enumerate(trajectory):
+                if step in steps:
+                    curve[step] = self._psnr(
+                        method.query_loss, params, task.query
+                    )
             psnr.append(curve)
             values = method.query_loss.predict(params, task.query.inputs)
             ssim.append(self.ssim(task, values))
@@ -222,10 +253,13 @@ class Comparison:
         """
         params = self.baselines.starts["Standard"]
         limit = self.options.max_match_steps
+        every = range(limit + 1)
         best_rate, best = None, (np.inf, np.inf)
         for rate in self.options.adam_rates:
             method = self.with_adam("Matching", params, rate)
-            curve = self.score(method, self.tuning, limit).psnr.mean(axis=0)
+            curve = self.score(method, self.tuning, limit, every).psnr.mean(
+                axis=0
+            )
             first = _first_reaching(curve, target)
             # If no rate reaches the target, the one that comes closest.
             key = (np.inf if first is None else first, -_best(curve))
@@ -233,7 +267,7 @@ class Comparison:
                 best_rate, best = rate, key
         method = self.with_adam("Matching", params, best_rate)
         tasks = self.test[: self.options.num_match_signals]
-        curve = self.score(method, tasks, limit).psnr.mean(axis=0)
+        curve = self.score(method, tasks, limit, every).psnr.mean(axis=0)
         return {
             "target": target,
             "num_signals": len(tasks),
@@ -251,28 +285,23 @@ class Comparison:
         """
         options, learned = self.options, self.learned()
         starts = self.baselines.starts
-        sgd = ("Standard (SGD)", starts["Standard"], options.sgd_rates)
-        adam = {**starts, f"{LEARNED} (Adam)": learned.params}
-        with_and_without = []
+        standard, rates = starts["Standard"], options.adam_rates
+        methods = [learned, *map(self.learned, self.others)]
+        tuned = [
+            ("Standard (SGD)", self.with_sgd, standard, options.sgd_rates),
+            *((label, self.with_adam, p, rates) for label, p in starts.items()),
+            (f"{LEARNED} (Adam)", self.with_adam, learned.params, rates),
+        ]
         if self.learner.ridge is not None:
-            with_and_without = [
-                self.learned(f"{LEARNED} (stepped)", solves=False),
-                self.tune(
-                    functools.partial(self.with_adam, solves=True),
-                    "Standard (solved)",
-                    starts["Standard"],
-                    options.adam_rates,
-                ),
-            ]
-        return [
-            learned,
-            *map(self.learned, self.others),
-            *with_and_without,
-            self.tune(self.with_sgd, *sgd),
-            *(
-                self.tune(self.with_adam, label, params, options.adam_rates)
-                for label, params in adam.items()
-            ),
+            stepped = f"{LEARNED} (stepped)"
+            if stepped in self.rows:
+                methods.append(self.learned(stepped, solves=False))
+            solve = functools.partial(self.with_adam, solves=True)
+            tuned.insert(0, ("Standard (solved)", solve, standard, rates))
+        return methods + [
+            self.tune(make, label, params, candidates)
+            for label, make, params, candidates in tuned
+            if label in ("Standard", *self.rows)
         ]
 
     def classical(self) -> list[dict]:

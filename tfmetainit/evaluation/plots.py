@@ -43,7 +43,8 @@ def save_curves(path, panels, *, title=""):
     Args:
         path: the picture file, replaced atomically.
         panels: tuples (title, curves, levels). `curves` maps a method's name to
-            its PSNRs in dB after 0, 1, ... steps. `levels` maps the name of a
+            its PSNRs in dB after 0, 1, ... steps; those that are not finite
+            are left out. `levels` maps the name of a
             method without steps to its PSNR, which is drawn as a dotted line.
         title: title of the figure.
     """
@@ -65,9 +66,10 @@ def draw_curves(axis, curves, levels):
     for label, curve in curves.items():
         learned = label.startswith("Learned")
         marker = "o" if learned else "."
+        steps = np.flatnonzero(np.isfinite(curve))
         axis.plot(
-            range(len(curve)),
-            curve,
+            steps,
+            np.asarray(curve)[steps],
             marker=marker if len(curve) <= 30 else None,
             linewidth=2.5 if learned else 1.3,
             label=label,

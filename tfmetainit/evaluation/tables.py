@@ -27,8 +27,22 @@ def _number(value, digits: int = 2) -> str:
 
 def _shown_steps(last: int) -> list[int]:
     """The steps that have a column in a table of `last` steps."""
-    steps = (0, 1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100, 200, 500, 1000)
+    steps = (0, 1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100, 200, 300, 500, 1000)
     return [s for s in steps if s < last] + [last]
+
+
+def scored_steps(last: int) -> set[int]:
+    """The steps after which a fit of `last` steps is scored.
+
+    These are all of the first 32, then 16 for each doubling, and those that
+    have a column in a table: scoring a whole view takes longer than a step.
+    """
+    sixteenths = {
+        step
+        for step in range(last)
+        if step % max(1, 2 ** step.bit_length() // 32) == 0
+    }
+    return sixteenths.union(_shown_steps(last))
 
 
 def in_numbers(curve) -> str:

@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 SECONDS_EACH ?= 60
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow test-peers test-arm fuzz lint format bench scaling quality \
+.PHONY: help setup demo test test-slow test-peers test-beam test-arm fuzz lint format bench scaling quality \
 	web c docs docs-links clean
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test        set up and run the tests (WORKERS=2 at a time)"
 	@echo "make test-slow   the checks that train for minutes"
 	@echo "make test-peers  20 outer steps beside the authors' algorithms in JAX"
+	@echo "make test-beam   drawing and bulk fitting on Apache Beam: 4 minutes"
 	@echo "make test-arm    fits on an emulated ARM64 machine: 5 minutes"
 	@echo "make fuzz        damaged files for every reader: minutes"
 	@echo "make lint        ruff, and buildifier where npm is present"
@@ -49,6 +50,10 @@ test-slow: setup
 test-peers: setup
 	$(BIN)/python -m pip install --quiet --editable ".[test,peers]"
 	$(BIN)/python -m pytest tests/meta/peers_test.py tests/benchmarks_test.py
+
+test-beam: setup
+	$(BIN)/python -m pip install --quiet --editable ".[test,beam]"
+	$(BIN)/python -m pytest tests/runs/bulk_fit_test.py tests/signals/base/generated_test.py
 
 # Needs Debian's qemu-user-static and gcc-aarch64-linux-gnu.
 test-arm: setup

@@ -12,16 +12,21 @@ With --artifact=exported/text/model.tflite, LiteRT fits the signals, whose class
 is then given by --signal=configs/text.py. --bits=6 stores the quantised change
 of the weights (`io.codes`), which `runs.read_functaset` reads back.
 --shard=0/4 fits the share of the first of four workers that fill one
---output_dir. Repeat a command that was stopped to resume it.
+--output_dir. --beam_options lets Apache Beam do that, in several processes:
+
+    --beam_options="--direct_running_mode=multi_processing \
+        --direct_num_workers=4"
+
+Repeat a command that was stopped to resume it.
 """
 
+import contextlib
 import dataclasses
-import itertools
+import functools
 import logging
-import math
 import re
+import threading
 import time
-from collections.abc import Iterator
 
 from absl import flags
 
@@ -32,21 +37,14 @@ cli.quiet_tensorflow()
 from tqdm import tqdm
 
 from tfmetainit.fit import open_fitter
-from tfmetainit.io import codes
-from tfmetainit.io.errors import (
-    InputError,
-    UserError,
-    check_range,
-)
-from tfmetainit.runs import build, sources
-from tfmetainit.runs.functaset import Example, Functaset
-from tfmetainit.signals.base import SPLITS, to_sample
+from tfmetainit.io.errors import InputError, check_one_source, check_range
+from tfmetainit.runs import BulkFit, fit_on_beam
+from tfmetainit.signals.base import SPLITS
 
 _LOGGER = logging.getLogger("tfmetainit")
 
-MAX_STEPS = 10_000
 MAX_BATCH = 4096
-MAX_SIGNALS = 10**7
+_SECONDS_BETWEEN_COUNTS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +84,7 @@ def fit_dataset(
     signals_per_file: int = 64,
     bits: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    beam_options: str | None = None,
 ) -> Summary:
     """Fits every signal of a split and writes the weights.
 
@@ -105,6 +104,9 @@ def fit_dataset(
             stored.
         shard: (index, number): index of this worker, from 0, and number of
             workers. A worker writes every `number`-th file.
+        beam_options: options of an Apache Beam pipeline that fits the signals,
+            as its command line has them; by default this process does. Its
+            workers must see the same files.
 
     Returns:
         A `Summary`.
@@ -112,38 +114,33 @@ def fit_dataset(
     Raises:
         InputError: if an argument is not valid, or the folder holds another
             dataset.
-        UserError: if the fit of a signal diverges; complete files are kept.
+        UserError: if the fit of a signal diverges, or three pipelines of Beam
+            fail; complete files are kept.
     """
     started = time.monotonic()
     check_range("batch_size", batch_size, 1, MAX_BATCH)
     check_range("signals_per_file", signals_per_file, 1, 10**6)
     _check_split(split, shard)
-    fitter, config = _open(workdir, artifact, signal)
-    steps = fitter.default_steps if steps is None else steps
-    check_range("steps", steps, 0, MAX_STEPS)
-    learned = None
-    if bits is not None:
-        codes.integers(bits)
-        learned = fitter.learned
-    signals = build.build_signal(config)
-    fitter.prepare(signals)
-    dataset = Functaset(
+    check_one_source(workdir, artifact)
+    if signal is None and artifact is not None:
+        raise InputError(
+            "`artifact` needs `signal`, the config of the signals' class, for "
+            "example configs/text.py. Received: none"
+        )
+    make_bulk_fit = functools.partial(
+        BulkFit,
+        functools.partial(open_fitter, workdir, artifact),
+        signal,
         output_dir,
         split=split,
-        num_signals=_count(signals, split, num_signals),
+        steps=steps,
+        batch_size=batch_size,
+        num_signals=num_signals,
         signals_per_file=signals_per_file,
-        shapes=fitter.shapes,
-        made_from={
-            "weights": fitter.digest,
-            "signal": sources.public_settings(config.signal),
-            "files": sources.digest(
-                sources.source_sizes(config.signal, signals.suffixes)
-            ),
-            "steps": steps,
-        },
         bits=bits,
-        learned=learned,
     )
+    bulk_fit = make_bulk_fit()
+    dataset = bulk_fit.dataset
     mine = [i for i in dataset.missing() if i % shard[1] == shard[0]]
     fitted = sum(dataset.lengths[i] for i in mine)
     _LOGGER.info(
@@ -151,11 +148,12 @@ def fit_dataset(
         *(fitted, sum(dataset.lengths), output_dir),
     )
     with tqdm(total=fitted, unit="signal", disable=None) as bar:
-        for i in mine:
-            first = dataset.first_signal(i)
-            tasks = signals.all_tasks(split, first).take(dataset.lengths[i])
-            fits = _fit(fitter, tasks, steps, batch_size, first, bits)
-            dataset.write(i, _counted(fits, bar))
+        if beam_options is None:
+            for i in mine:
+                bulk_fit.fit_file(i, bar.update)
+        else:
+            with _counting_files(dataset, mine, bar):
+                fit_on_beam(make_bulk_fit, bulk_fit, mine, beam_options)
     missing, psnr = len(dataset.missing()), (None, None)
     if not missing:
         psnr = dataset.finish()
@@ -183,60 +181,28 @@ def _check_split(split, shard):
         )
 
 
-def _open(workdir, artifact, signal):
-    """The fitter of a run or a file, and the config of the signals."""
-    fitter = open_fitter(workdir, artifact)
-    if signal is None and artifact is None:
-        signal = fitter.config
-    if signal is None:
-        raise InputError(
-            "`artifact` needs `signal`, the config of the signals' class, for "
-            "example configs/text.py. Received: none"
-        )
-    return fitter, signal
+@contextlib.contextmanager
+def _counting_files(dataset, indices, bar):
+    """Moves a bar on when files appear, whichever process writes them."""
+    ended = threading.Event()
 
+    def count():
+        waiting = set(indices)
+        while waiting:
+            last = ended.wait(_SECONDS_BETWEEN_COUNTS)
+            written = waiting.difference(dataset.missing())
+            bar.update(sum(dataset.lengths[i] for i in written))
+            waiting -= written
+            if last:
+                return
 
-def _count(signals, split, num_signals):
-    """The number of signals to fit."""
-    available = int(signals.all_tasks(split).cardinality())
-    if num_signals is None:
-        if available < 0:
-            raise InputError(
-                "`num_signals` must be given for a class whose number of "
-                "signals is not known beforehand. Received: none"
-            )
-        num_signals = available
-    most = available if available >= 0 else MAX_SIGNALS
-    check_range("num_signals", num_signals, 1, most)
-    return num_signals
-
-
-def _counted(examples, bar):
-    for example in examples:
-        yield example
-        bar.update()
-
-
-def _fit(fitter, tasks, steps, batch_size, first, bits) -> Iterator[Example]:
-    """The examples of some tasks, the first of which has the index `first`."""
-    samples, index = map(to_sample, tasks), first
-    while batch := list(itertools.islice(samples, batch_size)):
-        for sample, fitted in zip(batch, fitter.fit(batch, steps, {0, steps})):
-            before, after = fitted.psnr[0], fitted.psnr[steps]
-            theta = fitted.theta
-            if not math.isfinite(after):
-                raise UserError(
-                    f"The fit of signal {index} diverged within {steps} steps. "
-                    f"Lower `steps` (now {steps}). Complete files are kept."
-                )
-            if bits is not None:
-                learned, shapes = fitter.learned, fitter.shapes
-                theta = codes.encode(theta, learned, shapes, bits)
-                after = fitter.score(
-                    codes.decode(theta, learned, shapes), sample
-                )
-            yield Example(index, theta, before, after)
-            index += 1
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -271,6 +237,7 @@ def main(argv):
         signals_per_file=values.signals_per_file,
         bits=values.bits,
         shard=parse_shard(values.shard),
+        beam_options=values.beam_options,
     )
     print(
         f"Fitted {summary.fitted} signals into {summary.files_written} files "
@@ -318,6 +285,11 @@ def run():
     )
     flags.DEFINE_string(
         "shard", "0/1", "<index>/<number>: this worker's share of the files."
+    )
+    flags.DEFINE_string(
+        "beam_options",
+        None,
+        "Fits on Apache Beam with these options of a pipeline.",
     )
     flags.mark_flag_as_required("output_dir")
     cli.run(main, __doc__)

@@ -144,15 +144,9 @@ def make_baselines(
     field, query_loss = learner.field, learner.query_loss
     random = standard(field, seed + 1)
     learned = functional.get_params(field)
-    if signal.shares_inputs:
-        inputs = first_tasks(signal, "test", 1)[0].query.inputs[None]
-    else:
-        tasks = first_tasks(signal, "train", _MATCHING_TASKS)
-        inputs = tf.stack([task.query.inputs for task in tasks])
-
     adam = AdamFit(query_loss, _FITTING_RATE)
 
-    def fit_to(values):
+    def fit_to(inputs, values):
         support = Observations(inputs, values)
         return inner_loop.last(
             adam.trajectory(random, support, options.num_fit_steps)
@@ -160,11 +154,16 @@ def make_baselines(
 
     mean = _mean_signal(signal)
     starts = {"Standard": random}
+    if signal.shares_inputs:
+        inputs = first_tasks(signal, "test", 1)[0].query.inputs[None]
+    elif "Matched" in names:
+        tasks = first_tasks(signal, "train", _MATCHING_TASKS)
+        inputs = tf.stack([task.query.inputs for task in tasks])
     if "Mean" in names and signal.shares_inputs:
-        starts["Mean"] = fit_to(mean[None])
+        starts["Mean"] = fit_to(inputs, mean[None])
     if "Matched" in names:
         outputs = [query_loss.predict(learned, batch) for batch in inputs]
-        starts["Matched"] = fit_to(tf.stack(outputs))
+        starts["Matched"] = fit_to(inputs, tf.stack(outputs))
     if "Shuffled" in names:
         starts["Shuffled"] = shuffled(learned, seed)
     return Baselines(starts, mean)

@@ -11,6 +11,7 @@ from tfmetainit.runs.build import (
     load_learner,
     load_signal,
 )
+from tfmetainit.runs.bulk_fit import BulkFit, fit_on_beam
 from tfmetainit.runs.config_check import check_config
 from tfmetainit.runs.functaset import Example, Functaset, read_functaset
 from tfmetainit.runs.run_fitter import RunFitter

@@ -9,8 +9,10 @@ from tfmetainit.signals.base.generated import (
     GeneratedImages,
     GeneratedSignals,
     generated_source,
+    import_beam,
     make_generated_class,
     open_splits,
+    pipeline_options,
 )
 from tfmetainit.signals.base.image_signal import ImageSignal
 from tfmetainit.signals.base.pipeline import (

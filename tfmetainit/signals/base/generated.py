@@ -8,7 +8,9 @@ evaluation need no training signals.
 """
 
 import abc
+import contextlib
 import functools
+import io
 import os
 import pathlib
 import shlex
@@ -28,10 +30,14 @@ _MAX_SIGNALS = 10_000_000
 # Environment variable with the options of an Apache Beam pipeline that draws
 # the signals, for example on all cores (docs/scale.md). The data are the same.
 BEAM_OPTIONS = "TFMETAINIT_BEAM_OPTIONS"
+_VARIABLE = f"The environment variable {BEAM_OPTIONS}"
 
 
-def _beam():
+def import_beam(needed_by: str):
     """Apache Beam.
+
+    Args:
+        needed_by: what needs it, for the error message.
 
     Raises:
         InputError: if it is not installed.
@@ -40,19 +46,45 @@ def _beam():
         import apache_beam
     except ImportError as error:
         raise InputError(
-            f"The environment variable {BEAM_OPTIONS} needs Apache Beam, which "
-            f"is not installed: pip install apache-beam ({error})"
+            f"{needed_by} needs Apache Beam, which is not installed: "
+            f"pip install apache-beam ({error})"
         ) from error
     return apache_beam
+
+
+def pipeline_options(name: str, options: str):
+    """The options of a Beam pipeline.
+
+    Args:
+        name: what has the options, for error messages.
+        options: the options, as a command line has them.
+
+    Raises:
+        InputError: if Beam is not installed, or an option is not valid.
+    """
+    options_of = import_beam(name).options.pipeline_options
+    said = io.StringIO()
+    try:
+        parsed = options_of.PipelineOptions(shlex.split(options))
+        workers = parsed.view_as(options_of.WorkerOptions)
+        if workers.default_sdk_harness_log_level is None:
+            workers.default_sdk_harness_log_level = "WARNING"
+        with contextlib.redirect_stderr(said):
+            parsed.get_all_options()
+    except (SystemExit, ValueError) as error:
+        reason = (said.getvalue() or str(error)).strip().splitlines()[-1]
+        raise InputError(
+            f"{name} must hold options of an Apache Beam pipeline. Received: "
+            f"{options!r} ({reason})"
+        ) from error
+    return parsed
 
 
 def _download_config():
     """TFDS's settings with the options of Beam; None without them."""
     if BEAM_OPTIONS not in os.environ:
         return None
-    options = _beam().options.pipeline_options.PipelineOptions(
-        shlex.split(os.environ[BEAM_OPTIONS])
-    )
+    options = pipeline_options(_VARIABLE, os.environ[BEAM_OPTIONS])
     return tfds.download.DownloadConfig(beam_options=options)
 
 
@@ -115,7 +147,7 @@ class GeneratedSignals(tfds.core.GeneratorBasedBuilder):
         indices = range(self.builder_config.size)
         if BEAM_OPTIONS not in os.environ:
             return map(self._numbered_example, indices)
-        beam = _beam()
+        beam = import_beam(_VARIABLE)
         return beam.Create(indices) | beam.Map(self._numbered_example)
 
     def _numbered_example(self, index):

@@ -4,7 +4,8 @@
 
 One outer gradient of a SIREN 4 x 256 on random pictures by each form of
 `meta.task_loops`, in interleaved rounds. Gradients are compared with those of
-the first form.
+the first form. Memory is what tracing and two steps add to a process of its
+own.
 """
 
 import statistics
@@ -18,6 +19,7 @@ cli.quiet_tensorflow()
 
 import numpy as np
 import tensorflow as tf
+from common import last_line_of_child, print_growth
 
 from tfmetainit.evaluation.tables import markdown_table
 from tfmetainit.fields import networks
@@ -31,6 +33,8 @@ flags.DEFINE_integer("steps", 2, "Inner steps.")
 flags.DEFINE_integer("rounds", 9, "Interleaved rounds.")
 flags.DEFINE_enum("learner", "solved", ["solved", "stepped", "reptile"], "")
 flags.DEFINE_list("forms", list(task_loops.FORMS), "Forms to compare.")
+flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles the steps.")
+flags.DEFINE_string("memory_of", None, "Prints the memory of one form.")
 
 
 def _make_batch():
@@ -69,15 +73,27 @@ def _num_operations(function):
     return len(function.graph.get_operations()) + nodes
 
 
+def _run_alone(form, batch):
+    """A function that takes an outer step."""
+    learner = _make_learner(form)  # its variables must live
+    step = tf.function(learner.meta_gradient, jit_compile=_FLAGS.jit_compile)
+    return lambda: (step(batch)[0][0].numpy(), learner)
+
+
 def main(argv):
     """Times the forms and prints a table."""
     del argv
     batch = _make_batch()
+    if _FLAGS.memory_of:
+        print_growth(lambda: _run_alone(_FLAGS.memory_of, batch))
+        return
     learners, steps, rows, first = [], {}, [], None
     for form in _FLAGS.forms:
         learners.append(_make_learner(form))  # its variables must live
         started = time.perf_counter()
-        step = tf.function(learners[-1].meta_gradient)
+        step = tf.function(
+            learners[-1].meta_gradient, jit_compile=_FLAGS.jit_compile
+        )
         step = steps[form] = step.get_concrete_function(batch)
         gradients = np.concatenate([np.ravel(g) for g in step(batch)[0]])
         seconds = time.perf_counter() - started
@@ -101,7 +117,10 @@ def main(argv):
     for row, of_form in zip(rows, times.values()):
         ratio = statistics.median(t / b for t, b in zip(of_form, base))
         row += [f"{1e3 * statistics.median(of_form):.0f} ms", f"{ratio:.2f}"]
+        memory = int(last_line_of_child(f"--memory_of={row[0]}"))
+        row.append(f"{memory / 2**20:.0f} MiB")
     titles = ["form", "operations", "start", "difference", "step", "ratio"]
+    titles.append("memory")
     print(markdown_table(titles, rows))
 
 

@@ -37,7 +37,7 @@ cli.quiet_tensorflow()
 from tqdm import tqdm
 
 from tfmetainit.fit import open_fitter
-from tfmetainit.io.errors import InputError, check_one_source, check_range
+from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.runs import BulkFit, fit_on_beam
 from tfmetainit.signals.base import SPLITS
 
@@ -121,12 +121,6 @@ def fit_dataset(
     check_range("batch_size", batch_size, 1, MAX_BATCH)
     check_range("signals_per_file", signals_per_file, 1, 10**6)
     _check_split(split, shard)
-    check_one_source(workdir, artifact)
-    if signal is None and artifact is not None:
-        raise InputError(
-            "`artifact` needs `signal`, the config of the signals' class, for "
-            "example configs/text.py. Received: none"
-        )
     make_bulk_fit = functools.partial(
         BulkFit,
         functools.partial(open_fitter, workdir, artifact),

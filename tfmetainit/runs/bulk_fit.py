@@ -61,7 +61,13 @@ class BulkFit:
         bits: int | None,
     ):
         self._fitter = fitter = open_fitter()
-        config = fitter.config if config is None else config
+        if config is None:
+            config = getattr(fitter, "config", None)
+        if config is None:
+            raise InputError(
+                "`artifact` needs `signal`, the config of the signals' class, "
+                "for example configs/text.py. Received: none"
+            )
         self._steps = fitter.default_steps if steps is None else steps
         check_range("steps", self._steps, 0, MAX_STEPS)
         learned = None

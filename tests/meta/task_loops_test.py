@@ -6,10 +6,16 @@ import tensorflow as tf
 
 from tfmetainit.fields import networks
 from tfmetainit.forward_models.volume_rendering import VolumeRendering
-from tfmetainit.meta import maml, reptile, task_loops
+from tfmetainit.meta import inner_loop, maml, reptile, task_loops
 from tfmetainit.meta.inner_loop import adapt
 from tfmetainit.meta.tasks import Observations, Task
 
+_FIRST_ORDER = {
+    "first_order": True,
+    "step_sizes": "tensor",
+    "learn_step_sizes": True,
+    "output_layer": "solved",
+}
 _OPTIONS = [
     (maml.MAML, {}),
     (maml.MAML, {"early_loss_weight": 0.3, "output_layer": "solved"}),
@@ -18,6 +24,7 @@ _OPTIONS = [
     (maml.MAML, {"recompute": True}),
     (reptile.Reptile, {"inner_steps": 3}),
     (reptile.Reptile, {"inner_steps": 7}),  # in a loop
+    (maml.MAML, {"inner_steps": 7, **_FIRST_ORDER}),  # in a loop
 ]
 
 
@@ -106,6 +113,30 @@ def test_steps_in_a_loop(in_loop, num_steps, make_field, make_task):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+@pytest.mark.parametrize("chunk", [0, 5])
+def test_first_order_in_a_loop(chunk, make_field, make_task, monkeypatch):
+    """The gradients are those without the loop, of step sizes too."""
+    learner = maml.MAML(
+        make_field(),
+        inner_steps=7,
+        inner_lr=0.05,
+        recompute=chunk > 0,
+        chunk=chunk,
+        **_FIRST_ORDER,
+    )
+    task = make_task(0, steps=3)
+    compute = tf.function(lambda: learner.outer_gradients(task))
+    received = tf.nest.flatten(compute())
+    assert any(
+        "While" in operation.type
+        for operation in compute.get_concrete_function().graph.get_operations()
+    )
+    monkeypatch.setattr(inner_loop, "MOST_UNROLLED", 100)
+    expected = tf.nest.flatten(learner.outer_gradients(task))
+    for a, b in zip(received, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)
+
+
 def _operations(learner, tasks):
     graph = tf.function(learner.meta_gradient).get_concrete_function(tasks)
     library = graph.graph.as_graph_def().library
@@ -126,12 +157,15 @@ def test_the_graph_does_not_grow_with_the_batch(
     assert large == small
 
 
-def test_the_graph_of_reptile_does_not_grow_with_its_steps(
-    make_field, make_task, stack_tasks
+@pytest.mark.parametrize(
+    ("make", "options"), [(reptile.Reptile, {}), (maml.MAML, _FIRST_ORDER)]
+)
+def test_the_graph_does_not_grow_with_steps_in_a_loop(
+    make, options, make_field, make_task, stack_tasks
 ):
     tasks = stack_tasks([make_task(0)] * 5)
     small, large = (
-        _operations(reptile.Reptile(make_field(), inner_steps=steps), tasks)
+        _operations(make(make_field(), inner_steps=steps, **options), tasks)
         for steps in (8, 64)
     )
     assert large == small

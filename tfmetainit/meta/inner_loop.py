@@ -22,6 +22,10 @@ import tensorflow as tf
 from tfmetainit.meta import functional, output_layer
 from tfmetainit.meta.functional import Params
 
+# Learners take more steps than this `in_loop`, where nothing differentiates
+# through them.
+MOST_UNROLLED = 4
+
 
 class Loss(Protocol):
     """The interface of a loss that `adapt` uses, such as `tasks.FieldLoss`."""
@@ -77,8 +81,8 @@ def adapt(
             weights are for predictions. To take further steps, start from
             weights that were not solved.
         in_loop: take the steps in a `tf.while_loop`, whose graph does not grow
-            with their number. For what is not differentiated: an outer tape
-            would keep more than it needs.
+            with their number. Not for losses whose gradients an outer tape
+            differentiates: it would keep more than it needs.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.

@@ -123,12 +123,18 @@ class MAML(MetaLearner):
         self, inner_loss, query_loss, params, task, options, steps_before=0
     ):
         """The outer loss, the query loss, and the losses before each step."""
+        in_loop = (
+            self.first_order
+            and not self.early_loss_weight
+            and self.inner_steps > inner_loop.MOST_UNROLLED
+        )
         adapted, losses = inner_loop.adapt(
             inner_loss,
             params,
             task.support,
             num_steps=self.inner_steps - steps_before,
             steps_before=steps_before,
+            in_loop=in_loop,
             **options,
         )
         loss = outer_loss = query_loss(adapted, task.query)

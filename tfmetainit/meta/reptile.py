@@ -5,11 +5,8 @@ optimizer applies it, so that MAML and Reptile share one outer update (Tancik et
 al. 2021, section 3).
 """
 
-from tfmetainit.meta import functional
+from tfmetainit.meta import functional, inner_loop
 from tfmetainit.meta.learner import MetaLearner
-
-# More steps than this are taken in a loop, and traced once.
-_MOST_UNROLLED = 4
 
 
 class Reptile(MetaLearner):
@@ -47,7 +44,7 @@ class Reptile(MetaLearner):
 
     def outer_gradients(self, task):
         params = functional.get_params(self.field)
-        in_loop = self.inner_steps > _MOST_UNROLLED
+        in_loop = self.inner_steps > inner_loop.MOST_UNROLLED
         adapted, losses = self.adapt(task.support, in_loop=in_loop)
         gradients = [p - a for p, a in zip(params, adapted)]
         loss = self.query_loss(adapted, task.query)

@@ -24,21 +24,21 @@ from tfmetainit import cli
 logging.basicConfig(level="INFO")
 cli.quiet_tensorflow()
 import tensorflow as tf
-strategy, workdir, data_dir, devices, chunk = sys.argv[1:]
+strategy, workdir, data_dir, devices, chunk, batch = sys.argv[1:]
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices)
 )
 import distribution_test
 from tfmetainit import train
-config = distribution_test.config(data_dir, int(chunk))
+config = distribution_test.config(data_dir, int(chunk), int(batch))
 train.train(config, workdir, strategy)
 """
 
 
-def config(data_dir, chunk=0):
+def config(data_dir, chunk=0, batch=4):
     result = text.get_config("smoke")
-    result.batch_size = 4
+    result.batch_size = batch
     result.signal.points_per_step = 0  # a device's tasks share a first step
     result.optimizer.clip_norm = 0.01  # so that it clips
     result.signal.data_dir = str(data_dir)
@@ -61,10 +61,14 @@ def one_device(tmp_path_factory, data_dir):
     return workdir, train.train(config(data_dir), workdir)
 
 
-def _start(strategy, workdir, data_dir, devices, environment=None, chunk=0):
+def _start(
+    strategy, workdir, data_dir, devices, environment=None, chunk=0, batch=4
+):
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM]
-        + [str(x) for x in (strategy, workdir, data_dir, devices, chunk)],
+        + [
+            str(x) for x in (strategy, workdir, data_dir, devices, chunk, batch)
+        ],
         env={
             **os.environ,
             "PYTHONPATH": os.path.dirname(__file__),
@@ -84,9 +88,8 @@ def _finish(process):
 
 @pytest.fixture(scope="module")
 def assert_same_run(arrays_of, one_device):
-    expected, summary = one_device
-
-    def check(workdir):
+    def check(workdir, expected=one_device):
+        expected, summary = expected
         weights = arrays_of(Workdir(workdir).last)
         for name, value in arrays_of(Workdir(expected).last).items():
             np.testing.assert_allclose(
@@ -122,7 +125,8 @@ def _free_ports(count):
     return ports
 
 
-def test_two_workers_train_what_one_does(assert_same_run, data_dir, tmp_path):
+def _two_workers(workdir, data_dir, **options):
+    """What two workers print, which train together."""
     hosts = [f"127.0.0.1:{port}" for port in _free_ports(2)]
     workers = []
     for index in range(2):
@@ -130,20 +134,31 @@ def test_two_workers_train_what_one_does(assert_same_run, data_dir, tmp_path):
             "cluster": {"worker": hosts},
             "task": {"type": "worker", "index": index},
         }
+        environment = {"TF_CONFIG": json.dumps(cluster)}
         workers.append(
-            _start(
-                "multi_worker",
-                tmp_path / "run",
-                data_dir,
-                1,
-                {"TF_CONFIG": json.dumps(cluster)},
-            )
+            _start("multi_worker", workdir, data_dir, 1, environment, **options)
         )
     try:
-        outputs = [_finish(worker) for worker in workers]
+        return [_finish(worker) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
+
+
+@pytest.mark.slow
+def test_a_batch_of_64_on_devices_and_workers(
+    assert_same_run, data_dir, tmp_path
+):
+    expected = tmp_path / "one"
+    expected = expected, train.train(config(data_dir, batch=64), expected)
+    _finish(_start("mirrored", tmp_path / "two", data_dir, 2, batch=64))
+    assert_same_run(tmp_path / "two", expected)
+    _two_workers(tmp_path / "workers", data_dir, batch=64)
+    assert_same_run(tmp_path / "workers", expected)
+
+
+def test_two_workers_train_what_one_does(assert_same_run, data_dir, tmp_path):
+    outputs = _two_workers(tmp_path / "run", data_dir)
     # The chief alone reports and writes.
     assert "val_psnr_2" in outputs[0]
     assert "val_psnr_2" not in outputs[1]

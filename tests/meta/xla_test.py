@@ -1,5 +1,7 @@
 """XLA compiles the outer gradient of every learner and forward model."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,10 +22,10 @@ _LEARNERS = {
     "first_order": (maml.MAML, {"first_order": True, "inner_steps": 6}),
     "reptile": (reptile.Reptile, {"inner_steps": 6}),
 }
+_FAST = [("solved", "loop"), ("reptile", "loop")]
 _CASES = [
-    pytest.param(name, form, marks=() if form == "loop" else pytest.mark.slow)
-    for name in _LEARNERS
-    for form in task_loops.FORMS
+    pytest.param(*case, marks=() if case in _FAST else pytest.mark.slow)
+    for case in itertools.product(_LEARNERS, task_loops.FORMS)
 ]
 
 
@@ -47,6 +49,7 @@ def test_learners(name, form, make_field, make_task, stack_tasks):
     _assert_compiles(learner, batch, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [maml.MAML, reptile.Reptile])
 @pytest.mark.parametrize(
     ("make_field", "model", "shape", "values"),

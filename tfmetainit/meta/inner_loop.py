@@ -81,8 +81,8 @@ def adapt(
             weights are for predictions. To take further steps, start from
             weights that were not solved.
         in_loop: take the steps in a `tf.while_loop`, whose graph does not grow
-            with their number. Not for losses whose gradients an outer tape
-            differentiates: it would keep more than it needs.
+            with their number. The gradients of all steps, and their losses,
+            are then constants to an outer tape.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -101,16 +101,19 @@ def adapt(
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
 
-    def take(step, params):
-        value, gradients = loss.value_and_grad(params, at_step(support, step))
-        return functional.descend(params, gradients, step_sizes), value
-
     if in_loop:
-        params, losses = _steps_in_loop(take, params, steps_before, num_steps)
+        gradients, losses = _steps_in_loop(
+            loss, params, support, num_steps, step_sizes, steps_before
+        )
+        # A step is linear in its gradient.
+        params = functional.descend(params, gradients, step_sizes)
     else:
         losses = []
         for step in range(steps_before, steps_before + num_steps):
-            params, value = take(step, params)
+            value, gradients = loss.value_and_grad(
+                params, at_step(support, step)
+            )
+            params = functional.descend(params, gradients, step_sizes)
             losses.append(value)
         losses = tf.stack(losses) if losses else tf.zeros([0], params[0].dtype)
     if ridge is not None:
@@ -118,23 +121,39 @@ def adapt(
     return params, losses
 
 
-def _steps_in_loop(take, params, start, count):
-    """The weights after `count` steps from number `start`, and the losses."""
-    # Not a TensorArray: XLA does not compile one under `vectorized_map`.
+def _steps_in_loop(loss, params, support, count, step_sizes, start):
+    """The sum of the gradients of `count` steps, and their losses."""
+    # XLA compiles no loop under `vectorized_map` that a tape looks into, and
+    # none with a TensorArray.
+    params, step_sizes = tf.nest.map_structure(
+        tf.stop_gradient, (list(params), list(step_sizes))
+    )
     numbers = tf.range(count)
 
-    def body(step, params, losses):
-        params, value = take(start + step, params)
-        return step + 1, params, tf.where(numbers == step, value, losses)
+    def body(step, params, total, losses):
+        value, gradients = loss.value_and_grad(
+            params, at_step(support, start + step)
+        )
+        return (
+            step + 1,
+            functional.descend(params, gradients, step_sizes),
+            [t + g for t, g in zip(total, gradients)],
+            tf.where(numbers == step, value, losses),
+        )
 
-    _, params, losses = tf.while_loop(
+    _, _, total, losses = tf.while_loop(
         lambda step, *_: step < count,
         body,
-        (tf.constant(0), list(params), tf.zeros([count], params[0].dtype)),
+        (
+            tf.constant(0),
+            params,
+            [tf.zeros_like(p) for p in params],
+            tf.zeros([count], params[0].dtype),
+        ),
         parallel_iterations=1,
         maximum_iterations=count,
     )
-    return params, losses
+    return tf.nest.map_structure(tf.stop_gradient, (total, losses))
 
 
 class _Known(NamedTuple):

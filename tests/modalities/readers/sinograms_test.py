@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from tfmetainit.geometry import parallel_beam
 from tfmetainit.io.errors import InputError
@@ -90,6 +91,32 @@ def test_other_numbers_of_detectors(tmp_path, first, last):
     if last - first < 96:  # the axis is not in the middle
         _, read = sinograms.read_sinogram(path, 32, angles)
         assert np.abs(read - coarse).max() > 0.05
+
+
+def test_a_scan_that_turns_the_other_way(tmp_path):
+    """As the authors' code has it: clockwise, about pixel R / 2."""
+    side, degrees = 64, np.array([10.0, 75.0, 200.0])
+    image = _disc(side, (25, 39), 9)
+    offset = np.arange(side) - side / 2
+    i, j = offset[:, None], offset[None, :]
+    theirs = []
+    for angle in np.radians(degrees):
+        rows = side / 2 + i * np.cos(angle) + j * np.sin(angle)
+        columns = side / 2 - i * np.sin(angle) + j * np.cos(angle)
+        turned = ndimage.map_coordinates(image, [rows, columns], order=1)
+        theirs.append(turned.mean(axis=0))
+    np.save(tmp_path / "theirs.npy", theirs)
+    radians, read = sinograms.read_sinogram(
+        tmp_path / "theirs.npy",
+        side + 1,
+        ",".join(f"{360 - degree:g}" for degree in degrees),
+        center=side / 2,
+        scale=side / (side + 1),
+    )
+    # The square around their axis has a row and a column more.
+    around = np.pad(image, [(0, 1), (0, 1)])
+    expected = parallel_beam.project(around, radians, "bilinear")
+    np.testing.assert_allclose(read, expected, atol=1e-4)
 
 
 def test_scales_are_named_in_the_error(tmp_path, raises_with):

@@ -116,7 +116,7 @@ def main(argv):
             ]
         )
         print(*rows[-1])
-    titles = ["config", "start", "outer step", "outer steps", "all of them"]
+    titles = ["config", "start", "outer step", "outer steps", "whole run"]
     print(markdown_table(titles, rows))
 
 

@@ -221,7 +221,7 @@ def _comparison(learner, signal):
 
 def _curve(comparison, method, tasks):
     """Mean PSNR in dB after 0, 1, ... steps."""
-    return comparison.score(method, tasks, max(STEPS)).psnr.mean(axis=0)
+    return comparison.score(method, tasks, max(STEPS), STEPS).psnr.mean(axis=0)
 
 
 def _scores(comparison, method) -> dict:

@@ -398,4 +398,11 @@ def test_the_command(folder, tmp_path, run_command, assert_one_sentence):
     result = run_command(
         "fit_dataset", f"--output_dir={tmp_path}", "--artifact=none.tflite"
     )
+    assert_one_sentence(result, "--artifact", "--signal")
+    result = run_command(
+        "fit_dataset",
+        f"--output_dir={tmp_path}",
+        "--artifact=none.tflite",
+        "--signal=configs/text.py:smoke",
+    )
     assert_one_sentence(result, "none.tflite")

@@ -6,8 +6,8 @@ Writes results.json, results.md, curves.png and reconstructions.png into
 runs/text/evaluation, and films of signals that can be seen from several sides.
 `--on=configs/sdf.py` fits the test signals of another class.
 `--against=runs/a,runs/b` compares with the learned weights of other runs, too.
-`--num_steps=1000 --baselines=` compares with random weights alone, which is
-what long fits have the time for.
+`--num_steps=1000 --rows= --on.evaluation.adam_rates="(1e-3,)"` compares long
+fits with random weights only, at one rate of Adam that need not be tuned.
 Every number is a mean over held-out test signals. The learning rates of the
 baselines are tuned on validation signals alone.
 """
@@ -48,7 +48,7 @@ def evaluate(
     on=None,
     options=None,
     against=(),
-    baselines=OPTIONAL_ROWS,
+    rows=OPTIONAL_ROWS,
 ) -> dict:
     """Compares the learned init of a run with the baselines.
 
@@ -61,8 +61,8 @@ def evaluate(
             run's config; a mapping, or None.
         against: a list of workdirs of other runs of the same network; the
             learned weights and step sizes of each get a row.
-        baselines: which of `evaluation.OPTIONAL_ROWS` to have beside the
-            learned weights and random ones.
+        rows: which of `evaluation.OPTIONAL_ROWS` to have beside the learned
+            weights and random ones; those that do not apply are left out.
 
     Returns:
         The content of results.json. Its "conditions" have a dict for each of
@@ -74,7 +74,7 @@ def evaluate(
             dimensions of the classes or networks differ.
     """
     started = time.monotonic()
-    _check_rows(baselines)
+    _check_rows(rows)
     workdir = find_run(workdir)
     config = workdir.read_config()
     signal = build.build_signal(config)
@@ -96,7 +96,7 @@ def evaluate(
     output_dir = files.make_folder(output_dir)
     _LOGGER.info("Evaluating %s; output goes to %s", workdir.root, output_dir)
 
-    starts = make_baselines(learner, signal, settings, config.seed, baselines)
+    baselines = make_baselines(learner, signal, settings, config.seed, rows)
     results = {
         "trained_on": trained_on,
         "outer_step": workdir.read_best()["step"],
@@ -109,7 +109,7 @@ def evaluate(
         if label:
             _LOGGER.info("%s:", label)
         comparison = Comparison(
-            learner, condition, settings, starts, others, baselines
+            learner, condition, settings, baselines, others, rows
         )
         of_condition, methods = comparison.run()
         results["conditions"].append({"label": label, **of_condition})
@@ -146,7 +146,7 @@ def _check_rows(names):
     unknown = sorted(set(names) - set(OPTIONAL_ROWS))
     if isinstance(names, str) or unknown:
         raise InputError(
-            f"`baselines` must be a list of {', '.join(OPTIONAL_ROWS)}. "
+            f"`rows` must be a list of {', '.join(OPTIONAL_ROWS)}. "
             f"Received: {names if isinstance(names, str) else unknown}"
         )
 
@@ -240,7 +240,7 @@ def main(argv):
         values.on,
         options,
         values.against,
-        values.baselines,
+        values.rows,
     )
     print(f"\n{to_markdown(results)}")
     print(f"{results['seconds'] / 60:.1f} minutes.")
@@ -257,9 +257,9 @@ def run():
         "against", [], "Other runs of the same network to compare with."
     )
     flags.DEFINE_list(
-        "baselines",
+        "rows",
         list(OPTIONAL_ROWS),
-        "Rows beside the learned weights and random ones with Adam.",
+        "Rows beside Learned and Standard.",
     )
     flags.DEFINE_integer(
         "num_signals", None, "Overrides config.evaluation.num_signals."

@@ -12,7 +12,7 @@ With --artifact=exported/text/model.tflite, LiteRT fits the signals, whose class
 is then given by --signal=configs/text.py. --bits=6 stores the quantised change
 of the weights (`io.codes`), which `runs.read_functaset` reads back.
 --shard=0/4 fits the share of the first of four workers that fill one
---output_dir. --beam_options lets Apache Beam do that, in several processes:
+--output_dir. --beam_options fits on Apache Beam, here in four processes:
 
     --beam_options="--direct_running_mode=multi_processing \
         --direct_num_workers=4"
@@ -20,12 +20,10 @@ of the weights (`io.codes`), which `runs.read_functaset` reads back.
 Repeat a command that was stopped to resume it.
 """
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import re
-import threading
 import time
 
 from absl import flags
@@ -39,12 +37,11 @@ from tqdm import tqdm
 from tfmetainit.fit import open_fitter
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.runs import BulkFit, fit_on_beam
-from tfmetainit.signals.base import SPLITS
+from tfmetainit.signals.base import SPLITS, pipeline_options
 
 _LOGGER = logging.getLogger("tfmetainit")
 
 MAX_BATCH = 4096
-_SECONDS_BETWEEN_COUNTS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +92,8 @@ def fit_dataset(
         signal: config of the signals' class; by default that of the run.
         split: "train", "validation" or "test".
         steps: number of gradient steps; by default as many as in training.
-        batch_size: number of signals that TensorFlow fits at a time.
+        batch_size: number of signals read at a time; TensorFlow fits up to
+            eight of them at once.
         num_signals: number of signals to fit, from the first; by default all.
         signals_per_file: number of signals in a file; the fits of an incomplete
             file are lost when the call is stopped.
@@ -105,8 +103,9 @@ def fit_dataset(
         shard: (index, number): index of this worker, from 0, and number of
             workers. A worker writes every `number`-th file.
         beam_options: options of an Apache Beam pipeline that fits the signals,
-            as its command line has them; by default this process does. Its
-            workers must see the same files.
+            as a command line has them; by default this process does. Its
+            workers must see the same files. A script that calls this needs the
+            `if __name__ == "__main__"` of `multiprocessing`.
 
     Returns:
         A `Summary`.
@@ -115,12 +114,19 @@ def fit_dataset(
         InputError: if an argument is not valid, or the folder holds another
             dataset.
         UserError: if the fit of a signal diverges, or three pipelines of Beam
-            fail; complete files are kept.
+            leave files missing; complete files are kept.
     """
     started = time.monotonic()
     check_range("batch_size", batch_size, 1, MAX_BATCH)
     check_range("signals_per_file", signals_per_file, 1, 10**6)
     _check_split(split, shard)
+    if artifact is not None and signal is None:
+        raise InputError(
+            "`artifact` needs `signal`, the config of the signals' class, for "
+            "example configs/text.py. Received: none"
+        )
+    if beam_options is not None:
+        pipeline_options("`beam_options`", beam_options)
     make_bulk_fit = functools.partial(
         BulkFit,
         functools.partial(open_fitter, workdir, artifact),
@@ -146,8 +152,7 @@ def fit_dataset(
             for i in mine:
                 bulk_fit.fit_file(i, bar.update)
         else:
-            with _counting_files(dataset, mine, bar):
-                fit_on_beam(make_bulk_fit, bulk_fit, mine, beam_options)
+            fit_on_beam(make_bulk_fit, bulk_fit, mine, beam_options, bar.update)
     missing, psnr = len(dataset.missing()), (None, None)
     if not missing:
         psnr = dataset.finish()
@@ -173,30 +178,6 @@ def _check_split(split, shard):
             "`shard` must be <index>/<number>, with 0 <= index < number, for "
             f"example 0/4. Received: {index}/{number}"
         )
-
-
-@contextlib.contextmanager
-def _counting_files(dataset, indices, bar):
-    """Moves a bar on when files appear, whichever process writes them."""
-    ended = threading.Event()
-
-    def count():
-        waiting = set(indices)
-        while waiting:
-            last = ended.wait(_SECONDS_BETWEEN_COUNTS)
-            written = waiting.difference(dataset.missing())
-            bar.update(sum(dataset.lengths[i] for i in written))
-            waiting -= written
-            if last:
-                return
-
-    thread = threading.Thread(target=count, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -271,7 +252,7 @@ def run():
     flags.DEFINE_integer(
         "steps", None, "Gradient steps; default: as many as in training."
     )
-    flags.DEFINE_integer("batch_size", 8, "Signals fitted at a time.")
+    flags.DEFINE_integer("batch_size", 8, "Signals read at a time.")
     flags.DEFINE_integer("num_signals", None, "Signals to fit; default: all.")
     flags.DEFINE_integer("signals_per_file", 64, "Signals in a file.")
     flags.DEFINE_integer(

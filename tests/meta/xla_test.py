@@ -36,6 +36,7 @@ def _assert_compiles(learner, batch, rtol):
     )
     for a, b in zip(*map(tf.nest.flatten, (received, expected))):
         scale = np.abs(b).max()
+        assert 0 < scale < np.inf
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale)
 
 

@@ -129,7 +129,7 @@ class Baselines:
 
 
 def make_baselines(
-    learner: MetaLearner, signal, options, seed, names=OPTIONAL_STARTS
+    learner: MetaLearner, signal, options, seed, rows=OPTIONAL_STARTS
 ) -> Baselines:
     """The baselines of a learner; fitting Mean and Matched can take minutes.
 
@@ -138,8 +138,8 @@ def make_baselines(
         signal: the signal class; its mean is that of the validation split.
         options: `config.evaluation` of configs/default.py.
         seed: integer seed of the random weights.
-        names: which of `OPTIONAL_STARTS` to have; Mean needs signals that share
-            their inputs.
+        rows: which of `OPTIONAL_STARTS` to have; others are ignored. Mean
+            needs signals that share their inputs.
     """
     field, query_loss = learner.field, learner.query_loss
     random = standard(field, seed + 1)
@@ -156,15 +156,15 @@ def make_baselines(
     starts = {"Standard": random}
     if signal.shares_inputs:
         inputs = first_tasks(signal, "test", 1)[0].query.inputs[None]
-    elif "Matched" in names:
+    elif "Matched" in rows:
         tasks = first_tasks(signal, "train", _MATCHING_TASKS)
         inputs = tf.stack([task.query.inputs for task in tasks])
-    if "Mean" in names and signal.shares_inputs:
+    if "Mean" in rows and signal.shares_inputs:
         starts["Mean"] = fit_to(inputs, mean[None])
-    if "Matched" in names:
+    if "Matched" in rows:
         outputs = [query_loss.predict(learned, batch) for batch in inputs]
         starts["Matched"] = fit_to(inputs, tf.stack(outputs))
-    if "Shuffled" in names:
+    if "Shuffled" in rows:
         starts["Shuffled"] = shuffled(learned, seed)
     return Baselines(starts, mean)
 

@@ -7,7 +7,7 @@ tuned on validation signals alone.
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +72,7 @@ class Scores:
 
     Attributes:
         psnr: in dB after 0, 1, ... steps, `[signals, steps + 1]`; NaN after
-            steps that were not scored.
+            steps that were not scored, or when the fit has diverged.
         ssim: structural similarity of the pictures after the last step,
             `[signals]` (Wang et al. 2004, as `tf.image.ssim` has it).
     """
@@ -91,7 +91,8 @@ class Comparison:
         baselines: the baselines of the learned init; None if only `score` and
             single methods are used.
         others: more learners of the same network, by label of their rows.
-        rows: which of `OPTIONAL_ROWS` to have beside Learned and Standard.
+        rows: which of `OPTIONAL_ROWS` to have beside Learned and Standard;
+            those that do not apply to the class are left out.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Comparison:
         options,
         baselines: Baselines | None = None,
         others: dict[str, MetaLearner] | None = None,
-        rows: Sequence[str] = OPTIONAL_ROWS,
+        rows: Collection[str] = OPTIONAL_ROWS,
     ):
         self.learner = learner
         self.signal = signal
@@ -120,7 +121,7 @@ class Comparison:
         )
 
     def score(
-        self, method: Method, tasks, num_steps: int, steps=None
+        self, method: Method, tasks, num_steps: int, scored: Collection[int]
     ) -> Scores:
         """Scores a method: fits every task with `num_steps` steps.
 
@@ -128,9 +129,8 @@ class Comparison:
             method: what to score.
             tasks: the signals.
             num_steps: number of gradient steps.
-            steps: the steps to score; by default `scored_steps`.
+            scored: numbers of steps after which to score.
         """
-        steps = scored_steps(num_steps) if steps is None else steps
         psnr, ssim = [], []
         for task in tqdm(tasks, desc=method.label, leave=False, disable=None):
             curve = np.full(num_steps + 1, np.nan, np.float32)
@@ -138,7 +138,7 @@ class Comparison:
                 method.params, task.support, num_steps
             )
             for step, params in enumerate(trajectory):
-                if step in steps:
+                if step in scored:
                     curve[step] = self._psnr(
                         method.query_loss, params, task.query
                     )
@@ -327,9 +327,10 @@ class Comparison:
         """
         options = self.options
         inner_steps = min(self.learner.inner_steps, options.num_steps)
+        scored = scored_steps(options.num_steps) | {inner_steps}
         methods, rows = self.methods(), []
         for method in methods:
-            scores = self.score(method, self.test, options.num_steps)
+            scores = self.score(method, self.test, options.num_steps, scored)
             if method.label == LEARNED:
                 shared = scores.psnr[: options.num_match_signals]
                 target = float(shared[:, inner_steps].mean())

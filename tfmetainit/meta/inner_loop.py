@@ -22,8 +22,8 @@ import tensorflow as tf
 from tfmetainit.meta import functional, output_layer
 from tfmetainit.meta.functional import Params
 
-# Learners take more steps than this `in_loop`, where nothing differentiates
-# through them.
+# Where no gradient flows through the inner steps, learners take more of them
+# than this in a loop.
 MOST_UNROLLED = 4
 
 
@@ -81,8 +81,8 @@ def adapt(
             weights are for predictions. To take further steps, start from
             weights that were not solved.
         in_loop: take the steps in a `tf.while_loop`, whose graph does not grow
-            with their number. The gradients of all steps, and their losses,
-            are then constants to an outer tape.
+            with their number. A gradient through the result is then of first
+            order: the inner gradients and losses are constants.
 
     Returns:
         The adapted weights, and the losses `[num_steps]` before each step.
@@ -123,8 +123,8 @@ def adapt(
 
 def _steps_in_loop(loss, params, support, count, step_sizes, start):
     """The sum of the gradients of `count` steps, and their losses."""
-    # XLA compiles no loop under `vectorized_map` that a tape looks into, and
-    # none with a TensorArray.
+    # XLA cannot compile a loop under `vectorized_map` if a tape records it, or
+    # if it holds a TensorArray.
     params, step_sizes = tf.nest.map_structure(
         tf.stop_gradient, (list(params), list(step_sizes))
     )

@@ -1,10 +1,12 @@
 """Fits the signals of a split into the files of a functaset."""
 
+import contextlib
 import itertools
 import logging
 import math
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -21,7 +23,8 @@ _LOGGER = logging.getLogger("tfmetainit")
 
 MAX_STEPS = 10_000
 MAX_SIGNALS = 10**7
-_MAX_FAILURES = 3
+_MAX_PIPELINES = 3
+_SECONDS_BETWEEN_COUNTS = 1.0
 _BEAM_OPTIONS = "`beam_options`"
 
 
@@ -34,7 +37,8 @@ class BulkFit:
         output_dir: folder of the dataset; an unfinished dataset is completed.
         split: "train", "validation" or "test".
         steps: number of gradient steps; None for as many as in training.
-        batch_size: number of signals that TensorFlow fits at a time.
+        batch_size: number of signals read at a time; TensorFlow fits up to
+            eight of them at once.
         num_signals: number of signals to fit, from the first; None for all.
         signals_per_file: number of signals in a file.
         bits: as in `Functaset`.
@@ -61,13 +65,7 @@ class BulkFit:
         bits: int | None,
     ):
         self._fitter = fitter = open_fitter()
-        if config is None:
-            config = getattr(fitter, "config", None)
-        if config is None:
-            raise InputError(
-                "`artifact` needs `signal`, the config of the signals' class, "
-                "for example configs/text.py. Received: none"
-            )
+        config = fitter.config if config is None else config
         self._steps = fitter.default_steps if steps is None else steps
         check_range("steps", self._steps, 0, MAX_STEPS)
         learned = None
@@ -99,13 +97,13 @@ class BulkFit:
         )
 
     def fit_file(
-        self, index: int, on_fitted: Callable[[], None] = lambda: None
+        self, index: int, on_fitted: Callable[[int], None] = lambda count: None
     ) -> None:
         """Fits the signals of a file and writes it atomically.
 
         Args:
             index: index of the file.
-            on_fitted: called after each signal.
+            on_fitted: called with 1 after each signal.
 
         Raises:
             UserError: if a fit diverges; no file is written.
@@ -113,6 +111,8 @@ class BulkFit:
         first = self.dataset.first_signal(index)
         tasks = self._signals.all_tasks(self._split, first)
         fits = self._fit(tasks.take(self.dataset.lengths[index]), first)
+        # Runners may call this from several threads. The fits are lazy, and run
+        # inside `write`.
         with self._lock:
             self.dataset.write(index, _counted(fits, on_fitted))
 
@@ -159,7 +159,7 @@ class BulkFit:
 def _counted(examples, on_fitted):
     for example in examples:
         yield example
-        on_fitted()
+        on_fitted(1)
 
 
 def fit_on_beam(
@@ -167,57 +167,74 @@ def fit_on_beam(
     bulk_fit: BulkFit,
     indices: list[int],
     options: str,
+    on_fitted: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Fits the signals of files on an Apache Beam pipeline, a file an element.
 
     A process of the runner makes its `BulkFit` once, for all its files. Runners
     differ in what they do after a failure, and the one on a single machine
-    gives up. So after a failed pipeline this process fits the first missing
-    file by itself, which tells an error of the data from one of a worker, and
-    another pipeline takes the rest.
+    gives up. So after a pipeline that leaves a file missing, this process fits
+    the first such file, which raises what is wrong with the data, and another
+    pipeline takes the rest.
 
     Args:
-        make_bulk_fit: returns an equal of `bulk_fit`; must be picklable.
+        make_bulk_fit: makes a `BulkFit` with the same arguments; must be
+            picklable.
         bulk_fit: that of this process.
         indices: indices of the files.
         options: the options of a Beam pipeline, as a command line has them.
+        on_fitted: called with numbers of signals whose files appeared.
 
     Raises:
-        InputError: if Beam is not installed, or an option is not valid.
-        UserError: if a fit diverges, or the third pipeline fails.
+        UserError: if a fit diverges, or the third pipeline leaves files
+            missing.
     """
-    pipeline_options(_BEAM_OPTIONS, options)
-    wanted = set(indices)
-    for failures in range(_MAX_FAILURES):
-        missing = sorted(wanted.intersection(bulk_fit.dataset.missing()))
-        if failures and missing:
-            bulk_fit.fit_file(missing.pop(0))
-        if not missing:
-            return
-        # A process of its own, because a pipeline may have to be given up.
-        pipeline = multiprocessing.get_context("spawn").Process(
-            target=_run_pipeline,
-            args=(make_bulk_fit, missing, options),
-            daemon=True,
+    dataset, waiting = bulk_fit.dataset, set(indices)
+
+    def count():
+        written = waiting.difference(dataset.missing())
+        waiting.difference_update(written)
+        on_fitted(sum(dataset.lengths[i] for i in written))
+
+    for _ in range(_MAX_PIPELINES):
+        if waiting:
+            _run_alone((make_bulk_fit, sorted(waiting), options), count)
+        if waiting:
+            bulk_fit.fit_file(min(waiting))
+            count()
+    if waiting:
+        raise UserError(
+            f"After {_MAX_PIPELINES} pipelines {len(waiting)} files are "
+            "missing. All workers must see `output_dir`. Complete files are "
+            "kept; repeat the command to resume."
         )
-        pipeline.start()
-        pipeline.join()
-        if not pipeline.exitcode:
-            return
-        _LOGGER.warning("A pipeline ended with code %d.", pipeline.exitcode)
-    raise UserError(
-        f"{_MAX_FAILURES} pipelines failed. Complete files are kept; repeat "
-        "the command to resume."
+
+
+def _run_alone(arguments, count):
+    """Runs a pipeline in a process of its own, which can be given up."""
+    pipeline = multiprocessing.get_context("spawn").Process(
+        target=_run_pipeline, args=arguments, daemon=True
     )
+    pipeline.start()
+    try:
+        while pipeline.is_alive():
+            pipeline.join(_SECONDS_BETWEEN_COUNTS)
+            count()
+    finally:
+        # Its workers too, if it or this process ends before its time.
+        pipeline.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pipeline.pid, signal.SIGKILL)
 
 
 def _run_pipeline(make_bulk_fit, indices, options):
     """Runs a pipeline; ends this process with an exit code if it fails."""
     from apache_beam.utils.shared import Shared
 
+    os.setsid()
     beam = import_beam(_BEAM_OPTIONS)
-    # Beam's runner on a single machine waits for ever for a worker that was
-    # killed; the thread that started the worker knows better.
+    # Beam's runner on a single machine hangs if a worker is killed. The thread
+    # that started the worker raises, and this hook ends the process.
     threading.excepthook = _exit
     with beam.Pipeline(
         options=pipeline_options(_BEAM_OPTIONS, options)
@@ -238,4 +255,8 @@ def _exit(arguments):
 
 def _fit_shared(index, shared, make_bulk_fit):
     """Fits a file with the `BulkFit` of this process."""
-    shared.acquire(make_bulk_fit).fit_file(index)
+    try:
+        shared.acquire(make_bulk_fit).fit_file(index)
+    except UserError as error:
+        # No other worker would do better. The file stays missing.
+        _LOGGER.warning("%s", error)

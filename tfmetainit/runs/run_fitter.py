@@ -100,7 +100,7 @@ class RunFitter:
         self._trace()
 
     def _trace(self):
-        """Makes the graphs, each of which takes all signals of a batch."""
+        """Makes the graphs, each of up to `_SIGNALS_AT_ONCE` signals."""
         support_loss = self._learner.support_loss
         query_loss = self._learner.query_loss
         sizes = self._learner.step_sizes.as_params()

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfmetainit.io import files
-from tfmetainit.io.errors import InputError, check_range
+from tfmetainit.io.errors import InputError, check_range, reason
 from tfmetainit.modalities.modality import MAX_RESOLUTION
 from tfmetainit.signals.base.image_signal import ImageSignal
 from tfmetainit.signals.base.pipeline import SPLITS, Source
@@ -63,20 +63,30 @@ def pipeline_options(name: str, options: str):
         InputError: if Beam is not installed, or an option is not valid.
     """
     options_of = import_beam(name).options.pipeline_options
+    from apache_beam.runners.runner import create_runner
+
     said = io.StringIO()
     try:
-        parsed = options_of.PipelineOptions(shlex.split(options))
-        workers = parsed.view_as(options_of.WorkerOptions)
-        if workers.default_sdk_harness_log_level is None:
-            workers.default_sdk_harness_log_level = "WARNING"
         with contextlib.redirect_stderr(said):
-            parsed.get_all_options()
+            parsed = options_of.PipelineOptions(shlex.split(options))
+            known = parsed.get_all_options()
+            every = parsed.get_all_options(retain_unknown_options=True)
+            if unknown := sorted(every.keys() - known.keys()):
+                raise ValueError(f"there is no option {unknown[0]}")
+            runner = parsed.view_as(options_of.StandardOptions).runner
+            create_runner(runner or "DirectRunner")
     except (SystemExit, ValueError) as error:
-        reason = (said.getvalue() or str(error)).strip().splitlines()[-1]
+        why = said.getvalue().strip().splitlines()[-1:] or [reason(error)]
         raise InputError(
             f"{name} must hold options of an Apache Beam pipeline. Received: "
-            f"{options!r} ({reason})"
+            f"{options!r} ({why[0]})"
         ) from error
+    # Keeps Beam's default runner from Prism, a program that it would download
+    # and that runs everything in one process. There are no triggers here.
+    parsed.view_as(options_of.TypeOptions).allow_unsafe_triggers = True
+    workers = parsed.view_as(options_of.WorkerOptions)
+    if workers.default_sdk_harness_log_level is None:
+        workers.default_sdk_harness_log_level = "WARNING"
     return parsed
 
 

@@ -111,12 +111,14 @@ def evaluate(
         comparison = Comparison(
             learner, condition, settings, baselines, others, rows
         )
-        of_condition, methods = comparison.run()
+        of_condition, scores = comparison.run(max(count, _NUM_FILMED))
         results["conditions"].append({"label": label, **of_condition})
-        pictured, titles = comparison.reconstructions(methods, count)
+        pictured, titles = comparison.reconstructions(scores, count)
         shown += pictured
         labels += [label] * len(pictured)
-    films = _films(comparison, learner, settings.num_steps)
+    films = comparison.signal.films(
+        learner.query_loss, scores[LEARNED].adapted[:_NUM_FILMED]
+    )
     results["seconds"] = time.monotonic() - started
     _write(output_dir, results)
     if shown:
@@ -186,18 +188,6 @@ def _load_others(paths, learner, signal):
         unique = folders.count(folder) == 1
         others[f"{LEARNED}: {folder if unique else workdir.root}"] = other
     return others
-
-
-def _films(comparison, learner, num_steps):
-    """The class's films of some test signals, fitted from the learned init."""
-    learned = comparison.learned()
-    return comparison.signal.films(
-        learner.query_loss,
-        [
-            comparison.adapted(learned, task, num_steps)
-            for task in comparison.test[:_NUM_FILMED]
-        ],
-    )
 
 
 def _write(output_dir, results):

@@ -40,7 +40,7 @@ OPTIONAL_ROWS = (
     f"{LEARNED} (Adam)",
 )
 
-_SHOWN_STEPS = (0, 1, 2, 3)
+_PICTURED = (0, 1, 2, 3)
 _SSIM_WINDOW = 11  # pixels (Wang et al. 2004)
 
 
@@ -75,10 +75,15 @@ class Scores:
             steps that were not scored, or when the fit has diverged.
         ssim: structural similarity of the pictures after the last step,
             `[signals]` (Wang et al. 2004, as `tf.image.ssim` has it).
+        shown: of the first signals, the query values `[m, c]` after the steps
+            that have a picture.
+        adapted: of the first signals, the weights after the last step.
     """
 
     psnr: np.ndarray
     ssim: np.ndarray
+    shown: list[dict[int, np.ndarray]]
+    adapted: list[Params]
 
 
 class Comparison:
@@ -121,7 +126,12 @@ class Comparison:
         )
 
     def score(
-        self, method: Method, tasks, num_steps: int, scored: Collection[int]
+        self,
+        method: Method,
+        tasks,
+        num_steps: int,
+        scored: Collection[int],
+        kept: int = 0,
     ) -> Scores:
         """Scores a method: fits every task with `num_steps` steps.
 
@@ -130,22 +140,33 @@ class Comparison:
             tasks: the signals.
             num_steps: number of gradient steps.
             scored: numbers of steps after which to score.
+            kept: number of signals whose fits are kept, from the first.
         """
-        psnr, ssim = [], []
-        for task in tqdm(tasks, desc=method.label, leave=False, disable=None):
+        psnr, ssim, shown, adapted = [], [], [], []
+        bar = tqdm(tasks, desc=method.label, leave=False, disable=None)
+        for index, task in enumerate(bar):
             curve = np.full(num_steps + 1, np.nan, np.float32)
             trajectory = method.fit.trajectory(
                 method.params, task.support, num_steps
             )
+            of_task = {}
             for step, params in enumerate(trajectory):
                 if step in scored:
                     curve[step] = self._psnr(
                         method.query_loss, params, task.query
                     )
+                if step == num_steps or (
+                    index < kept and step in _shown_steps(num_steps)
+                ):
+                    of_task[step] = method.query_loss.predict(
+                        params, task.query.inputs
+                    ).numpy()
             psnr.append(curve)
-            values = method.query_loss.predict(params, task.query.inputs)
-            ssim.append(self.ssim(task, values))
-        return Scores(np.array(psnr), np.array(ssim))
+            ssim.append(self.ssim(task, of_task[num_steps]))
+            if index < kept:
+                shown.append(of_task)
+                adapted.append(params)
+        return Scores(np.array(psnr), np.array(ssim), shown, adapted)
 
     def adapted(self, method: Method, task, num_steps: int) -> Params:
         """The weights after `num_steps` steps."""
@@ -319,18 +340,24 @@ class Comparison:
             rows.append({"method": label, "psnr": psnr, "ssim": ssim})
         return rows
 
-    def run(self) -> tuple[dict, list[Method]]:
+    def run(self, kept: int = 0) -> tuple[dict, dict[str, Scores]]:
         """Scores every method.
 
+        Args:
+            kept: as in `score`.
+
         Returns:
-            A JSON-serializable dict of results, and the methods.
+            A JSON-serializable dict of results, and the scores of each method
+            by its label.
         """
         options = self.options
         inner_steps = min(self.learner.inner_steps, options.num_steps)
         scored = scored_steps(options.num_steps) | {inner_steps}
-        methods, rows = self.methods(), []
-        for method in methods:
-            scores = self.score(method, self.test, options.num_steps, scored)
+        rows, of_methods = [], {}
+        for method in self.methods():
+            scores = of_methods[method.label] = self.score(
+                method, self.test, options.num_steps, scored, kept
+            )
             if method.label == LEARNED:
                 shared = scores.psnr[: options.num_match_signals]
                 target = float(shared[:, inner_steps].mean())
@@ -359,9 +386,9 @@ class Comparison:
                 "learned_psnr": learned_psnr,
             },
         }
-        return results, methods
+        return results, of_methods
 
-    def reconstructions(self, methods, count):
+    def reconstructions(self, scores: dict[str, Scores], count: int):
         """Pictures: rows for test signals, and the titles of the columns.
 
         A row has the observations, if the class draws them; the target; the
@@ -369,21 +396,10 @@ class Comparison:
         the learned weights after several steps.
 
         Args:
-            methods: as returned by `run`.
+            scores: as returned by `run`, which has kept at least `count`.
             count: number of test signals.
         """
         last = self.options.num_steps
-        steps = [s for s in _SHOWN_STEPS if s < last] + [last]
-        standard, learned = (
-            next(m for m in methods if m.label == label)
-            for label in ("Standard", LEARNED)
-        )
-
-        def fit(method, task, shown):
-            return self.learner.reconstructions(
-                task, method.params, method.fit, last, shown
-            )
-
         if not self.signal.has_pictures:
             return [], []
         observed = self.signal.observed_pictures(count)
@@ -391,11 +407,12 @@ class Comparison:
         for index, task in enumerate(self.test[:count]):
             classical = self.signal.classical(task)
             names = [label.replace(" ", "\n", 1) for label in classical]
+            learned = scores[LEARNED].shown[index]
             shown = [
                 task.query.values,
                 *classical.values(),
-                *fit(standard, task, [last]),
-                *fit(learned, task, steps),
+                scores["Standard"].shown[index][last],
+                *learned.values(),
             ]
             rows.append(
                 observed[index : index + 1]
@@ -403,7 +420,13 @@ class Comparison:
             )
         titles = ["observed"] if observed else []
         titles += ["target", *names, f"Standard\nstep {last}"]
+        steps = _shown_steps(last)
         return rows, titles + [f"Learned\nstep {step}" for step in steps]
+
+
+def _shown_steps(last):
+    """The steps of the learned weights that have a picture."""
+    return [s for s in _PICTURED if s < last] + [last]
 
 
 def _best(curve):

@@ -77,8 +77,11 @@ def draw_curves(axis, curves, levels):
     for label, level in levels.items():
         color = "grey" if label.startswith("Constant") else "black"
         axis.axhline(level, color=color, linestyle=":", label=label)
-    if max(map(len, curves.values())) > _LONG:
+    length = max(map(len, curves.values()))
+    if length > _LONG:
         axis.set_xscale("symlog", linthresh=10, linscale=1)
+        # With levels, matplotlib would begin far below 0.
+        axis.set_xlim(0, length - 1)
     axis.set_xlabel("gradient steps")
     axis.grid(alpha=0.3)
 

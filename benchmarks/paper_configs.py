@@ -2,10 +2,10 @@
 
     python benchmarks/paper_configs.py
 
-Each config is trained by `tfmetainit.train` for a few outer steps, on drawn
-signals in place of the data that it names, of the same sizes. A start is the
-time from the import of TensorFlow to the end of the first outer step, less the
-median time of the others. Signals are drawn before.
+Each config is trained for a few outer steps, on drawn signals of the same sizes
+in place of the data that it names. A start is the time from the import of
+TensorFlow to the end of the first outer step, less the median time of the
+others. Signals are drawn before.
 """
 
 import itertools

@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfmetainit.fields import networks
+from tfmetainit.forward_models.parallel_beam import ParallelBeam
+from tfmetainit.forward_models.volume_rendering import VolumeRendering
 from tfmetainit.meta.tasks import Observations, Task
 
 
@@ -45,3 +47,26 @@ def make_task():
 def stack_tasks():
     """Some tasks as a batch."""
     return _batch
+
+
+@pytest.fixture(
+    params=[
+        (networks.FourierMLP, 2, 1, ParallelBeam(6, "bilinear"), [2], 6),
+        (networks.FourierMLP, 2, 1, ParallelBeam(6, "nearest"), [2], 6),
+        (networks.SimplifiedNeRF, 3, 4, VolumeRendering(True), [5, 6 + 4], 3),
+    ]
+)
+def observed_field(request):
+    """A float64 field, its forward model, the shape of the inputs of some
+    observations, and the number of values of each.
+    """
+    make, coord_dims, value_dims, model, shape, values = request.param
+    field = make(
+        coord_dims,
+        value_dims,
+        hidden_layers=2,
+        hidden_units=4,
+        dtype="float64",
+        seed=0,
+    )
+    return field, model, shape, values

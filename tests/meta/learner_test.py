@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit.fields import networks
-from tfmetainit.forward_models.parallel_beam import ParallelBeam
-from tfmetainit.forward_models.volume_rendering import VolumeRendering
 from tfmetainit.meta import functional, maml, reptile
 from tfmetainit.meta.tasks import FieldLoss, Observations, Task
 
@@ -34,24 +31,8 @@ def test_a_float64_field_learns_from_float32_signals(
     np.testing.assert_allclose(*weights, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("make", "model", "shape", "values"),
-    [
-        (networks.FourierMLP, ParallelBeam(6, "bilinear"), [2], 6),
-        (networks.FourierMLP, ParallelBeam(6, "nearest"), [2], 6),
-        (networks.SimplifiedNeRF, VolumeRendering(True), [5, 6 + 4], 3),
-    ],
-)
-def test_float64_through_a_forward_model(make, model, shape, values):
-    coord_dims, value_dims = (2, 1) if len(shape) == 1 else (3, 4)
-    field = make(
-        coord_dims,
-        value_dims,
-        hidden_layers=2,
-        hidden_units=4,
-        dtype="float64",
-        seed=0,
-    )
+def test_float64_through_a_forward_model(observed_field):
+    field, model, shape, values = observed_field
     learner = maml.MAML(field, support_model=model, query_model=model)
     inputs = np.sort(np.random.default_rng(0).random(shape, np.float32))
     observed = np.zeros([shape[0], values], np.float32)

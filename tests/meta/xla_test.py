@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit.fields import networks
-from tfmetainit.forward_models.parallel_beam import ParallelBeam
-from tfmetainit.forward_models.volume_rendering import VolumeRendering
 from tfmetainit.meta import maml, reptile, task_loops
 from tfmetainit.meta.tasks import Observations, Task
 
@@ -52,24 +49,8 @@ def test_learners(name, form, make_field, make_task, stack_tasks):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [maml.MAML, reptile.Reptile])
-@pytest.mark.parametrize(
-    ("make_field", "model", "shape", "values"),
-    [
-        (networks.FourierMLP, ParallelBeam(6, "nearest"), [2], 6),
-        (networks.FourierMLP, ParallelBeam(6, "bilinear"), [2], 6),
-        (networks.SimplifiedNeRF, VolumeRendering(True), [5, 6 + 4], 3),
-    ],
-)
-def test_forward_models(make_field, model, shape, values, make, stack_tasks):
-    coord_dims, value_dims = (2, 1) if len(shape) == 1 else (3, 4)
-    field = make_field(
-        coord_dims,
-        value_dims,
-        hidden_layers=2,
-        hidden_units=4,
-        dtype="float64",
-        seed=0,
-    )
+def test_forward_models(observed_field, make, stack_tasks):
+    field, model, shape, values = observed_field
     learner = make(
         field,
         support_model=model,

@@ -88,6 +88,12 @@ def get_config():
     config.validation.every = 250  # outer iterations; also of checkpoints
     config.validation.num_signals = 24
 
+    # What signals look like where they are not observed, measured when the
+    # training has ended (meta/completion.py).
+    config.prior = ml_collections.ConfigDict()
+    config.prior.num_signals = 0  # of training; 0 for no prior
+    config.prior.num_components = 64
+
     # Baselines of `python -m tfmetainit.evaluate` (Tancik et al. 2021, 4).
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.num_signals = 100
@@ -115,6 +121,7 @@ def get_image_config():
     # With 0 (paper), fields of this recipe memorise the pixels.
     config.signal.query_between = 0.5
     config.signal.shuffle_buffer = 10_000
+    config.prior.num_signals = 512
     return config
 
 
@@ -201,6 +208,7 @@ def apply_variant(config, variant):
         config.optimizer.warmup_steps = 2
         config.validation.every = 2
         config.validation.num_signals = 4
+        config.prior.num_signals = 0
         config.evaluation.num_signals = 4
         config.evaluation.num_match_signals = 2
         config.evaluation.num_tuning_signals = 2

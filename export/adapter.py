@@ -13,6 +13,7 @@ training. This module adds the bookkeeping around them:
   at export.
 - `adapt_step` and `solve_output` do the same for GPUs, without control flow:
   one step or the solution, over all rows at once, which have weights.
+- `complete` predicts what was not observed of a signal.
 - If the output layer is solved after the steps, theta has the solution behind
   the field's parameters: gradient steps go on from the parameters, `predict`
   takes the solution. Several calls of one step then give what one call of
@@ -31,10 +32,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel
-from tfmetainit.meta import functional, inner_loop, output_layer
+from tfmetainit.meta import completion, functional, inner_loop, output_layer
 from tfmetainit.meta.functional import Params
 from tfmetainit.meta.learner import MetaLearner
-from tfmetainit.meta.tasks import FieldLoss, Observations, mean_squared_error
+from tfmetainit.meta.tasks import (
+    Observations,
+    WeightedLoss,
+    mean_squared_error,
+)
 
 # Points in a chunk: the activations of a SIREN of width 256 then fit into a
 # core's cache, which is faster than a whole picture at once.
@@ -59,6 +64,7 @@ class Adapter(tf.Module):
         precision: "float32", or "float16" to store weights, and step sizes that
             are tensors, in half the size; all arithmetic is float32.
         chunk: number of rows processed at a time; None for all rows.
+        prior: the prior of the signals, for `complete`; None without one.
 
     Raises:
         ValueError: if an argument is not valid.
@@ -74,6 +80,7 @@ class Adapter(tf.Module):
         max_steps: int,
         precision: str = "float32",
         chunk: int | None = CHUNK,
+        prior: completion.Prior | None = None,
     ):
         super().__init__()
         if precision not in PRECISIONS:
@@ -117,6 +124,13 @@ class Adapter(tf.Module):
             self._flat_sizes = _stored(arrays, precision, "step_sizes")
             self.num_stored += self._flat_sizes.shape[0]
         self._sizes = _Untracked(sizes)
+        self.completes = prior is not None
+        if self.completes:
+            # In half precision in any file: the prior is an estimate.
+            self._bases = _stored(prior.bases, "float16", "bases")
+            self._basis_shape = tuple(prior.bases[0].shape)
+            self._noise = float(prior.noise)
+            self.num_stored += self._bases.shape[0]
 
     def step_sizes(self) -> functional.StepParams:
         """The step sizes as `inner_loop.adapt` takes them."""
@@ -285,6 +299,45 @@ class Adapter(tf.Module):
         loss = self._weighted_loss(weights)
         return {"theta": self._solved(loss, params, observed, theta)}
 
+    def complete(self, theta, inputs, values, weights):
+        """Theta that predicts what was not observed, without control flow.
+
+        Only the output weights differ from those received: they are the most
+        probable ones of the class (`meta.completion`).
+
+        Args:
+            theta: float32 `[T]`, from `init`.
+            inputs: as in `adapt_step`.
+            values: as in `adapt_step`.
+            weights: float32 `[N, 1]`: 1 for observed rows, 0 for others.
+
+        Returns:
+            A dict of theta, float32 `[T]`, to predict with. It is the theta
+            received if it would not be finite, or no row counts.
+        """
+        params, _ = self._split(theta)
+        equations = self._weighted_loss(weights).normal_equations(
+            params, Observations(inputs, values)
+        )
+        count = tf.reduce_sum(weights, axis=0, keepdims=True)
+        # Computed at run time: a constant would be stored once for each use.
+        bases = tf.cast(self._bases, tf.float32)[None]
+        bases = bases + tf.minimum(count, 0.0)
+        prior = completion.Prior(
+            [
+                tf.reshape(basis, self._basis_shape)
+                for basis in tf.split(bases, self.value_shape[-1], axis=1)
+            ],
+            tf.constant([[self._noise]]),
+        )
+        completed = completion.complete(
+            params, prior, equations, count, output_layer.newton
+        )
+        output = completed[-2:] if self.solves else []
+        kept = params if self.solves else completed
+        completed = functional.flatten([*kept, *output])
+        return {"theta": tf.where(_is_finite(completed), completed, theta)}
+
     def _descend(self, params, gradients):
         """`functional.descend`, with the step sizes of weights in one row.
 
@@ -305,7 +358,7 @@ class Adapter(tf.Module):
         # A division by 0 if no row counts: nothing is finite then, and nothing
         # changes. (Over one axis: WebGPU's delegate sums over both wrongly.)
         total = tf.reduce_sum(weights, axis=0, keepdims=True)
-        return _WeightedLoss(
+        return WeightedLoss(
             self._field.value, self._support_model, weights, total
         )
 
@@ -363,52 +416,6 @@ class Adapter(tf.Module):
         )
 
 
-class _WeightedLoss:
-    """Weighted mean squared error of rows.
-
-    A `tfmetainit.meta.inner_loop.Loss` of observations `[n, ...]`. It holds no
-    control flow, no scalar (every tensor has an axis) and no slice: GPU
-    delegates do not take them.
-
-    Args:
-        field: the network.
-        forward_model: maps the field and inputs to predictions.
-        weights: weights of the rows, `[n, 1]`.
-        total: the sum of the weights of all rows, `[1, 1]`.
-    """
-
-    def __init__(
-        self, field: keras.Model, forward_model: ForwardModel, weights, total
-    ):
-        self._field = field
-        self._forward_model = forward_model
-        self._weights = weights
-        self._total = total
-
-    def value_and_grad(self, params, observed):
-        size = float(math.prod(observed.values.shape[1:]))
-        weights = self._weights / (size * self._total)
-        axes = len(observed.values.shape)
-        if axes != 2:
-            weights = tf.reshape(weights, [-1] + [1] * (axes - 1))
-
-        def measure(predictions, values):
-            residual = predictions - values
-            cotangent = weights * residual
-            value = tf.reduce_sum(cotangent * residual, axis=0)
-            value = tf.reduce_sum(tf.reshape(value, [1, -1]), axis=1)
-            return value, 2.0 * cotangent
-
-        loss = FieldLoss(self._field, self._forward_model, measure)
-        return loss.value_and_grad(params, observed)
-
-    def normal_equations(self, params, observed):
-        loss = FieldLoss(self._field, self._forward_model)
-        return loss.normal_equations(
-            params, observed, self._weights, self._total
-        )
-
-
 class _MaskedLoss:
     """Mean squared error of the first `n_points` rows, chunk by chunk.
 
@@ -449,7 +456,7 @@ class _MaskedLoss:
         """The sum of `function(loss, chunk)` over chunks that have valid rows.
 
         Args:
-            function: maps the chunk's `_WeightedLoss` and its `Observations`
+            function: maps the chunk's `WeightedLoss` and its `Observations`
                 `[rows, ...]` to a nest of tensors.
             observed: `Observations` `[chunks, rows, ...]`.
             shapes: a nest of the results' shapes.
@@ -472,7 +479,7 @@ class _MaskedLoss:
                 *(tf.where(_column(valid, leaf), leaf, 0.0) for leaf in rows)
             )
             weights = tf.cast(valid, tf.float32)[:, None]
-            loss = _WeightedLoss(*self._models, weights, total_weight)
+            loss = WeightedLoss(*self._models, weights, total_weight)
             results = function(loss, chunk)
             return index + 1, tf.nest.map_structure(tf.add, total, results)
 

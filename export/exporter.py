@@ -31,7 +31,9 @@ from tfmetainit.io import files, quiet
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.io.weights import weight_names
 from tfmetainit.litert.artifact import SIGNATURES
+from tfmetainit.meta.completion import UNSEEN_WEIGHT
 from tfmetainit.runs import build, sources
+from tfmetainit.runs.prior import read_prior
 from tfmetainit.runs.workdir import find_run
 
 FORMATS = ("saved_model", "tflite")
@@ -124,6 +126,7 @@ def export(
     learner = build.load_learner(workdir, config, signal)
     task = held_out.find(signal, input_path, details)
     num_points, num_coords = _sizes(signal, task, num_points)
+    prior = read_prior(workdir)
     with quiet.notices():  # oneDNN reports that it does not take float16
         adapter = Adapter(
             learner,
@@ -133,8 +136,9 @@ def export(
             max_steps=max_steps,
             precision=precision,
             chunk=signal.observations_per_chunk,
+            prior=prior,
         )
-        case = held_out.Case(learner, adapter, signal, task, num_points)
+        case = held_out.Case(learner, adapter, signal, task, num_points, prior)
     metadata = _metadata(
         workdir, config, signal, adapter, learner, license_name
     )
@@ -237,7 +241,9 @@ def _write_tflite(staging, adapter, case, metadata):
     signatures = {
         name: sorted(inputs)
         for name, (inputs, _) in SIGNATURES.items()
-        if name != "solve_output" or adapter.solves
+        if {"solve_output": adapter.solves, "complete": adapter.completes}.get(
+            name, True
+        )
     }
     refused = {
         name: gpu.refused(content, name)
@@ -253,6 +259,9 @@ def _write_tflite(staging, adapter, case, metadata):
     if stepped is not None:
         name = ".tflite file, step by step,"
         difference = max(difference, case.compare(name, stepped))
+    if adapter.completes:
+        completed = case.check_completion(staging / TFLITE)
+        difference = max(difference, completed)
     return _Written(
         signatures,
         flatbuffer.operations(content),
@@ -321,6 +330,7 @@ def _metadata(workdir, config, signal, adapter, learner, license_name) -> dict:
         "value_shape": list(adapter.value_shape),
         "coords_shape": list(adapter.coords_shape),
         "num_params": adapter.num_params,
+        "unseen_weight": UNSEEN_WEIGHT if adapter.completes else None,
         "output_layer": "stepped" if learner.ridge is None else "solved",
         "params": params,
         "precision": adapter.precision,

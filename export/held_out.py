@@ -7,7 +7,7 @@ from tfmetainit.geometry import metrics
 from tfmetainit.io.errors import InputError, UserError
 from tfmetainit.litert.artifact import CompiledSignatures, LiteArtifact
 from tfmetainit.litert.artifact_fitter import ArtifactFitter
-from tfmetainit.meta import functional, inner_loop
+from tfmetainit.meta import completion, functional, inner_loop
 from tfmetainit.meta.tasks import Observations, Task
 from tfmetainit.modalities import Sample, check_details
 
@@ -70,13 +70,17 @@ class Case:
         signal: the class of the signal.
         task: the signal, without a batch axis.
         num_points: number of observations that the .tflite file takes.
+        prior: the prior of the class, or None.
 
     Attributes:
         tolerance: the largest difference that `compare` allows.
     """
 
-    def __init__(self, learner, adapter, signal, task: Task, num_points: int):
-        self._signal = signal
+    def __init__(
+        self, learner, adapter, signal, task: Task, num_points: int, prior=None
+    ):
+        self._signal, self._prior = signal, prior
+        self._loss = learner.support_loss
         self._steps = min(learner.inner_steps, adapter.max_steps)
         self._solves = adapter.solves
         self.tolerance = SOLVED_TOLERANCE if self._solves else TOLERANCE
@@ -91,7 +95,7 @@ class Case:
             tf.constant(self._inputs[None]), tf.constant(self._values[None])
         )
         # The artifacts start from the weights rounded to their precision.
-        params = adapter.init_params()
+        params = self._params = adapter.init_params()
         adapted, _ = inner_loop.adapt(
             learner.support_loss,
             params,
@@ -128,9 +132,12 @@ class Case:
         Raises:
             UserError: if it is not within `tolerance`.
         """
+        return self._compare(name, predicted, self._expected)
+
+    def _compare(self, name, predicted, expected):
         # np.max, unlike max, keeps NaN.
         difference = float(
-            np.max([np.abs(a - b) for a, b in zip(predicted, self._expected)])
+            np.max([np.abs(a - b) for a, b in zip(predicted, expected)])
         )
         if not difference <= self.tolerance:
             raise UserError(
@@ -202,6 +209,29 @@ class Case:
         return tuple(
             artifact.predict(t, self._coords) for t in (theta, adapted)
         )
+
+    def check_completion(self, path) -> float:
+        """As `compare`, of what the .tflite file predicts from half the rows.
+
+        Raises:
+            UserError: as in `compare`.
+        """
+        half = (len(self._inputs) + 1) // 2
+        _, values, _ = LiteArtifact(path).complete(
+            self._inputs[:half], self._values[:half], self._inputs[half:]
+        )
+        observed = Observations(
+            tf.constant(self._inputs[:half]), tf.constant(self._values[:half])
+        )
+        params = completion.complete(
+            self._params,
+            self._prior,
+            self._loss.normal_equations(self._params, observed),
+            tf.constant([[float(half)]]),
+        )
+        expected = self._loss.predict(params, self._inputs[half:]).numpy()
+        name = ".tflite file, completed,"
+        return self._compare(name, [values[half:]], [expected])
 
 
 def _padded(rows, count):

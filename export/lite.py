@@ -12,6 +12,10 @@ control flow, and the solution of the output layer if it is solved:
     adapt_step(theta, inputs, values, weights) -> theta, loss
     solve_output(theta, inputs, values, weights) -> theta
 
+A file of a run with a prior predicts what was not observed:
+
+    complete(theta, inputs, values, weights) -> theta
+
 The converter's file is changed before it is written (`flatbuffer.edit`).
 """
 
@@ -67,10 +71,14 @@ def convert(adapter: Adapter, *, num_points: int, num_coords: int) -> bytes:
             input_signature=[theta, rows(num_coords, adapter.coords_shape)],
         ),
     }
-    if adapter.solves:
-        signatures["solve_output"] = tf.function(
-            adapter.solve_output, input_signature=[*observed, weights]
-        )
+    for name, there in (
+        ("solve_output", adapter.solves),
+        ("complete", adapter.completes),
+    ):
+        if there:
+            signatures[name] = tf.function(
+                getattr(adapter, name), input_signature=[*observed, weights]
+            )
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(

@@ -30,6 +30,7 @@ from tfmetainit.evaluation import comparison, tables
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
 from tfmetainit.runs import build, sources
+from tfmetainit.runs.prior import read_prior, write_prior
 from tfmetainit.runs.workdir import Workdir, find_run
 
 _NOT_PUBLISHED = "(not published)"
@@ -86,6 +87,9 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
         best = source.read_best()
         files.write_json(copy.best_record, best)
         files.write_json(copy.config, _public(config))
+        prior = read_prior(source)
+        if prior is not None:
+            write_prior(copy, prior, best["step"], dtype="float16")
         build.load(staging)  # checks that the copy can be read
         card = _CARD.format(
             name=target.name,

@@ -29,6 +29,7 @@ import keras
 from tfmetainit.evaluation.baselines import constant_floor
 from tfmetainit.runs import build, resume
 from tfmetainit.runs.config_check import check_config
+from tfmetainit.runs.prior import measure_prior
 from tfmetainit.runs.warm_start import warm_start
 from tfmetainit.runs.workdir import Workdir
 from tfmetainit.signals.base import first_tasks
@@ -80,6 +81,8 @@ def train(config, workdir, strategy: str = "one_device") -> dict:
             workdir, output, f"val_psnr_{config.learner.inner_steps}"
         )
         _fit(config, learner, signal, tasks, strategy, output, checkpoints)
+        if distribution.is_chief(strategy):
+            measure_prior(workdir, config, signal)
     return {
         "step": int(learner.optimizer.iterations.numpy()),
         "seconds": time.monotonic() - started,

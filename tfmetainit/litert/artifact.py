@@ -31,6 +31,8 @@ SIGNATURES = {
     # For GPUs; older files lack them. The last one if the layer is solved.
     "adapt_step": ({"theta", "inputs", "values", "weights"}, {"theta", "loss"}),
     "solve_output": ({"theta", "inputs", "values", "weights"}, {"theta"}),
+    # If the run has a prior.
+    "complete": ({"theta", "inputs", "values", "weights"}, {"theta"}),
 }
 _NEEDED = ("init", "adapt", "predict")
 _IDENTIFIER = b"TFL3"
@@ -178,6 +180,7 @@ class LiteArtifact:
         num_points: largest number of rows of one call of `adapt`.
         max_steps: largest number of steps of one call of the file's `adapt`.
         solves: whether `adapt` solves the output layer after the steps.
+        completes: whether the file can predict what was not observed.
 
     Raises:
         InputError: if the file is missing, damaged, or not such an export.
@@ -222,6 +225,8 @@ class LiteArtifact:
         self.num_points = inputs["inputs"][0]
         self._shapes = {name: inputs[name][1:] for name in ("inputs", "values")}
         self.max_steps = math.prod(outputs["losses"])
+        self.completes = signatures.get("complete") == SIGNATURES["complete"]
+        self._unseen_weight = self.metadata.get("unseen_weight")
         inputs, outputs = shapes["predict"]
         self._at_once, *shape = inputs["coords"]
         self._shapes["coords"] = tuple(shape)
@@ -268,7 +273,7 @@ class LiteArtifact:
         solution = len(theta) - size
         return np.concatenate([theta[: size - solution], theta[size:]])
 
-    def adapt(self, theta, inputs, values, steps: int):
+    def adapt(self, theta, inputs, values, steps: int, weights=None):
         """Adapts theta to observations by gradient descent.
 
         Args:
@@ -277,6 +282,8 @@ class LiteArtifact:
             values: float32 `[n, ...]`.
             steps: number of gradient steps; more than `max_steps` are taken in
                 several calls.
+            weights: float32 `[n, 1]`, not negative, from `complete`; by default
+                all rows weigh the same.
 
         Returns:
             The adapted theta `[T]`, and a list of the mean squared error before
@@ -291,13 +298,12 @@ class LiteArtifact:
         if steps < 0:
             raise InputError(f"`steps` must not be negative. Received: {steps}")
         count = len(inputs)
-        if not 1 <= count <= self.num_points or len(values) != count:
-            raise InputError(
-                f"This artifact adapts to 1 to {self.num_points} observations. "
-                f"Received: {count} inputs and {len(values)} values"
-            )
+        self._check_count(count, len(values))
         inputs = self._pad("inputs", inputs, self.num_points)
         values = self._pad("values", values, self.num_points)
+        if weights is not None:
+            weights = _padded(weights, self.num_points)
+            return self._adapt_weighted(theta, inputs, values, weights, steps)
         losses = []
         while True:
             asked = min(steps - len(losses), self.max_steps)
@@ -314,6 +320,51 @@ class LiteArtifact:
             theta = result["theta"]
             if taken < asked or len(losses) == steps:
                 return theta, losses
+
+    def _adapt_weighted(self, theta, inputs, values, weights, steps):
+        observed = {"inputs": inputs, "values": values, "weights": weights}
+        losses = []
+        while len(losses) < steps:
+            result = self._model.run("adapt_step", theta=theta, **observed)
+            if np.array_equal(result["theta"], theta):
+                break  # the weights would not be finite
+            theta = result["theta"]
+            losses.append(float(result["loss"][0]))
+        if self.solves:
+            theta = self._model.run("solve_output", theta=theta, **observed)
+            theta = theta["theta"]
+        return theta, losses
+
+    def complete(self, inputs, values, missing):
+        """Predicts the values of a signal at inputs that were not observed.
+
+        Args:
+            inputs: float32 `[n, ...]`, those observed; n + k is in
+                [1, `num_points`].
+            values: float32 `[n, ...]`.
+            missing: float32 `[k, ...]`, the other inputs of the signal.
+
+        Returns:
+            Inputs, values and weights `[n + k, 1]` for `adapt`: the observed
+            rows, then the predicted ones, which weigh less.
+
+        Raises:
+            InputError: as in `adapt`.
+        """
+        whole = np.concatenate([inputs, missing])
+        self._check_count(len(whole), len(values) + len(missing))
+        weights = np.ones([len(whole), 1], np.float32)
+        weights[len(inputs) :] = 0
+        theta = self._model.run(
+            "complete",
+            theta=self._theta,
+            inputs=self._pad("inputs", whole, self.num_points),
+            values=self._pad("values", values, self.num_points),
+            weights=_padded(weights, self.num_points),
+        )["theta"]
+        weights[len(inputs) :] = self._unseen_weight
+        values = np.concatenate([values, self.predict(theta, missing)])
+        return whole, values, weights
 
     def predict(self, theta, coords) -> np.ndarray:
         """Predictions of the field with weights theta at any number of coords.
@@ -343,6 +394,13 @@ class LiteArtifact:
             predicted[start : start + len(part)] = values[: len(part)]
         return predicted
 
+    def _check_count(self, inputs, values):
+        if not 1 <= inputs <= self.num_points or values != inputs:
+            raise InputError(
+                f"This artifact adapts to 1 to {self.num_points} observations. "
+                f"Received: {inputs} inputs and {values} values"
+            )
+
     def _pad(self, name, rows, count):
         """The rows as float32, followed by zeros up to `count` of them."""
         rows = np.asarray(rows, np.float32)
@@ -351,9 +409,13 @@ class LiteArtifact:
                 f"Each of the artifact's {name} must have the shape "
                 f"{self._shapes[name]}. Received: {rows.shape[1:]}"
             )
-        padded = np.zeros((count, *rows.shape[1:]), np.float32)
-        padded[: len(rows)] = rows
-        return padded
+        return _padded(rows, count)
+
+
+def _padded(rows, count):
+    padded = np.zeros((count, *rows.shape[1:]), np.float32)
+    padded[: len(rows)] = rows
+    return padded
 
 
 def read_metadata(content: bytes, path="the file") -> dict:

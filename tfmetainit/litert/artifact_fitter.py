@@ -92,12 +92,21 @@ class ArtifactFitter:
 
     def _fit(self, sample, steps, scored):
         inputs, values, coords, target = self._thinned(sample)
-        theta, psnr, step = self._artifact.init(), {}, 0
-        if self._artifact.solves:
+        theta, psnr, step, weights = self._artifact.init(), {}, 0, None
+        partial = self._is_partial(sample)
+        if (self._artifact.solves or partial) and target is None:
             # The losses of steps are those without the solution.
-            if target is None:
-                coords, target = inputs[0], values[0]
-            theta, _ = self._artifact.adapt(theta, inputs[0], values[0], 0)
+            coords, target = inputs[0], values[0]
+        if partial:
+            whole = self._artifact.complete(
+                inputs[0], values[0], sample.missing
+            )
+            inputs, values = whole[0][None], whole[1][None]
+            weights = whole[2]
+        if self._artifact.solves:
+            theta, _ = self._artifact.adapt(
+                theta, inputs[0], values[0], 0, weights
+            )
         known = target is not None
         while True:
             batch = step % len(inputs)
@@ -112,7 +121,9 @@ class ArtifactFitter:
             if len(inputs) == 1:
                 stops = [s for s in scored if known and s > step]
                 count = min([*stops, steps]) - step
-            theta, losses = self._artifact.adapt(theta, *observed, count)
+            theta, losses = self._artifact.adapt(
+                theta, *observed, count, weights
+            )
             if not known:  # the loss of a step is that before it
                 psnr |= _psnr_of(losses, step, scored)
             step += count
@@ -123,6 +134,13 @@ class ArtifactFitter:
             _, losses = self._artifact.adapt(theta, *observed, 1)
             psnr |= _psnr_of(losses or [math.nan], steps, scored)
         return Fitted(self._weights(theta), psnr)
+
+    def _is_partial(self, sample):
+        """Whether the rest of a signal is predicted, and fitted with it."""
+        if sample.missing is None or not self._artifact.completes:
+            return False
+        count = sample.inputs.shape[1] + len(sample.missing)
+        return count <= self._artifact.num_points
 
     def _weights(self, theta):
         return self._artifact.weights(theta) if self._artifact.solves else theta

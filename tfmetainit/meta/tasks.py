@@ -149,3 +149,49 @@ class FieldLoss:
                 for of_one in values
             ],
         )
+
+
+class WeightedLoss:
+    """Weighted mean squared error of rows.
+
+    A `tfmetainit.meta.inner_loop.Loss` of observations `[n, ...]`. It holds no
+    control flow, no scalar (every tensor has an axis) and no slice: GPU
+    delegates do not take them.
+
+    Args:
+        field: the network.
+        forward_model: maps the field and inputs to predictions.
+        weights: weights of the rows, `[n, 1]`.
+        total: the sum of the weights of all rows, `[1, 1]`.
+    """
+
+    def __init__(
+        self, field: keras.Model, forward_model: ForwardModel, weights, total
+    ):
+        self._field = field
+        self._forward_model = forward_model
+        self._weights = weights
+        self._total = total
+
+    def value_and_grad(self, params, observed):
+        size = float(math.prod(observed.values.shape[1:]))
+        weights = self._weights / (size * self._total)
+        axes = len(observed.values.shape)
+        if axes != 2:
+            weights = tf.reshape(weights, [-1] + [1] * (axes - 1))
+
+        def measure(predictions, values):
+            residual = predictions - values
+            cotangent = weights * residual
+            value = tf.reduce_sum(cotangent * residual, axis=0)
+            value = tf.reduce_sum(tf.reshape(value, [1, -1]), axis=1)
+            return value, 2.0 * cotangent
+
+        loss = FieldLoss(self._field, self._forward_model, measure)
+        return loss.value_and_grad(params, observed)
+
+    def normal_equations(self, params, observed):
+        loss = FieldLoss(self._field, self._forward_model)
+        return loss.normal_equations(
+            params, observed, self._weights, self._total
+        )

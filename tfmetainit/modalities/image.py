@@ -83,8 +83,10 @@ class ImageModality(Modality):
         size = (height, width)
         if known is None:
             return Sample(coords[None], values[None], coords, values, size)
-        observed = coords[known.ravel()][None], values[known.ravel()][None]
-        return Sample(*observed, coords, None, size)
+        known = known.ravel()
+        observed = coords[known][None], values[known][None]
+        missing = None if known.all() else coords[~known]
+        return Sample(*observed, coords, None, size, missing)
 
     def size_of(self, sample):
         return sample.camera

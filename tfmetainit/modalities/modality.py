@@ -40,6 +40,8 @@ class Sample(NamedTuple):
         target: the true values at `coords`, `[m, ...]`; None if not known.
         camera: camera for `Modality.render`; for pictures their (height,
             width) in pixels; None for modalities that need neither.
+        missing: inputs `[k, ...]` at which nothing was observed although the
+            signal has values there; None for whole signals.
     """
 
     inputs: np.ndarray
@@ -47,6 +49,7 @@ class Sample(NamedTuple):
     coords: np.ndarray
     target: np.ndarray | None
     camera: object = None
+    missing: np.ndarray | None = None
 
 
 class Modality(abc.ABC):

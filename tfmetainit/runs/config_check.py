@@ -51,9 +51,13 @@ def check_config(config) -> ml_collections.ConfigDict:
         ),
         ("optimizer.final_fraction", optimizer.final_fraction, 0, 1),
         ("optimizer.clip_norm", optimizer.clip_norm, 0, 1e9),
+        ("prior.num_components", config.prior.num_components, 1, 1024),
         ("seed", config.seed, 0, 2**31 - 1),
     ):
         check_range(name, value, low, high)
+    if config.prior.num_signals:
+        signals = config.prior.num_signals
+        check_range("prior.num_signals", signals, 2, _MAX_SIGNALS)
     learner = config.learner
     if learner.inner_steps > learner.eval_steps:
         raise InputError(

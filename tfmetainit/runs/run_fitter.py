@@ -8,10 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.io.errors import InputError
-from tfmetainit.meta import functional, inner_loop
-from tfmetainit.meta.tasks import mean_squared_error, psnr_from_mse
+from tfmetainit.meta import completion, functional, inner_loop
+from tfmetainit.meta.tasks import (
+    Observations,
+    WeightedLoss,
+    mean_squared_error,
+    psnr_from_mse,
+)
 from tfmetainit.modalities import Fitted, Sample
 from tfmetainit.runs import build
+from tfmetainit.runs.prior import read_prior
 from tfmetainit.runs.workdir import find_run
 from tfmetainit.signals.base import SignalClass, to_task
 
@@ -97,6 +103,7 @@ class RunFitter:
             self._workdir, self.config, self._signal
         )
         self._params = functional.get_params(self._learner.field)
+        self._prior = read_prior(self._workdir)
         self._trace()
 
     def _trace(self):
@@ -145,11 +152,19 @@ class RunFitter:
         self._step, self._first_step = step, first_step
         self._finish = inner_loop.finisher(support_loss, self._learner.ridge)
         self._score, self._score_first = score, score_first
+        self._complete = _completer(self._learner, self._prior)
 
     def fit(
         self, samples: Sequence[Sample], steps: int, scored: Collection[int]
     ) -> list[Fitted]:
         self._load()
+        if any(self._is_partial(sample) for sample in samples):
+            return [
+                self._fit_partial(sample, steps, scored)
+                if self._is_partial(sample)
+                else self._fit_at_once([sample], steps, scored)[0]
+                for sample in samples
+            ]
         return [
             fitted
             for first in range(0, len(samples), _SIGNALS_AT_ONCE)
@@ -157,6 +172,25 @@ class RunFitter:
                 samples[first : first + _SIGNALS_AT_ONCE], steps, scored
             )
         ]
+
+    def _is_partial(self, sample):
+        return sample.missing is not None and self._prior is not None
+
+    def _fit_partial(self, sample, steps, scored):
+        """Fits the observed part of a signal, and what is likely elsewhere."""
+        observed = inner_loop.at_step(to_task(sample).support, 0)
+        support, loss = self._complete(observed, tf.constant(sample.missing))
+        trajectory = inner_loop.SgdFit(
+            loss, self._learner.step_sizes.as_params(), self._learner.ridge
+        ).trajectory(self._params, support, steps)
+        psnr = {}
+        for step, params in enumerate(trajectory):
+            if step in scored:
+                (value,) = self._score(
+                    [params], [to_task(sample).query], [observed]
+                )
+                psnr[step] = float(value)
+        return Fitted(np.float32(functional.flatten(params)), psnr)
 
     def _fit_at_once(self, samples, steps, scored):
         tasks = [to_task(sample) for sample in samples]
@@ -196,6 +230,37 @@ class RunFitter:
             Fitted(np.float32(functional.flatten(params)), of_signal)
             for params, of_signal in zip(finished, psnr)
         ]
+
+
+def _completer(learner, prior):
+    """Maps a part of a signal to a support of all of it, and its loss."""
+    loss, params = learner.support_loss, functional.get_params(learner.field)
+
+    @tf.function
+    def predict(observed, missing):
+        count = tf.cast(tf.shape(observed.inputs)[:1, None], tf.float32)
+        equations = loss.normal_equations(params, observed)
+        completed = completion.complete(params, prior, equations, count)
+        return loss.predict(completed, missing)
+
+    def complete(observed, missing):
+        support = Observations(
+            tf.concat([observed.inputs, missing], axis=0)[None],
+            tf.concat([observed.values, predict(observed, missing)], 0)[None],
+        )
+        weights = tf.concat(
+            [
+                tf.ones([len(observed.inputs), 1]),
+                tf.fill([len(missing), 1], completion.UNSEEN_WEIGHT),
+            ],
+            axis=0,
+        )
+        total = tf.reduce_sum(weights, axis=0, keepdims=True)
+        return support, WeightedLoss(
+            learner.field, loss.forward_model, weights, total
+        )
+
+    return complete
 
 
 def _same_inputs(observed) -> bool:

@@ -6,6 +6,7 @@
     checkpoints/last.json            the best mean loss of an epoch so far
     checkpoints/best.weights.h5      learner and optimizer at the best PSNR
     checkpoints/best.json            step and validation PSNR of the best
+    checkpoints/prior.npz            what signals look like in unseen places
     tensorboard/                     scalars and reconstruction pictures
     lock                             held by a training while it runs
 
@@ -50,6 +51,7 @@ class Workdir:
         self.last_record = checkpoints / "last.json"
         self.best = checkpoints / "best.weights.h5"
         self.best_record = checkpoints / "best.json"
+        self.prior = checkpoints / "prior.npz"
 
     def read_best(self) -> dict:
         """The record of the best checkpoint: at least "step" and "psnr".

@@ -1,0 +1,92 @@
+"""The prior of a run: what its signals look like where they are not observed.
+
+It is measured when the training has ended (`meta.completion`), and kept beside
+the weights that it belongs to.
+"""
+
+import logging
+
+import numpy as np
+import tensorflow as tf
+
+from tfmetainit.io import files
+from tfmetainit.io.errors import InputError
+from tfmetainit.io.weights import read_arrays
+from tfmetainit.meta import completion, inner_loop
+from tfmetainit.meta.completion import Prior
+from tfmetainit.runs import build
+from tfmetainit.runs.workdir import Workdir
+from tfmetainit.signals.base import SignalClass
+
+_LOGGER = logging.getLogger("tfmetainit")
+
+
+def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
+    """Measures the prior of a run's best weights, and writes it.
+
+    Nothing is done if it is there already, or if the class has none: its
+    signals are not observed directly, or its field has no linear output layer.
+    """
+    settings, step = config.prior, workdir.read_best()["step"]
+    if settings.num_signals == 0 or _read(workdir, step) is not None:
+        return
+    learner = build.load_learner(workdir, config, signal)
+    if not completion.has_prior(learner.field, signal.support_model):
+        return
+    _LOGGER.info("Measuring the prior of %d signals", settings.num_signals)
+    tasks = signal.make_dataset("train", 1, seed=config.seed)
+    prior = completion.measure(
+        learner.support_loss,
+        (
+            inner_loop.at_step(
+                tf.nest.map_structure(lambda leaf: leaf[0], batch.support), 0
+            )
+            for batch in tasks.take(settings.num_signals)
+        ),
+        settings.num_components,
+    )
+    write_prior(workdir, prior, step)
+
+
+def write_prior(
+    workdir: Workdir, prior: Prior, step: int, dtype="float32"
+) -> None:
+    """Writes a prior to a run's folder.
+
+    Args:
+        workdir: the run.
+        prior: the prior.
+        step: outer step of the weights that it was measured with.
+        dtype: of the stored matrices.
+    """
+    bases = np.stack([np.asarray(basis) for basis in prior.bases])
+    arrays = {"bases": bases.astype(dtype), "noise": np.asarray(prior.noise)}
+    with files.atomic_path(workdir.prior) as path, open(path, "wb") as file:
+        np.savez(file, step=np.int64(step), **arrays)
+
+
+def read_prior(workdir: Workdir) -> Prior | None:
+    """The prior of a run's best weights; None if there is none.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    return _read(workdir, workdir.read_best()["step"])
+
+
+def _read(workdir, step):
+    if not workdir.prior.is_file():
+        return None
+    arrays = read_arrays(workdir.prior)
+    try:
+        bases, noise = (np.float32(arrays[name]) for name in ("bases", "noise"))
+        if bases.ndim != 3 or noise.ndim or not noise > 0:
+            raise ValueError(f"shape {bases.shape} and noise {noise}")
+        if arrays["step"] != step:  # of earlier weights
+            return None
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"The prior of a run is damaged: {workdir.prior} ({error!r}). "
+            "Delete it, and repeat the command of the training."
+        ) from error
+    return Prior(list(map(tf.constant, bases)), tf.constant(noise))

@@ -152,7 +152,7 @@ class RunFitter:
         self._step, self._first_step = step, first_step
         self._finish = inner_loop.finisher(support_loss, self._learner.ridge)
         self._score, self._score_first = score, score_first
-        self._complete = _completer(self._learner, self._prior)
+        self._partial = self._prior and _PartialFit(self._learner, self._prior)
 
     def fit(
         self, samples: Sequence[Sample], steps: int, scored: Collection[int]
@@ -178,19 +178,20 @@ class RunFitter:
 
     def _fit_partial(self, sample, steps, scored):
         """Fits the observed part of a signal, and what is likely elsewhere."""
-        observed = inner_loop.at_step(to_task(sample).support, 0)
-        support, loss = self._complete(observed, tf.constant(sample.missing))
-        trajectory = inner_loop.SgdFit(
-            loss, self._learner.step_sizes.as_params(), self._learner.ridge
-        ).trajectory(self._params, support, steps)
+        task = to_task(sample)
+        observed = inner_loop.at_step(task.support, 0)
+        partial, params = self._partial, self._params
+        whole = partial.complete(observed, tf.constant(sample.missing))
         psnr = {}
-        for step, params in enumerate(trajectory):
+        for step in range(steps + 1):
+            if step in scored or step == steps:
+                finished = partial.finish(params, *whole)
             if step in scored:
-                (value,) = self._score(
-                    [params], [to_task(sample).query], [observed]
-                )
+                (value,) = self._score([finished], [task.query], [observed])
                 psnr[step] = float(value)
-        return Fitted(np.float32(functional.flatten(params)), psnr)
+            if step < steps:
+                params = partial.step(params, *whole)
+        return Fitted(np.float32(functional.flatten(finished)), psnr)
 
     def _fit_at_once(self, samples, steps, scored):
         tasks = [to_task(sample) for sample in samples]
@@ -202,10 +203,7 @@ class RunFitter:
         for step in range(steps + 1):
             # The observations of this step as a support, [1, n, ...].
             supports = [
-                tf.nest.map_structure(
-                    lambda leaf: leaf[None],
-                    inner_loop.at_step(task.support, step),
-                )
+                _one_batch(inner_loop.at_step(task.support, step))
                 for task in tasks
             ]
             if step in scored or step == steps:
@@ -232,35 +230,72 @@ class RunFitter:
         ]
 
 
-def _completer(learner, prior):
-    """Maps a part of a signal to a support of all of it, and its loss."""
-    loss, params = learner.support_loss, functional.get_params(learner.field)
+class _PartialFit:
+    """The graphs that fit signals of which a part was observed.
+
+    Args:
+        learner: the trained learner.
+        prior: the `completion.Prior` of the class.
+    """
+
+    def __init__(self, learner, prior):
+        self._learner, self._loss = learner, learner.support_loss
+        self._params = functional.get_params(learner.field)
+        self._dtype = learner.field.compute_dtype
+        self._prior = tf.nest.map_structure(
+            lambda leaf: tf.cast(leaf, self._dtype), prior
+        )
+
+    def complete(self, observed, missing):
+        """Observed rows, then those predicted at `missing`; their weights."""
+        observed, missing = tf.nest.map_structure(
+            lambda leaf: tf.cast(leaf, self._dtype), (observed, missing)
+        )
+        guess = Observations(missing, self._predict(observed, missing))
+        whole = tf.nest.map_structure(
+            lambda *parts: tf.concat(parts, axis=0), observed, guess
+        )
+        weights = np.ones([whole.inputs.shape[0], 1])
+        weights[observed.inputs.shape[0] :] = completion.UNSEEN_WEIGHT
+        return whole, tf.constant(weights, self._dtype)
+
+    @tf.function(reduce_retracing=True)
+    def _predict(self, observed, missing):
+        count = tf.cast(tf.shape(observed.inputs)[:1, None], self._dtype)
+        equations = self._loss.normal_equations(self._params, observed)
+        params = completion.complete(
+            self._params, self._prior, equations, count
+        )
+        return self._loss.predict(params, missing)
 
     @tf.function
-    def predict(observed, missing):
-        count = tf.cast(tf.shape(observed.inputs)[:1, None], tf.float32)
-        equations = loss.normal_equations(params, observed)
-        completed = completion.complete(params, prior, equations, count)
-        return loss.predict(completed, missing)
+    def step(self, params, whole, weights):
+        """The parameters after one more gradient step."""
+        return inner_loop.adapt(
+            self._weighted(weights),
+            params,
+            _one_batch(whole),
+            num_steps=1,
+            step_sizes=self._learner.step_sizes.as_params(),
+        )[0]
 
-    def complete(observed, missing):
-        support = Observations(
-            tf.concat([observed.inputs, missing], axis=0)[None],
-            tf.concat([observed.values, predict(observed, missing)], 0)[None],
+    @tf.function
+    def finish(self, params, whole, weights):
+        """The parameters to predict with."""
+        finish = inner_loop.finisher(
+            self._weighted(weights), self._learner.ridge
         )
-        weights = tf.concat(
-            [
-                tf.ones([len(observed.inputs), 1]),
-                tf.fill([len(missing), 1], completion.UNSEEN_WEIGHT),
-            ],
-            axis=0,
-        )
+        return finish(params, _one_batch(whole))
+
+    def _weighted(self, weights):
         total = tf.reduce_sum(weights, axis=0, keepdims=True)
-        return support, WeightedLoss(
-            learner.field, loss.forward_model, weights, total
+        return WeightedLoss(
+            self._learner.field, self._loss.forward_model, weights, total
         )
 
-    return complete
+
+def _one_batch(observed):
+    return tf.nest.map_structure(lambda leaf: leaf[None], observed)
 
 
 def _same_inputs(observed) -> bool:

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+
+from tfmetainit import publish, train
+from tfmetainit.export.exporter import export
+from tfmetainit.geometry import psnr_from_mse
+from tfmetainit.io import images
+from tfmetainit.io.errors import InputError
+from tfmetainit.litert import ArtifactFitter
+from tfmetainit.runs import RunFitter, prior
+from tfmetainit.runs.build import build_signal
+from tfmetainit.runs.workdir import Workdir, find_run
+from tfmetainit.signals.base import first_tasks
+
+
+@pytest.fixture(scope="module")
+def run(small_config, tmp_path_factory):
+    """A small run with a prior, and its config."""
+    config = small_config(**{"prior.num_signals": 6})
+    workdir = Workdir(tmp_path_factory.mktemp("prior") / "run")
+    train.train(config, workdir.root)
+    return workdir, config
+
+
+def test_a_training_ends_with_the_prior(run):
+    workdir, config = run
+    measured = prior.read_prior(workdir)
+    assert [basis.shape for basis in measured.bases] == [(17, 6)] * 3
+    before = workdir.prior.stat().st_mtime_ns
+    train.train(config, workdir.root)
+    assert workdir.prior.stat().st_mtime_ns == before
+
+
+def test_a_killed_measurement_is_made_up_for(run):
+    workdir, config = run
+    expected = workdir.prior.read_bytes()
+    workdir.prior.unlink()
+    train.train(config, workdir.root)
+    assert workdir.prior.read_bytes() == expected
+
+
+def test_the_prior_of_other_weights_is_not_used(run, tmp_path):
+    workdir, _ = run
+    copy = Workdir(tmp_path)
+    copy.best.parent.mkdir()
+    copy.best_record.write_text('{"step": 3, "psnr": 20.0}')
+    prior.write_prior(copy, prior.read_prior(workdir), 3)
+    assert prior.read_prior(copy) is not None
+    copy.best_record.write_text('{"step": 5, "psnr": 21.0}')
+    assert prior.read_prior(copy) is None
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"bases": np.zeros((3, 17)), "noise": 0.1, "step": 3},
+        {"bases": np.zeros((3, 17, 4)), "noise": 0.0, "step": 3},
+        {"bases": np.zeros((3, 17, 4)), "step": 3},
+    ],
+)
+def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
+    workdir = Workdir(tmp_path)
+    workdir.best.parent.mkdir()
+    workdir.best_record.write_text('{"step": 3, "psnr": 20.0}')
+    np.savez(workdir.prior, **arrays)
+    with raises_with(InputError, "prior.npz"):
+        prior.read_prior(workdir)
+
+
+def test_a_published_copy_and_an_export_complete_alike(run, tmp_path):
+    """Gradient steps on a half of a picture and on what is predicted."""
+    workdir, _ = run
+    publish.publish(workdir.root, tmp_path / "copy", "CC0-1.0")
+    export(workdir.root, tmp_path / "exported", formats=["tflite"])
+    fitters = (
+        RunFitter(workdir.root),
+        RunFitter(tmp_path / "copy"),
+        ArtifactFitter(tmp_path / "exported" / "model.tflite"),
+    )
+    mask = np.zeros((16, 16, 1), np.float32)
+    mask[:, :7] = 1
+    images.write_image(tmp_path / "mask.png", mask)
+    picture = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    images.write_image(tmp_path / "picture.png", picture)
+    drawn = []
+    for fitter in fitters:
+        sample = fitter.read(
+            tmp_path / "picture.png", mask=str(tmp_path / "mask.png")
+        )
+        assert len(sample.missing) == 16 * 9
+        (fitted,) = fitter.fit([sample], 3, range(4))
+        assert sorted(fitted.psnr) == [0, 1, 2, 3]
+        drawn.append(fitter.render(fitted.theta, 16, 16, sample.camera))
+    for other in drawn[1:]:
+        np.testing.assert_allclose(other, drawn[0], atol=5e-3)
+
+
+@pytest.mark.parametrize("part", ["half", "left", "few"])
+def test_unseen_pixels_of_text_are_better_than_a_constant(part):
+    """By 2 dB, and the seen ones are fitted (docs/results.md)."""
+    fitter = RunFitter("text_64")
+    signal = build_signal(find_run("text_64").read_config())
+    rng = np.random.default_rng(0)
+    known = {
+        "half": rng.random((64, 64)) < 0.5,
+        "left": np.arange(64) < np.full((64, 1), 32),
+        "few": rng.random((64, 64)) < 0.05,
+    }[part]
+    gains, seen = [], []
+    for task in first_tasks(signal, "validation", 20):
+        picture = task.query.values.numpy()[: 64 * 64].reshape(64, 64, 3)
+        sample = fitter.modality.observe(picture, known)
+        (fitted,) = fitter.fit([sample], 2, (2,))
+        drawn = fitter.render(fitted.theta, 64, 64, sample.camera)
+        constant = picture[known].mean(axis=0)
+        ours, theirs = (
+            psnr_from_mse(np.mean((values - picture[~known]) ** 2))
+            for values in (drawn[~known], constant)
+        )
+        gains.append(ours - theirs)
+        seen.append(fitted.psnr[2])
+    assert np.mean(gains) > 2.0
+    assert np.mean(seen) > 30.0

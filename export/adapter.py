@@ -127,10 +127,10 @@ class Adapter(tf.Module):
         self.completes = prior is not None
         if self.completes:
             # In half precision in any file: the prior is an estimate.
-            self._bases = _stored(prior.bases, "float16", "bases")
-            self._basis_shape = tuple(prior.bases[0].shape)
+            self._prior = _stored(prior[:2], "float16", "prior")
+            self._prior_shapes = [tuple(leaf.shape) for leaf in prior[:2]]
             self._noise = float(prior.noise)
-            self.num_stored += self._bases.shape[0]
+            self.num_stored += self._prior.shape[0]
 
     def step_sizes(self) -> functional.StepParams:
         """The step sizes as `inner_loop.adapt` takes them."""
@@ -321,13 +321,10 @@ class Adapter(tf.Module):
         )
         count = tf.reduce_sum(weights, axis=0, keepdims=True)
         # Computed at run time: a constant would be stored once for each use.
-        bases = tf.cast(self._bases, tf.float32)[None]
-        bases = bases + tf.minimum(count, 0.0)
+        stored = tf.cast(self._prior, tf.float32)[None]
+        stored = tf.reshape(stored + tf.minimum(count, 0.0), [-1])
         prior = completion.Prior(
-            [
-                tf.reshape(basis, self._basis_shape)
-                for basis in tf.split(bases, self.value_shape[-1], axis=1)
-            ],
+            *functional.unflatten(stored, self._prior_shapes),
             tf.constant([[self._noise]]),
         )
         completed = completion.complete(

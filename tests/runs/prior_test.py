@@ -25,7 +25,7 @@ def run(small_config, tmp_path_factory):
 def test_a_training_ends_with_the_prior(run):
     workdir, config = run
     measured = prior.read_prior(workdir)
-    assert [basis.shape for basis in measured.bases] == [(17, 6)] * 3
+    assert measured.components.shape == (17, 17)
     before = workdir.prior.stat().st_mtime_ns
     train.train(config, workdir.root)
     assert workdir.prior.stat().st_mtime_ns == before
@@ -53,16 +53,25 @@ def test_the_prior_of_other_weights_is_not_used(run, tmp_path):
 @pytest.mark.parametrize(
     "arrays",
     [
-        {"bases": np.zeros((3, 17)), "noise": 0.1, "step": 3},
-        {"bases": np.zeros((3, 17, 4)), "noise": 0.0, "step": 3},
-        {"bases": np.zeros((3, 17, 4)), "step": 3},
+        {"mean": np.zeros(17)},
+        {"components": np.zeros((16, 4))},
+        {"noise": 0.0},
+        {"noise": None},
     ],
 )
 def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
     workdir = Workdir(tmp_path)
     workdir.best.parent.mkdir()
     workdir.best_record.write_text('{"step": 3, "psnr": 20.0}')
-    np.savez(workdir.prior, **arrays)
+    arrays = {
+        "mean": np.zeros((17, 3)),
+        "components": np.zeros((17, 4)),
+        "noise": 0.1,
+        "step": 3,
+        **arrays,
+    }
+    kept = {k: v for k, v in arrays.items() if v is not None}
+    np.savez(workdir.prior, **kept)
     with raises_with(InputError, "prior.npz"):
         prior.read_prior(workdir)
 

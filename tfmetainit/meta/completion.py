@@ -8,15 +8,14 @@ measured after the training, and changes nothing in it.
 Notation, beside that of `output_layer`: the output weights of a signal of the
 class are the learned ones plus X `[width + 1, c]`, and
 
-    X = mean + sum_k z_k component_k,    z ~ N(0, I).
+    X = mean + C Z S,    Z [K, c] of independent standard normal numbers.
 
-Its values are those of the field, plus white noise of variance sigma^2. Given n
-observations, the most probable z solves
+The columns of C are K components. S `[c, c]` mixes the channels: all share the
+components. The values of a signal are those of its field plus white noise whose
+channels are mixed by S as well, of variance sigma^2 before. Then S cancels:
+given n observations, the most probable X is mean + C Y, where Y solves
 
-    (sum_j C_j' G C_j + sigma^2 / n I) z = sum_j C_j' (m_j - G mean_j)
-
-where j is a channel, column k of C_j is that of component k, G = A'A / n, and
-m_j is a column of A'R / n.
+    (C' G C + sigma^2 / n I) Y = C' (A'R / n - G mean),    G = A'A / n.
 
 A fit of a part then takes the predicted values for the rest as observations of
 a small weight, `UNSEEN_WEIGHT`: gradient steps and solution are as for a whole
@@ -45,12 +44,13 @@ class Prior(NamedTuple):
     """A Gaussian prior over output weights.
 
     Attributes:
-        bases: for each channel a matrix `[width + 1, K + 1]`: the components,
-            scaled by their standard deviations, and the mean behind them.
+        mean: `[width + 1, c]`.
+        components: C, `[width + 1, K]`.
         noise: sigma^2, a positive scalar.
     """
 
-    bases: list[tf.Tensor]
+    mean: tf.Tensor
+    components: tf.Tensor
     noise: tf.Tensor
 
 
@@ -71,8 +71,8 @@ def measure(
     Args:
         loss: the loss of the field, whose own weights are the learned ones.
         supports: observations `[n, ...]` of whole signals of the class, at
-            least two.
-        num_components: K, at most; there is one less than there are signals.
+            least two that differ.
+        num_components: K, at most; there are no more than units and one.
     """
     params = get_params(loss.field)
 
@@ -80,19 +80,37 @@ def measure(
     def solve(observed):
         equations = loss.normal_equations(params, observed)
         by = output_layer.cholesky(equations, output_layer.DEFAULT_RIDGE)
-        return by, loss(output_layer.change(params, by), observed)
+        left = output_layer.change(params, by)
+        missed = tf.cast(observed.values, by.dtype)
+        missed -= loss.predict(left, observed.inputs)
+        count = tf.cast(tf.shape(missed)[0], missed.dtype)
+        noise = tf.matmul(missed, missed, transpose_a=True) / count
+        return by, equations.gram, noise
 
-    changes, errors = zip(*map(solve, supports))
-    changes, noise = tf.stack(changes), tf.reduce_mean(errors)
+    changes, grams, noises = map(tf.stack, zip(*map(solve, supports)))
     count, rows, channels = changes.shape
     mean = tf.reduce_mean(changes, axis=0)
-    deviations = tf.reshape(changes - mean, [count, -1])
-    scales, _, directions = tf.linalg.svd(deviations)
-    kept = min(num_components, count - 1, rows * channels)
-    components = directions[:, :kept] * scales[:kept] / count**0.5
-    components = tf.reshape(components, [rows, channels, kept])
-    bases = tf.concat([components, mean[:, :, None]], axis=-1)
-    return Prior(tf.unstack(bases, axis=1), noise)
+    deviations = changes - mean
+    # S'S: the covariance of the channels, over signals and points.
+    of_points = tf.matmul(grams, deviations)
+    covariance = tf.reduce_mean(
+        tf.matmul(deviations, of_points, transpose_a=True), axis=0
+    )
+    # Some channels may be equal, as those of grey pictures are.
+    ridge = 1e-6 * tf.linalg.trace(covariance) / channels
+    covariance += ridge * tf.eye(channels, dtype=covariance.dtype)
+    factor = tf.linalg.cholesky(covariance)
+    whitened = tf.linalg.triangular_solve(
+        tf.repeat(factor[None], count, axis=0),
+        tf.linalg.matrix_transpose(deviations),
+    )
+    scales, _, directions = tf.linalg.svd(tf.reshape(whitened, [-1, rows]))
+    kept = min(num_components, rows, len(scales))
+    components = (
+        directions[:, :kept] * scales[:kept] / (count * channels) ** 0.5
+    )
+    noise = tf.linalg.cholesky_solve(factor, tf.reduce_mean(noises, axis=0))
+    return Prior(mean, components, tf.linalg.trace(noise) / channels)
 
 
 def complete(
@@ -111,20 +129,11 @@ def complete(
         count: n, the number of observations, `[1, 1]`.
         solve: `output_layer.cholesky` or, in an export, `newton`.
     """
-    channels, size = len(prior.bases), prior.bases[0].shape[1] - 1
-    grams, moments = [], []
-    columns = tf.split(equations.moment, channels, axis=1)
-    for basis, column in zip(prior.bases, columns):
-        components, mean = tf.split(basis, [size, 1], axis=1)
-        column -= tf.matmul(equations.gram, mean)
-        by_gram = tf.matmul(equations.gram, components)
-        grams.append(tf.matmul(components, by_gram, transpose_a=True))
-        moments.append(tf.matmul(components, column, transpose_a=True))
-    # Not tf.add_n, which GPU delegates lack.
-    reduced = NormalEquations(
-        sum(grams[1:], grams[0]), sum(moments[1:], moments[0])
+    gram, moment = equations
+    mean, components, noise = prior
+    moment = tf.matmul(
+        components, moment - tf.matmul(gram, mean), transpose_a=True
     )
-    z = solve(reduced, prior.noise / count)
-    z = tf.concat([z, tf.ones([1, 1], z.dtype)], axis=0)
-    by = tf.concat([tf.matmul(basis, z) for basis in prior.bases], axis=1)
-    return output_layer.change(params, by)
+    gram = tf.matmul(components, tf.matmul(gram, components), transpose_a=True)
+    by = solve(NormalEquations(gram, moment), noise / count)
+    return output_layer.change(params, mean + tf.matmul(components, by))

@@ -59,8 +59,11 @@ def write_prior(
         step: outer step of the weights that it was measured with.
         dtype: of the stored matrices.
     """
-    bases = np.stack([np.asarray(basis) for basis in prior.bases])
-    arrays = {"bases": bases.astype(dtype), "noise": np.asarray(prior.noise)}
+    arrays = {
+        "mean": np.asarray(prior.mean, dtype),
+        "components": np.asarray(prior.components, dtype),
+        "noise": np.asarray(prior.noise),
+    }
     with files.atomic_path(workdir.prior) as path, open(path, "wb") as file:
         np.savez(file, step=np.int64(step), **arrays)
 
@@ -79,9 +82,11 @@ def _read(workdir, step):
         return None
     arrays = read_arrays(workdir.prior)
     try:
-        bases, noise = (np.float32(arrays[name]) for name in ("bases", "noise"))
-        if bases.ndim != 3 or noise.ndim or not noise > 0:
-            raise ValueError(f"shape {bases.shape} and noise {noise}")
+        prior = Prior(*(np.float32(arrays[name]) for name in Prior._fields))
+        if prior.mean.ndim != 2 or prior.noise.ndim or not prior.noise > 0:
+            raise ValueError(f"{prior.mean.shape}, noise {prior.noise}")
+        if prior.components.shape[:-1] != prior.mean.shape[:1]:
+            raise ValueError(f"components {prior.components.shape}")
         if arrays["step"] != step:  # of earlier weights
             return None
     except (KeyError, ValueError) as error:
@@ -89,4 +94,4 @@ def _read(workdir, step):
             f"The prior of a run is damaged: {workdir.prior} ({error!r}). "
             "Delete it, and repeat the command of the training."
         ) from error
-    return Prior(list(map(tf.constant, bases)), tf.constant(noise))
+    return Prior(*map(tf.constant, prior))

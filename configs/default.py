@@ -93,6 +93,8 @@ def get_config():
     config.prior = ml_collections.ConfigDict()
     config.prior.num_signals = 0  # of training; 0 for no prior
     config.prior.num_components = 64
+    # Of a predicted value in a fit, beside 1 for an observed one.
+    config.prior.unseen_weight = 0.1
 
     # Baselines of `python -m tfmetainit.evaluate` (Tancik et al. 2021, 4).
     config.evaluation = ml_collections.ConfigDict()

@@ -19,4 +19,5 @@ def get_config(variant=""):
     config = default.get_image_config()
     config.signal.name = "image_folder"
     config.signal.folder = ""
+    config.prior.unseen_weight = 0.03  # photographs (docs/recipe.md)
     return default.apply_variant(config, variant)

@@ -21,6 +21,7 @@ def get_config(variant=""):
     default.use_paper_images(config)
     config.signal.name = "images"
     config.signal.dataset = "imagenette/320px-v2"
+    config.prior.unseen_weight = 0.03  # photographs (docs/recipe.md)
     config.signal.data_dir = ml_collections.config_dict.placeholder(str)
     config.signal.manual_dir = ml_collections.config_dict.placeholder(str)
     return default.apply_variant(config, variant)

@@ -125,6 +125,7 @@ class Adapter(tf.Module):
             self.num_stored += self._flat_sizes.shape[0]
         self._sizes = _Untracked(sizes)
         self.completes = prior is not None
+        self.unseen_weight = prior and float(prior.unseen_weight)
         if self.completes:
             # In half precision in any file: the prior is an estimate.
             self._prior = _stored(prior[:2], "float16", "prior")
@@ -326,6 +327,7 @@ class Adapter(tf.Module):
         prior = completion.Prior(
             *functional.unflatten(stored, self._prior_shapes),
             tf.constant([[self._noise]]),
+            self.unseen_weight,
         )
         completed = completion.complete(
             params, prior, equations, count, output_layer.newton

@@ -31,7 +31,6 @@ from tfmetainit.io import files, quiet
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.io.weights import weight_names
 from tfmetainit.litert.artifact import SIGNATURES
-from tfmetainit.meta.completion import UNSEEN_WEIGHT
 from tfmetainit.runs import build, sources
 from tfmetainit.runs.prior import read_prior
 from tfmetainit.runs.workdir import find_run
@@ -330,7 +329,7 @@ def _metadata(workdir, config, signal, adapter, learner, license_name) -> dict:
         "value_shape": list(adapter.value_shape),
         "coords_shape": list(adapter.coords_shape),
         "num_params": adapter.num_params,
-        "unseen_weight": UNSEEN_WEIGHT if adapter.completes else None,
+        "unseen_weight": adapter.unseen_weight,
         "output_layer": "stepped" if learner.ridge is None else "solved",
         "params": params,
         "precision": adapter.precision,

@@ -57,6 +57,7 @@ def test_the_prior_of_other_weights_is_not_used(run, tmp_path):
         {"components": np.zeros((16, 4))},
         {"noise": 0.0},
         {"noise": None},
+        {"unseen_weight": 2.0},
     ],
 )
 def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
@@ -67,6 +68,7 @@ def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
         "mean": np.zeros((17, 3)),
         "components": np.zeros((17, 4)),
         "noise": 0.1,
+        "unseen_weight": 0.1,
         "step": 3,
         **arrays,
     }

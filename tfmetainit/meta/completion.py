@@ -18,8 +18,8 @@ given n observations, the most probable X is mean + C Y, where Y solves
     (C' G C + sigma^2 / n I) Y = C' (A'R / n - G mean),    G = A'A / n.
 
 A fit of a part then takes the predicted values for the rest as observations of
-a small weight, `UNSEEN_WEIGHT`: gradient steps and solution are as for a whole
-signal (docs/recipe.md).
+a small weight: gradient steps and solution are as for a whole signal
+(docs/recipe.md).
 """
 
 from collections.abc import Callable, Iterable
@@ -34,11 +34,6 @@ from tfmetainit.meta.functional import Params, get_params
 from tfmetainit.meta.output_layer import NormalEquations
 from tfmetainit.meta.tasks import FieldLoss, Observations
 
-# Weight of a predicted value in a fit, beside 1 for an observed one. For text
-# and photographs, from halves to 5% of the pixels, 0.03 to 0.3 are about as
-# good; 0 and 1 lose up to 8 dB.
-UNSEEN_WEIGHT = 0.1
-
 
 class Prior(NamedTuple):
     """A Gaussian prior over output weights.
@@ -47,11 +42,14 @@ class Prior(NamedTuple):
         mean: `[width + 1, c]`.
         components: C, `[width + 1, K]`.
         noise: sigma^2, a positive scalar.
+        unseen_weight: in (0, 1], the weight of a predicted value in a fit,
+            beside 1 for an observed one.
     """
 
     mean: tf.Tensor
     components: tf.Tensor
     noise: tf.Tensor
+    unseen_weight: float
 
 
 def has_prior(field: keras.Model, forward_model: ForwardModel) -> bool:
@@ -64,7 +62,10 @@ def has_prior(field: keras.Model, forward_model: ForwardModel) -> bool:
 
 
 def measure(
-    loss: FieldLoss, supports: Iterable[Observations], num_components: int
+    loss: FieldLoss,
+    supports: Iterable[Observations],
+    num_components: int,
+    unseen_weight: float,
 ) -> Prior:
     """The prior of a class of signals.
 
@@ -73,6 +74,7 @@ def measure(
         supports: observations `[n, ...]` of whole signals of the class, at
             least two that differ.
         num_components: K, at most; there are no more than units and one.
+        unseen_weight: as in `Prior`.
     """
     params = get_params(loss.field)
 
@@ -110,7 +112,8 @@ def measure(
         directions[:, :kept] * scales[:kept] / (count * channels) ** 0.5
     )
     noise = tf.linalg.cholesky_solve(factor, tf.reduce_mean(noises, axis=0))
-    return Prior(mean, components, tf.linalg.trace(noise) / channels)
+    noise = tf.linalg.trace(noise) / channels
+    return Prior(mean, components, noise, unseen_weight)
 
 
 def complete(
@@ -130,7 +133,7 @@ def complete(
         solve: `output_layer.cholesky` or, in an export, `newton`.
     """
     gram, moment = equations
-    mean, components, noise = prior
+    mean, components, noise, _ = prior
     moment = tf.matmul(
         components, moment - tf.matmul(gram, mean), transpose_a=True
     )

@@ -52,6 +52,7 @@ def check_config(config) -> ml_collections.ConfigDict:
         ("optimizer.final_fraction", optimizer.final_fraction, 0, 1),
         ("optimizer.clip_norm", optimizer.clip_norm, 0, 1e9),
         ("prior.num_components", config.prior.num_components, 1, 1024),
+        ("prior.unseen_weight", config.prior.unseen_weight, 1e-6, 1.0),
         ("seed", config.seed, 0, 2**31 - 1),
     ):
         check_range(name, value, low, high)

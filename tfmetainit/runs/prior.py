@@ -44,6 +44,7 @@ def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
             for batch in tasks.take(settings.num_signals)
         ),
         settings.num_components,
+        settings.unseen_weight,
     )
     write_prior(workdir, prior, step)
 
@@ -63,6 +64,7 @@ def write_prior(
         "mean": np.asarray(prior.mean, dtype),
         "components": np.asarray(prior.components, dtype),
         "noise": np.asarray(prior.noise),
+        "unseen_weight": np.asarray(prior.unseen_weight),
     }
     with files.atomic_path(workdir.prior) as path, open(path, "wb") as file:
         np.savez(file, step=np.int64(step), **arrays)
@@ -83,8 +85,9 @@ def _read(workdir, step):
     arrays = read_arrays(workdir.prior)
     try:
         prior = Prior(*(np.float32(arrays[name]) for name in Prior._fields))
-        if prior.mean.ndim != 2 or prior.noise.ndim or not prior.noise > 0:
-            raise ValueError(f"{prior.mean.shape}, noise {prior.noise}")
+        _, _, noise, weight = prior
+        if prior.mean.ndim != 2 or not (noise > 0 and 0 < weight <= 1):
+            raise ValueError(f"{prior.mean.shape}, {noise}, {weight}")
         if prior.components.shape[:-1] != prior.mean.shape[:1]:
             raise ValueError(f"components {prior.components.shape}")
         if arrays["step"] != step:  # of earlier weights
@@ -94,4 +97,4 @@ def _read(workdir, step):
             f"The prior of a run is damaged: {workdir.prior} ({error!r}). "
             "Delete it, and repeat the command of the training."
         ) from error
-    return Prior(*map(tf.constant, prior))
+    return Prior(*map(tf.constant, prior[:3]), float(weight))

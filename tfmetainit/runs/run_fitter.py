@@ -242,9 +242,8 @@ class _PartialFit:
         self._learner, self._loss = learner, learner.support_loss
         self._params = functional.get_params(learner.field)
         self._dtype = learner.field.compute_dtype
-        self._prior = tf.nest.map_structure(
-            lambda leaf: tf.cast(leaf, self._dtype), prior
-        )
+        leaves = (tf.cast(leaf, self._dtype) for leaf in prior[:3])
+        self._prior = completion.Prior(*leaves, prior.unseen_weight)
 
     def complete(self, observed, missing):
         """Observed rows, then those predicted at `missing`; their weights."""
@@ -256,7 +255,7 @@ class _PartialFit:
             lambda *parts: tf.concat(parts, axis=0), observed, guess
         )
         weights = np.ones([whole.inputs.shape[0], 1])
-        weights[observed.inputs.shape[0] :] = completion.UNSEEN_WEIGHT
+        weights[observed.inputs.shape[0] :] = self._prior.unseen_weight
         return whole, tf.constant(weights, self._dtype)
 
     @tf.function(reduce_retracing=True)

@@ -125,7 +125,7 @@ def export(
     learner = build.load_learner(workdir, config, signal)
     task = held_out.find(signal, input_path, details)
     num_points, num_coords = _sizes(signal, task, num_points)
-    prior = read_prior(workdir)
+    prior = read_prior(workdir, learner.field)
     with quiet.notices():  # oneDNN reports that it does not take float16
         adapter = Adapter(
             learner,

@@ -87,7 +87,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
         best = source.read_best()
         files.write_json(copy.best_record, best)
         files.write_json(copy.config, _public(config))
-        prior = read_prior(source)
+        prior = read_prior(source, learner.field)
         if prior is not None:
             write_prior(copy, prior, best["step"], dtype="float16")
         build.load(staging)  # checks that the copy can be read

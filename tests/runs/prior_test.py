@@ -3,6 +3,7 @@ import pytest
 
 from tfmetainit import publish, train
 from tfmetainit.export.exporter import export
+from tfmetainit.fields.networks import SIREN
 from tfmetainit.geometry import psnr_from_mse
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError
@@ -22,9 +23,13 @@ def run(small_config, tmp_path_factory):
     return workdir, config
 
 
+def _small_field():
+    return SIREN(2, 3, hidden_layers=2, hidden_units=16)
+
+
 def test_a_training_ends_with_the_prior(run):
     workdir, config = run
-    measured = prior.read_prior(workdir)
+    measured = prior.read_prior(workdir, _small_field())
     assert measured.components.shape == (17, 17)
     before = workdir.prior.stat().st_mtime_ns
     train.train(config, workdir.root)
@@ -41,19 +46,21 @@ def test_a_killed_measurement_is_made_up_for(run):
 
 def test_the_prior_of_other_weights_is_not_used(run, tmp_path):
     workdir, _ = run
+    field = _small_field()
     copy = Workdir(tmp_path)
     copy.best.parent.mkdir()
     copy.best_record.write_text('{"step": 3, "psnr": 20.0}')
-    prior.write_prior(copy, prior.read_prior(workdir), 3)
-    assert prior.read_prior(copy) is not None
+    prior.write_prior(copy, prior.read_prior(workdir, field), 3)
+    assert prior.read_prior(copy, field) is not None
     copy.best_record.write_text('{"step": 5, "psnr": 21.0}')
-    assert prior.read_prior(copy) is None
+    assert prior.read_prior(copy, field) is None
 
 
 @pytest.mark.parametrize(
     "arrays",
     [
         {"mean": np.zeros(17)},
+        {"mean": np.zeros((9, 3)), "components": np.zeros((9, 4))},
         {"components": np.zeros((16, 4))},
         {"noise": 0.0},
         {"noise": None},
@@ -75,7 +82,7 @@ def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
     kept = {k: v for k, v in arrays.items() if v is not None}
     np.savez(workdir.prior, **kept)
     with raises_with(InputError, "prior.npz"):
-        prior.read_prior(workdir)
+        prior.read_prior(workdir, _small_field())
 
 
 def test_a_published_copy_and_an_export_complete_alike(run, tmp_path):

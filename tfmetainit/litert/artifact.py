@@ -225,8 +225,12 @@ class LiteArtifact:
         self.num_points = inputs["inputs"][0]
         self._shapes = {name: inputs[name][1:] for name in ("inputs", "values")}
         self.max_steps = math.prod(outputs["losses"])
-        self.completes = signatures.get("complete") == SIGNATURES["complete"]
-        self._unseen_weight = self.metadata.get("unseen_weight")
+        weight = self._unseen_weight = self.metadata.get("unseen_weight")
+        self.completes = (
+            signatures.get("complete") == SIGNATURES["complete"]
+            and isinstance(weight, float)
+            and 0 < weight <= 1
+        )
         inputs, outputs = shapes["predict"]
         self._at_once, *shape = inputs["coords"]
         self._shapes["coords"] = tuple(shape)

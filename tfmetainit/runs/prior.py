@@ -6,6 +6,7 @@ the weights that it belongs to.
 
 import logging
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -27,8 +28,8 @@ def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
     Nothing is done if it is there already, or if the class has none: its
     signals are not observed directly, or its field has no linear output layer.
     """
-    settings, step = config.prior, workdir.read_best()["step"]
-    if settings.num_signals == 0 or _read(workdir, step) is not None:
+    settings = config.prior
+    if settings.num_signals == 0 or _is_current(workdir):
         return
     learner = build.load_learner(workdir, config, signal)
     if not completion.has_prior(learner.field, signal.support_model):
@@ -46,7 +47,7 @@ def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
         settings.num_components,
         settings.unseen_weight,
     )
-    write_prior(workdir, prior, step)
+    write_prior(workdir, prior, workdir.read_best()["step"])
 
 
 def write_prior(
@@ -70,31 +71,46 @@ def write_prior(
         np.savez(file, step=np.int64(step), **arrays)
 
 
-def read_prior(workdir: Workdir) -> Prior | None:
+def read_prior(workdir: Workdir, field: keras.Model) -> Prior | None:
     """The prior of a run's best weights; None if there is none.
 
+    Args:
+        workdir: the run.
+        field: its network.
+
     Raises:
-        InputError: if the file is damaged.
+        InputError: if the file is damaged, or of another network.
     """
-    return _read(workdir, workdir.read_best()["step"])
-
-
-def _read(workdir, step):
-    if not workdir.prior.is_file():
+    if not _is_current(workdir):
         return None
     arrays = read_arrays(workdir.prior)
+    width, channels = field.trainable_variables[-2].shape
     try:
-        prior = Prior(*(np.float32(arrays[name]) for name in Prior._fields))
-        _, _, noise, weight = prior
-        if prior.mean.ndim != 2 or not (noise > 0 and 0 < weight <= 1):
-            raise ValueError(f"{prior.mean.shape}, {noise}, {weight}")
-        if prior.components.shape[:-1] != prior.mean.shape[:1]:
-            raise ValueError(f"components {prior.components.shape}")
-        if arrays["step"] != step:  # of earlier weights
-            return None
-    except (KeyError, ValueError) as error:
+        mean, components, noise, weight = (
+            np.float32(arrays[name]) for name in Prior._fields
+        )
+        shapes = mean.shape, components.shape
+        if shapes != ((width + 1, channels), (width + 1, shapes[1][-1])):
+            raise ValueError(f"matrices of {shapes}")
+        if not (noise > 0 and 0 < weight <= 1):
+            raise ValueError(f"noise {noise} and weight {weight}")
+    except (IndexError, KeyError, ValueError) as error:
         raise InputError(
-            f"The prior of a run is damaged: {workdir.prior} ({error!r}). "
-            "Delete it, and repeat the command of the training."
+            "The prior of a run must be that of its network. Received: "
+            f"{workdir.prior} ({error!r}). Delete it, and repeat the command "
+            "of the training."
         ) from error
-    return Prior(*map(tf.constant, prior[:3]), float(weight))
+    return Prior(
+        tf.constant(mean),
+        tf.constant(components),
+        tf.constant(noise),
+        float(weight),
+    )
+
+
+def _is_current(workdir):
+    """Whether there is a prior of the best weights, not of earlier ones."""
+    if not workdir.prior.is_file():
+        return False
+    step = read_arrays(workdir.prior).get("step")
+    return step is None or bool(np.all(step == workdir.read_best()["step"]))

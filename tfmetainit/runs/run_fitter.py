@@ -103,7 +103,7 @@ class RunFitter:
             self._workdir, self.config, self._signal
         )
         self._params = functional.get_params(self._learner.field)
-        self._prior = read_prior(self._workdir)
+        self._prior = read_prior(self._workdir, self._learner.field)
         self._trace()
 
     def _trace(self):

@@ -300,6 +300,17 @@ class Adapter(tf.Module):
         loss = self._weighted_loss(weights)
         return {"theta": self._solved(loss, params, observed, theta)}
 
+    def rounded_prior(self) -> completion.Prior:
+        """The prior as it is stored."""
+        return self._prior_of(tf.cast(self._prior, tf.float32))
+
+    def _prior_of(self, stored):
+        return completion.Prior(
+            *functional.unflatten(stored, self._prior_shapes),
+            tf.constant([[self._noise]]),
+            self.unseen_weight,
+        )
+
     def complete(self, theta, inputs, values, weights):
         """Theta that predicts what was not observed, without control flow.
 
@@ -324,13 +335,12 @@ class Adapter(tf.Module):
         # Computed at run time: a constant would be stored once for each use.
         stored = tf.cast(self._prior, tf.float32)[None]
         stored = tf.reshape(stored + tf.minimum(count, 0.0), [-1])
-        prior = completion.Prior(
-            *functional.unflatten(stored, self._prior_shapes),
-            tf.constant([[self._noise]]),
-            self.unseen_weight,
-        )
         completed = completion.complete(
-            params, prior, equations, count, output_layer.newton
+            params,
+            self._prior_of(stored),
+            equations,
+            count,
+            output_layer.newton,
         )
         output = completed[-2:] if self.solves else []
         kept = params if self.solves else completed

@@ -137,7 +137,7 @@ def export(
             chunk=signal.observations_per_chunk,
             prior=prior,
         )
-        case = held_out.Case(learner, adapter, signal, task, num_points, prior)
+        case = held_out.Case(learner, adapter, signal, task, num_points)
     metadata = _metadata(
         workdir, config, signal, adapter, learner, license_name
     )

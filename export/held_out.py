@@ -70,16 +70,14 @@ class Case:
         signal: the class of the signal.
         task: the signal, without a batch axis.
         num_points: number of observations that the .tflite file takes.
-        prior: the prior of the class, or None.
 
     Attributes:
         tolerance: the largest difference that `compare` allows.
     """
 
-    def __init__(
-        self, learner, adapter, signal, task: Task, num_points: int, prior=None
-    ):
-        self._signal, self._prior = signal, prior
+    def __init__(self, learner, adapter, signal, task: Task, num_points: int):
+        self._signal, self._num_points = signal, num_points
+        self._prior = adapter.rounded_prior() if adapter.completes else None
         self._loss = learner.support_loss
         self._steps = min(learner.inner_steps, adapter.max_steps)
         self._solves = adapter.solves
@@ -132,6 +130,7 @@ class Case:
         Raises:
             UserError: if it is not within `tolerance`.
         """
+        name = f"{name} after {self._steps} steps"
         return self._compare(name, predicted, self._expected)
 
     def _compare(self, name, predicted, expected):
@@ -141,10 +140,9 @@ class Case:
         )
         if not difference <= self.tolerance:
             raise UserError(
-                f"After {self._steps} steps, the values of the {name} may "
-                f"differ from Python's by at most {self.tolerance:g}. "
-                f"Received: a difference of {difference:.2g}. Nothing was "
-                "written."
+                f"The values of the {name} may differ from Python's by at "
+                f"most {self.tolerance:g}. Received: a difference of "
+                f"{difference:.2g}. Nothing was written."
             )
         return difference
 
@@ -213,10 +211,15 @@ class Case:
     def check_completion(self, path) -> float:
         """As `compare`, of what the .tflite file predicts from half the rows.
 
+        It is 0 for a single row, and for files of more than
+        `_MAX_ROWS_AT_ONCE` rows.
+
         Raises:
             UserError: as in `compare`.
         """
-        half = (len(self._inputs) + 1) // 2
+        if len(self._inputs) < 2 or self._num_points > _MAX_ROWS_AT_ONCE:
+            return 0.0
+        half = len(self._inputs) // 2
         _, values, _ = LiteArtifact(path).complete(
             self._inputs[:half], self._values[:half], self._inputs[half:]
         )
@@ -230,7 +233,7 @@ class Case:
             tf.constant([[float(half)]]),
         )
         expected = self._loss.predict(params, self._inputs[half:]).numpy()
-        name = ".tflite file, completed,"
+        name = "completion by the .tflite file"
         return self._compare(name, [values[half:]], [expected])
 
 

@@ -30,7 +30,7 @@ from tfmetainit.evaluation import comparison, tables
 from tfmetainit.io import files
 from tfmetainit.io.errors import InputError
 from tfmetainit.runs import build, sources
-from tfmetainit.runs.prior import read_prior, write_prior
+from tfmetainit.runs.prior import copy_prior, read_prior
 from tfmetainit.runs.workdir import Workdir, find_run
 
 _NOT_PUBLISHED = "(not published)"
@@ -47,7 +47,7 @@ and more.
 
 - Validation PSNR after {inner_steps} steps: {psnr:.2f} dB (outer step {step}).
 - Weights: float16, {size:,} bytes; computation is in float32. All PSNRs were
-  measured with the float32 weights, before rounding.
+  measured with the float32 weights, before rounding.{prior}
 - License: {license}
 - Trained with tfmetainit {version}. All settings: `config.json`.
 
@@ -87,9 +87,11 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
         best = source.read_best()
         files.write_json(copy.best_record, best)
         files.write_json(copy.config, _public(config))
-        prior = read_prior(source, learner.field)
-        if prior is not None:
-            write_prior(copy, prior, best["step"], dtype="float16")
+        prior = ""
+        if read_prior(source, learner.field) is not None:
+            copy_prior(source, copy)
+            size = copy.prior.stat().st_size
+            prior = f"\n- Prior of unseen pixels: float16, {size:,} bytes."
         build.load(staging)  # checks that the copy can be read
         card = _CARD.format(
             name=target.name,
@@ -100,6 +102,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
             psnr=best["psnr"],
             step=best["step"],
             size=copy.best.stat().st_size,
+            prior=prior,
             license=license_name,
             version=tfmetainit.__version__,
             results=_results(source, best["step"]),

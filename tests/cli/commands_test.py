@@ -81,6 +81,7 @@ def test_evaluate(folder, run_command):
     ]
 
 
+@pytest.mark.slow
 def test_evaluate_leaves_the_learned_weights(folder, raises_with):
     """Learned scores the same alone as after all the baselines, and as
     another run's.

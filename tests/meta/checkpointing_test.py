@@ -1,7 +1,5 @@
 """Recomputation changes the memory of a gradient, and nothing else."""
 
-import itertools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +8,14 @@ from tfmetainit.meta import maml
 
 
 @pytest.mark.parametrize(
-    ("jit", "chunk"), list(itertools.product((False, True), (0, 4)))
+    ("jit", "chunk"),
+    [
+        (False, 0),
+        (False, 4),
+        # XLA compiles them for half a minute.
+        pytest.param(True, 0, marks=pytest.mark.slow),
+        pytest.param(True, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_recomputation_changes_nothing_but_memory(
     make_field, make_task, stack_tasks, jit, chunk

@@ -21,7 +21,12 @@ from tfmetainit.meta.tasks import FieldLoss, Observations
         ("tensor", 3, {"early_loss_weight": 0.3}),
         ("tensor", 2, {"first_order": True}),
         ("tensor", 2, {"recompute": True}),
-        ("tensor", 2, {"recompute": True, "chunk": 5}),
+        pytest.param(
+            "tensor",
+            2,
+            {"recompute": True, "chunk": 5},
+            marks=pytest.mark.slow,
+        ),
         ("tensor", 2, {"recompute": True, "first_order": True}),
         ("tensor", 1, {"output_layer": "solved"}),
         ("tensor", 2, {"output_layer": "solved", "early_loss_weight": 0.3}),

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from tfmetainit.fields.networks import SIREN
 from tfmetainit.geometry import psnr_from_mse
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError
-from tfmetainit.litert import ArtifactFitter
+from tfmetainit.litert import ArtifactFitter, LiteArtifact
 from tfmetainit.runs import RunFitter, prior
 from tfmetainit.runs.build import build_signal
 from tfmetainit.runs.workdir import Workdir, find_run
@@ -49,11 +51,25 @@ def test_the_prior_of_other_weights_is_not_used(run, tmp_path):
     field = _small_field()
     copy = Workdir(tmp_path)
     copy.best.parent.mkdir()
-    copy.best_record.write_text('{"step": 3, "psnr": 20.0}')
-    prior.write_prior(copy, prior.read_prior(workdir, field), 3)
+    prior.copy_prior(workdir, copy)
+    copy.best_record.write_text(workdir.best_record.read_text())
     assert prior.read_prior(copy, field) is not None
     copy.best_record.write_text('{"step": 5, "psnr": 21.0}')
     assert prior.read_prior(copy, field) is None
+
+
+def test_a_prior_with_other_settings_is_measured_again(run, tmp_path):
+    """The training itself, which has ended, is the same."""
+    workdir, config = run
+    copy = tmp_path / "run"
+    shutil.copytree(workdir.root, copy)
+    config = config.copy_and_resolve_references()
+    config.prior.num_components = 3
+    train.train(config, copy)
+    assert prior.read_prior(Workdir(copy), _small_field()).components.shape == (
+        17,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,6 +80,8 @@ def test_the_prior_of_other_weights_is_not_used(run, tmp_path):
         {"components": np.zeros((16, 4))},
         {"noise": 0.0},
         {"noise": None},
+        {"noise": np.inf},
+        {"mean": np.full((17, 3), np.nan)},
         {"unseen_weight": 2.0},
     ],
 )
@@ -113,7 +131,30 @@ def test_a_published_copy_and_an_export_complete_alike(run, tmp_path):
         np.testing.assert_allclose(other, drawn[0], atol=5e-3)
 
 
-@pytest.mark.parametrize("part", ["half", "left", "few"])
+def test_weights_of_observations_are_checked(run, tmp_path, raises_with):
+    workdir, _ = run
+    export(workdir.root, tmp_path / "exported", formats=["tflite"])
+    artifact = LiteArtifact(tmp_path / "exported" / "model.tflite")
+    inputs, values = np.zeros((5, 2)), np.zeros((5, 3))
+    for weights in (np.ones((6, 1)), np.zeros((5, 1)), -np.ones((5, 1))):
+        with raises_with(InputError, "`weights`", list(weights.shape)):
+            artifact.adapt(artifact.init(), inputs, values, 1, weights)
+    theta, losses = artifact.adapt(
+        artifact.init(), inputs, values, 2, [[1.0]] * 4 + [[0.0]]
+    )
+    assert len(losses) == 2
+    ours, _ = artifact.adapt(artifact.init(), inputs[:4], values[:4], 2)
+    np.testing.assert_allclose(theta, ours, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "left",
+        pytest.param("half", marks=pytest.mark.slow),
+        pytest.param("few", marks=pytest.mark.slow),
+    ],
+)
 def test_unseen_pixels_of_text_are_better_than_a_constant(part):
     """By 2 dB, and the seen ones are fitted (docs/results.md)."""
     fitter = RunFitter("text_64")

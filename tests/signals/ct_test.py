@@ -364,6 +364,7 @@ def test_evaluation_on_slices_of_another_size(folder):
         assert np.isfinite([r["psnr"] for r in condition["rows"]]).all()
 
 
+@pytest.mark.slow
 def test_each_run_is_scored_with_its_own_frequencies(
     folder, tmp_path, raises_with
 ):

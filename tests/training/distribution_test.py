@@ -157,6 +157,7 @@ def test_a_batch_of_64_on_devices_and_workers(
     assert_same_run(tmp_path / "workers", expected)
 
 
+@pytest.mark.slow
 def test_two_workers_train_what_one_does(assert_same_run, data_dir, tmp_path):
     outputs = _two_workers(tmp_path / "run", data_dir)
     # The chief alone reports and writes.

@@ -296,7 +296,7 @@ class LiteArtifact:
 
         Raises:
             InputError: if the number of rows or steps is out of range, or the
-                shape of the rows is not the artifact's.
+                shape of the rows or weights is not the artifact's.
             ValueError: if theta has another size.
         """
         if steps < 0:
@@ -306,7 +306,7 @@ class LiteArtifact:
         inputs = self._pad("inputs", inputs, self.num_points)
         values = self._pad("values", values, self.num_points)
         if weights is not None:
-            weights = _padded(weights, self.num_points)
+            weights = self._checked_weights(weights, count)
             return self._adapt_weighted(theta, inputs, values, weights, steps)
         losses = []
         while True:
@@ -330,10 +330,13 @@ class LiteArtifact:
         losses = []
         while len(losses) < steps:
             result = self._model.run("adapt_step", theta=theta, **observed)
-            if np.array_equal(result["theta"], theta):
-                break  # the weights would not be finite
+            loss = float(result["loss"][0])
+            # The file keeps a theta whose successor would not be finite.
+            kept = loss > 0 and np.array_equal(result["theta"], theta)
+            if kept or not math.isfinite(loss):
+                break
             theta = result["theta"]
-            losses.append(float(result["loss"][0]))
+            losses.append(loss)
         if self.solves:
             theta = self._model.run("solve_output", theta=theta, **observed)
             theta = theta["theta"]
@@ -353,8 +356,14 @@ class LiteArtifact:
             rows, then the predicted ones, which weigh less.
 
         Raises:
-            InputError: as in `adapt`.
+            InputError: as in `adapt`, or if the file has no prior
+                (`completes`).
         """
+        if not self.completes:
+            raise InputError(
+                "Only a file of a run with a prior predicts what was not "
+                f"observed. Received: {self._path}"
+            )
         whole = np.concatenate([inputs, missing])
         self._check_count(len(whole), len(values) + len(missing))
         weights = np.ones([len(whole), 1], np.float32)
@@ -397,6 +406,26 @@ class LiteArtifact:
             )["values"]
             predicted[start : start + len(part)] = values[: len(part)]
         return predicted
+
+    def _checked_weights(self, weights, count):
+        """The weights of all rows that the file takes."""
+        weights = np.asarray(weights, np.float32)
+        if (
+            weights.shape != (count, 1)
+            or not (weights >= 0).all()
+            or not 0 < weights.sum() < np.inf
+        ):
+            raise InputError(
+                "`weights` must be numbers that are not negative, [n, 1] for n "
+                f"observations, and not all 0. Received: {count} observations "
+                f"and weights of shape {list(weights.shape)}"
+            )
+        if "adapt_step" not in self._model.names():
+            raise InputError(
+                "`weights` need a file with the signature adapt_step. Received:"
+                f" {self._path}, of an earlier version"
+            )
+        return _padded(weights, self.num_points)
 
     def _check_count(self, inputs, values):
         if not 1 <= inputs <= self.num_points or values != inputs:

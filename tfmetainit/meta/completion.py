@@ -85,34 +85,43 @@ def measure(
         left = output_layer.change(params, by)
         missed = tf.cast(observed.values, by.dtype)
         missed -= loss.predict(left, observed.inputs)
-        count = tf.cast(tf.shape(missed)[0], missed.dtype)
-        noise = tf.matmul(missed, missed, transpose_a=True) / count
-        return by, equations.gram, noise
+        gram = equations.gram
+        moved = tf.matmul(gram, by)
+        means = (gram, moved, tf.matmul(by, moved, transpose_a=True))
+        noise = tf.matmul(missed, missed, transpose_a=True)
+        noise /= tf.cast(tf.shape(missed)[0], missed.dtype)
+        return by, [tf.cast(mean, tf.float64) for mean in (*means, noise)]
 
-    changes, grams, noises = map(tf.stack, zip(*map(solve, supports)))
+    changes, totals = [], [0.0] * 4
+    for by, of_signal in map(solve, supports):
+        changes.append(by)
+        totals = [total + mean for total, mean in zip(totals, of_signal)]
+    changes = tf.stack(changes)
     count, rows, channels = changes.shape
+    gram, moved, moved_twice, noise = (total / count for total in totals)
     mean = tf.reduce_mean(changes, axis=0)
-    deviations = changes - mean
-    # S'S: the covariance of the channels, over signals and points.
-    of_points = tf.matmul(grams, deviations)
-    covariance = tf.reduce_mean(
-        tf.matmul(deviations, of_points, transpose_a=True), axis=0
+    # S'S: the covariance of the channels, over signals and points, is the mean
+    # of (X - mean)' G (X - mean).
+    exact = tf.cast(mean, tf.float64)
+    crossed = tf.matmul(exact, moved, transpose_a=True)
+    covariance = moved_twice - crossed - tf.transpose(crossed)
+    covariance += tf.matmul(exact, tf.matmul(gram, exact), transpose_a=True)
+    noise = tf.linalg.trace(noise) / tf.linalg.trace(covariance)
+    # The channels of grey pictures are equal.
+    least = 1e-3 * tf.linalg.trace(covariance) / channels
+    factor = tf.linalg.cholesky(
+        covariance + least * tf.eye(channels, dtype=tf.float64)
     )
-    # Some channels may be equal, as those of grey pictures are.
-    ridge = 1e-6 * tf.linalg.trace(covariance) / channels
-    covariance += ridge * tf.eye(channels, dtype=covariance.dtype)
-    factor = tf.linalg.cholesky(covariance)
     whitened = tf.linalg.triangular_solve(
-        tf.repeat(factor[None], count, axis=0),
-        tf.linalg.matrix_transpose(deviations),
+        tf.repeat(tf.cast(factor, mean.dtype)[None], count, axis=0),
+        tf.linalg.matrix_transpose(changes - mean),
     )
     scales, _, directions = tf.linalg.svd(tf.reshape(whitened, [-1, rows]))
     kept = min(num_components, rows, len(scales))
     components = (
         directions[:, :kept] * scales[:kept] / (count * channels) ** 0.5
     )
-    noise = tf.linalg.cholesky_solve(factor, tf.reduce_mean(noises, axis=0))
-    noise = tf.linalg.trace(noise) / channels
+    noise = tf.cast(noise, mean.dtype)
     return Prior(mean, components, noise, unseen_weight)
 
 

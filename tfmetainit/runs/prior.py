@@ -29,7 +29,7 @@ def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
     signals are not observed directly, or its field has no linear output layer.
     """
     settings = config.prior
-    if settings.num_signals == 0 or _is_current(workdir):
+    if settings.num_signals == 0 or _is_current(workdir, settings):
         return
     learner = build.load_learner(workdir, config, signal)
     if not completion.has_prior(learner.field, signal.support_model):
@@ -47,28 +47,22 @@ def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
         settings.num_components,
         settings.unseen_weight,
     )
-    write_prior(workdir, prior, workdir.read_best()["step"])
+    arrays = {name: np.asarray(leaf) for name, leaf in prior._asdict().items()}
+    step = workdir.read_best()["step"]
+    _write(workdir, {**arrays, "step": step, **settings})
 
 
-def write_prior(
-    workdir: Workdir, prior: Prior, step: int, dtype="float32"
-) -> None:
-    """Writes a prior to a run's folder.
+def copy_prior(source: Workdir, target: Workdir) -> None:
+    """Copies the prior of a run, in half precision, to another folder."""
+    arrays = read_arrays(source.prior)
+    for name in ("mean", "components"):
+        arrays[name] = np.float16(arrays[name])
+    _write(target, arrays)
 
-    Args:
-        workdir: the run.
-        prior: the prior.
-        step: outer step of the weights that it was measured with.
-        dtype: of the stored matrices.
-    """
-    arrays = {
-        "mean": np.asarray(prior.mean, dtype),
-        "components": np.asarray(prior.components, dtype),
-        "noise": np.asarray(prior.noise),
-        "unseen_weight": np.asarray(prior.unseen_weight),
-    }
+
+def _write(workdir, arrays):
     with files.atomic_path(workdir.prior) as path, open(path, "wb") as file:
-        np.savez(file, step=np.int64(step), **arrays)
+        np.savez(file, **arrays)
 
 
 def read_prior(workdir: Workdir, field: keras.Model) -> Prior | None:
@@ -92,9 +86,11 @@ def read_prior(workdir: Workdir, field: keras.Model) -> Prior | None:
         shapes = mean.shape, components.shape
         if shapes != ((width + 1, channels), (width + 1, shapes[1][-1])):
             raise ValueError(f"matrices of {shapes}")
-        if not (noise > 0 and 0 < weight <= 1):
+        if not (0 < noise < np.inf and 0 < weight <= 1):
             raise ValueError(f"noise {noise} and weight {weight}")
-    except (IndexError, KeyError, ValueError) as error:
+        if not np.isfinite([mean.sum(), components.sum()]).all():
+            raise ValueError("matrices that are not finite")
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "The prior of a run must be that of its network. Received: "
             f"{workdir.prior} ({error!r}). Delete it, and repeat the command "
@@ -108,9 +104,10 @@ def read_prior(workdir: Workdir, field: keras.Model) -> Prior | None:
     )
 
 
-def _is_current(workdir):
-    """Whether there is a prior of the best weights, not of earlier ones."""
+def _is_current(workdir, settings=()):
+    """Whether there is a prior of the best weights, with these settings."""
     if not workdir.prior.is_file():
         return False
-    step = read_arrays(workdir.prior).get("step")
-    return step is None or bool(np.all(step == workdir.read_best()["step"]))
+    arrays = read_arrays(workdir.prior)
+    wanted = {**dict(settings), "step": workdir.read_best()["step"]}
+    return all(np.all(arrays.get(k) == v) for k, v in wanted.items())

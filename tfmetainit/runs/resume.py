@@ -59,6 +59,7 @@ def claim_workdir(
         workdir.last_record,
         workdir.best,
         workdir.best_record,
+        workdir.prior,
     ):
         files.remove_leftovers(path)
     files.write_json(workdir.config, as_json(config))
@@ -94,6 +95,9 @@ def _check_resumable(config, workdir, signal):
     # The same files may lie in another folder by now.
     moved = {f"signal.{option}" for option in SOURCE_FIELDS}
     for name in sorted((wanted.keys() | found.keys()) - moved):
+        # The prior is measured after the training.
+        if name.startswith("prior."):
+            continue
         if wanted.get(name) != found.get(name):
             raise InputError(
                 "A run can be resumed only with its own config. Choose another "

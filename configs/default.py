@@ -88,8 +88,8 @@ def get_config():
     config.validation.every = 250  # outer iterations; also of checkpoints
     config.validation.num_signals = 24
 
-    # What signals look like where they are not observed, measured when the
-    # training has ended (meta/completion.py).
+    # The prior by which fits predict unobserved values, measured at the end of
+    # the training (meta/completion.py).
     config.prior = ml_collections.ConfigDict()
     config.prior.num_signals = 0  # of training; 0 for no prior
     config.prior.num_components = 64

@@ -133,6 +133,16 @@ class Adapter(tf.Module):
             self._noise = float(prior.noise)
             self.num_stored += self._prior.shape[0]
 
+    @property
+    def weighted(self) -> list[str]:
+        """Names of the methods that take rows with weights, for GPUs."""
+        there = {
+            "adapt_step": True,
+            "solve_output": self.solves,
+            "complete": self.completes,
+        }
+        return [name for name, has in there.items() if has]
+
     def step_sizes(self) -> functional.StepParams:
         """The step sizes as `inner_loop.adapt` takes them."""
         sizes = self._sizes.value

@@ -240,9 +240,7 @@ def _write_tflite(staging, adapter, case, metadata):
     signatures = {
         name: sorted(inputs)
         for name, (inputs, _) in SIGNATURES.items()
-        if {"solve_output": adapter.solves, "complete": adapter.completes}.get(
-            name, True
-        )
+        if "weights" not in inputs or name in adapter.weighted
     }
     refused = {
         name: gpu.refused(content, name)

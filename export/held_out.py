@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfmetainit.geometry import metrics
 from tfmetainit.io.errors import InputError, UserError
-from tfmetainit.litert.artifact import CompiledSignatures, LiteArtifact
+from tfmetainit.litert.artifact import LiteArtifact
 from tfmetainit.litert.artifact_fitter import ArtifactFitter
 from tfmetainit.meta import completion, functional, inner_loop
 from tfmetainit.meta.tasks import Observations, Task
@@ -196,14 +196,10 @@ class Case:
         artifact = LiteArtifact(path)
         if artifact.num_points > _MAX_ROWS_AT_ONCE:
             return None
-        model = CompiledSignatures(path.read_bytes())
-        rows = self._inputs, self._values, np.ones([len(self._inputs), 1])
-        padded = (_padded(one, artifact.num_points) for one in rows)
-        observed = dict(zip(("inputs", "values", "weights"), padded))
-        theta = adapted = artifact.init()
-        names = ["adapt_step"] * self._steps
-        for name in [*names, "solve_output"] if self._solves else names:
-            adapted = model.run(name, theta=adapted, **observed)["theta"]
+        theta, equal = artifact.init(), np.ones([len(self._inputs), 1])
+        adapted, _ = artifact.adapt(
+            theta, self._inputs, self._values, self._steps, equal
+        )
         return tuple(
             artifact.predict(t, self._coords) for t in (theta, adapted)
         )
@@ -235,9 +231,3 @@ class Case:
         expected = self._loss.predict(params, self._inputs[half:]).numpy()
         name = "completion by the .tflite file"
         return self._compare(name, [values[half:]], [expected])
-
-
-def _padded(rows, count):
-    """The rows as float32, followed by zeros up to `count` of them."""
-    padding = [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1)
-    return np.pad(rows.astype(np.float32), padding)

@@ -63,22 +63,15 @@ def convert(adapter: Adapter, *, num_points: int, num_coords: int) -> bytes:
         "adapt": tf.function(
             adapter.adapt, input_signature=[*observed, scalar, scalar]
         ),
-        "adapt_step": tf.function(
-            adapter.adapt_step, input_signature=[*observed, weights]
-        ),
         "predict": tf.function(
             lambda theta, coords: {"values": adapter.predict(theta, coords)},
             input_signature=[theta, rows(num_coords, adapter.coords_shape)],
         ),
     }
-    for name, there in (
-        ("solve_output", adapter.solves),
-        ("complete", adapter.completes),
-    ):
-        if there:
-            signatures[name] = tf.function(
-                getattr(adapter, name), input_signature=[*observed, weights]
-            )
+    for name in adapter.weighted:
+        signatures[name] = tf.function(
+            getattr(adapter, name), input_signature=[*observed, weights]
+        )
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(

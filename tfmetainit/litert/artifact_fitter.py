@@ -98,11 +98,10 @@ class ArtifactFitter:
             # The losses of steps are those without the solution.
             coords, target = inputs[0], values[0]
         if partial:
-            whole = self._artifact.complete(
+            *whole, weights = self._artifact.complete(
                 inputs[0], values[0], sample.missing
             )
-            inputs, values = whole[0][None], whole[1][None]
-            weights = whole[2]
+            inputs, values = (rows[None] for rows in whole)
         if self._artifact.solves:
             theta, _ = self._artifact.adapt(
                 theta, inputs[0], values[0], 0, weights

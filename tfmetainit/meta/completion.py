@@ -1,25 +1,24 @@
-"""What a signal may look like where it was not observed.
+"""Predicts the values of a signal where it was not observed.
 
-Gradient steps that fit a part of a signal say little about the rest. This
-module predicts the rest by a Gaussian prior over the output weights, that of
-probabilistic PCA (Tipping & Bishop 1999, doi 10.1111/1467-9868.00196). It is
-measured after the training, and changes nothing in it.
+Gradient steps on a part of a signal say little about the rest. This module
+predicts the rest by a Gaussian prior over the output weights: probabilistic
+PCA (Tipping & Bishop 1999, doi 10.1111/1467-9868.00196). The prior is measured
+after the training, and changes no weight.
 
 Notation, beside that of `output_layer`: the output weights of a signal of the
 class are the learned ones plus X `[width + 1, c]`, and
 
     X = mean + C Z S,    Z [K, c] of independent standard normal numbers.
 
-The columns of C are K components. S `[c, c]` mixes the channels: all share the
-components. The values of a signal are those of its field plus white noise whose
-channels are mixed by S as well, of variance sigma^2 before. Then S cancels:
-given n observations, the most probable X is mean + C Y, where Y solves
+The columns of C are K components, which all channels share. S `[c, c]` mixes
+the channels. A signal is its field plus white noise: independent numbers of
+variance sigma^2, whose channels are mixed by S as well. Then S cancels. Given
+n observations, the most probable X is mean + C Y, where Y solves
 
     (C' G C + sigma^2 / n I) Y = C' (A'R / n - G mean),    G = A'A / n.
 
-A fit of a part then takes the predicted values for the rest as observations of
-a small weight: gradient steps and solution are as for a whole signal
-(docs/recipe.md).
+A fit then treats the predicted values as observations of a small weight. Its
+steps and its solution are those of a whole signal (docs/recipe.md).
 """
 
 from collections.abc import Callable, Iterable

@@ -1,7 +1,7 @@
-"""The prior of a run: what its signals look like where they are not observed.
+"""The prior of a run, by which fits predict unobserved values.
 
-It is measured when the training has ended (`meta.completion`), and kept beside
-the weights that it belongs to.
+It is measured at the end of the training (`meta.completion`), and stored beside
+the weights that it was measured with.
 """
 
 import logging
@@ -29,7 +29,7 @@ def measure_prior(workdir: Workdir, config, signal: SignalClass) -> None:
     signals are not observed directly, or its field has no linear output layer.
     """
     settings = config.prior
-    if settings.num_signals == 0 or _is_current(workdir, settings):
+    if settings.num_signals == 0 or _read(workdir, settings) is not None:
         return
     learner = build.load_learner(workdir, config, signal)
     if not completion.has_prior(learner.field, signal.support_model):
@@ -75,9 +75,9 @@ def read_prior(workdir: Workdir, field: keras.Model) -> Prior | None:
     Raises:
         InputError: if the file is damaged, or of another network.
     """
-    if not _is_current(workdir):
+    arrays = _read(workdir)
+    if arrays is None:
         return None
-    arrays = read_arrays(workdir.prior)
     width, channels = field.trainable_variables[-2].shape
     try:
         mean, components, noise, weight = (
@@ -104,10 +104,14 @@ def read_prior(workdir: Workdir, field: keras.Model) -> Prior | None:
     )
 
 
-def _is_current(workdir, settings=()):
-    """Whether there is a prior of the best weights, with these settings."""
+def _read(workdir, settings=()):
+    """The arrays of a prior of the best weights, with these settings.
+
+    None if there is none.
+    """
     if not workdir.prior.is_file():
-        return False
+        return None
     arrays = read_arrays(workdir.prior)
     wanted = {**dict(settings), "step": workdir.read_best()["step"]}
-    return all(np.all(arrays.get(k) == v) for k, v in wanted.items())
+    current = all(np.all(arrays.get(k) == v) for k, v in wanted.items())
+    return arrays if current else None

@@ -6,7 +6,7 @@
     checkpoints/last.json            the best mean loss of an epoch so far
     checkpoints/best.weights.h5      learner and optimizer at the best PSNR
     checkpoints/best.json            step and validation PSNR of the best
-    checkpoints/prior.npz            what signals look like in unseen places
+    checkpoints/prior.npz            the prior of unseen values (prior.py)
     tensorboard/                     scalars and reconstruction pictures
     lock                             held by a training while it runs
 

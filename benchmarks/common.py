@@ -108,3 +108,35 @@ def as_jpeg(pixels, quality: int):
     with Image.open(stream) as image:
         decoded = np.asarray(image, np.float32) / 255
     return len(stream.getvalue()), decoded
+
+
+def compiled_stablehlo(text: str, precision: str):
+    """A function of JAX's arrays that returns a list of them.
+
+    Args:
+        text: a module in StableHLO, as TensorFlow writes it.
+        precision: of its products on a GPU, "float32" or "tensorfloat32".
+    """
+    import jax
+    from jax._src import xla_bridge
+    from jax._src.lib import xla_client
+
+    if precision == "float32":  # else the GPU's default
+        text = text.replace(
+            "precision = [DEFAULT, DEFAULT]", "precision = [HIGHEST, HIGHEST]"
+        )
+    # The assignment of a variable, in a dialect that GPU plug-ins do not take.
+    text = re.sub(
+        r"mhlo\.copy (\S+) : (\S+)", r"stablehlo.reshape \1 : (\2) -> \2", text
+    )
+    executable = xla_bridge.get_backend().compile_and_load(
+        text,
+        xla_client.DeviceList((jax.devices()[0],)),
+        xla_client.CompileOptions(),
+    )
+
+    def call(*arguments):
+        results = executable.execute_sharded(arguments)
+        return [r[0] for r in results.disassemble_into_single_device_arrays()]
+
+    return call

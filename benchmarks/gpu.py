@@ -22,6 +22,7 @@ import pathlib
 import sys
 import time
 
+import common
 import numpy as np
 import peers
 
@@ -29,6 +30,7 @@ _STEPS = 2
 # Largest difference from the results of `write`, relative to the largest entry
 # of each array. TensorFloat-32 is reported, whatever it is.
 _TOLERANCE = {"float32": 1e-3, "tensorfloat32": np.inf}
+_PEERS = ("JAX vmap", "PyTorch eager", "PyTorch compile")
 _REPEATS = 20
 _SECONDS = 3.0  # for the repeats of one step
 
@@ -43,7 +45,8 @@ def _maml(side, batch, **options):
     from tfmetainit.meta.tasks import Observations, Task
 
     coords = pixel_coords(side, side)
-    values = np.random.default_rng(0).random((batch, side**2, 3), np.float32)
+    values = np.random.default_rng(0).integers(256, size=(batch, side**2, 3))
+    values = np.float32(values / 255)  # of 8 bits, as pictures are
     learner = maml.MAML(
         SIREN(seed=0),
         inner_steps=_STEPS,
@@ -63,15 +66,20 @@ def _maml(side, batch, **options):
 
 
 def _fit(side, batch):
-    """Two gradient steps and a solution for each image of a batch."""
+    """Two gradient steps, a solution, and the prediction, for each image."""
     import tensorflow as tf
 
     learner, _, tasks = _maml(side, batch, output_layer="solved")
 
-    def fit(supports):
-        return tf.vectorized_map(lambda s: learner.adapt(s)[0], supports)
+    def fit(tasks):
+        return tf.vectorized_map(
+            lambda task: learner.query_loss.predict(
+                learner.adapt(task.support)[0], task.query.inputs
+            ),
+            tasks,
+        )
 
-    return learner, fit, tasks.support
+    return learner, fit, tasks
 
 
 def _reptile(rays, samples, batch):
@@ -142,17 +150,20 @@ def write(folder: pathlib.Path, small: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for number, (name, make) in enumerate(_cases(small).items()):
-        learner, step, argument = make()
-        step = tf.function(step, jit_compile=True)
+        learner, function, argument = make()
+        step = tf.function(function, jit_compile=True)
         text = step.experimental_get_compiler_ir(argument)(stage="stablehlo")
         captured = step.get_concrete_function(argument).captured_inputs
         variables = {id(v.handle): v for v in learner.variables}
         arguments = [leaf.numpy() for leaf in tf.nest.flatten(argument)]
         arguments += [variables[id(c)].numpy() for c in captured]
-        results = [leaf.numpy() for leaf in tf.nest.flatten(step(argument))]
+        # Task by task: together they take more memory than this machine has.
+        learner.task_loop = "loop"
+        results = tf.nest.flatten(tf.function(function)(argument))
+        results = [leaf.numpy() for leaf in results]
         path = folder / str(number)
         path.with_suffix(".mlir").write_text(text)
-        np.savez(
+        np.savez_compressed(
             path.with_suffix(".npz"),
             **{f"argument{i}": a for i, a in enumerate(arguments)},
             **{f"result{i}": a for i, a in enumerate(results)},
@@ -163,36 +174,18 @@ def write(folder: pathlib.Path, small: bool) -> None:
 
 
 def _load(folder, number, precision):
-    """A step of a stored case, its results, and those expected."""
+    """A step of a stored case, its results, and all arrays stored."""
     import jax
-    from jax._src import xla_bridge
-    from jax._src.lib import xla_client
 
-    text = (folder / f"{number}.mlir").read_text()
-    if precision == "float32":  # else the GPU's default
-        text = text.replace(
-            "precision = [DEFAULT, DEFAULT]", "precision = [HIGHEST, HIGHEST]"
-        )
     with np.load(folder / f"{number}.npz") as stored:
         arrays = {name: stored[name] for name in stored.files}
-    device = jax.devices()[0]
-    executable = xla_bridge.get_backend().compile_and_load(
-        text,
-        xla_client.DeviceList((device,)),
-        xla_client.CompileOptions(),
-    )
+    text = (folder / f"{number}.mlir").read_text()
+    step = common.compiled_stablehlo(text, precision)
     arguments = [
-        jax.device_put(a, device)
-        for name, a in arrays.items()
-        if name.startswith("argument")
+        jax.device_put(a) for n, a in arrays.items() if n.startswith("argument")
     ]
-    expected = [a for name, a in arrays.items() if name.startswith("result")]
-
-    def step():
-        results = executable.execute_sharded(arguments)
-        return [r[0] for r in results.disassemble_into_single_device_arrays()]
-
-    return step, expected, arrays
+    expected = [a for n, a in arrays.items() if n.startswith("result")]
+    return functools.partial(step, *arguments), expected, arrays
 
 
 def _ready(results):
@@ -268,7 +261,7 @@ def _work(arrays, name):
     return passes * 2.0 * points * sum(weights)
 
 
-def _peers_of(arrays, name, precision, with_torch):
+def _peers_of(arrays, name, precision, wanted):
     """The steps of other libraries for the same case, by name."""
     if not name.startswith("MAML, ") or "solved" in name:
         return {}
@@ -288,13 +281,13 @@ def _peers_of(arrays, name, precision, with_torch):
             return vmapped()
 
     steps = {"JAX vmap": jax_step}
-    if with_torch:
+    if any("PyTorch" in name for name in wanted) and _has_torch():
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
         steps["PyTorch eager"] = peers.torch_step(*case, compiled=False)
         steps["PyTorch compile"] = peers.torch_step(*case, compiled=True)
-    return steps
+    return {name: step for name, step in steps.items() if name in wanted}
 
 
 def _has_torch():
@@ -305,21 +298,25 @@ def _has_torch():
     return True
 
 
-def run(folder: pathlib.Path, precisions: list[str]) -> list[dict]:
+def run(
+    folder: pathlib.Path, precisions: list[str], peer_names: list[str]
+) -> list[dict]:
     """Compares and times all steps that `write` stored there."""
     import jax
 
     names = json.loads((folder / "cases.json").read_text())
     device = jax.devices()[0]
-    figures, with_torch = [], _has_torch()
-    for precision in precisions:
-        flops, bandwidth = _rates(precision)
+    rates = {precision: _rates(precision) for precision in precisions}
+    for precision, (flops, bandwidth) in rates.items():
         print(
             f"{device.device_kind}, {precision}: products {flops / 1e12:.2f} "
             f"TFLOP/s, copies {bandwidth / 1e9:.0f} GB/s",
             flush=True,
         )
-        for number, name in enumerate(names):
+    figures = []
+    for number, name in enumerate(names):
+        for precision, (flops, bandwidth) in rates.items():
+            print(f"Compiling {name}, {precision}", flush=True)
             step, expected, arrays = _load(folder, number, precision)
             apart = max(
                 float(np.abs(np.asarray(r) - e).max() / np.abs(e).max())
@@ -327,7 +324,7 @@ def run(folder: pathlib.Path, precisions: list[str]) -> list[dict]:
             )
             if not apart <= _TOLERANCE[precision]:
                 sys.exit(f"{name}: results differ by {apart:.1e}")
-            others = _peers_of(arrays, name, precision, with_torch)
+            others = _peers_of(arrays, name, precision, peer_names)
             steps = {"tfmetainit": step, **others}
             for other in others.values():
                 _ready(_flat(other()))  # compiles it
@@ -346,14 +343,16 @@ def run(folder: pathlib.Path, precisions: list[str]) -> list[dict]:
                     "bytes_per_second": bandwidth,
                 }
             )
-            print(figures[-1]["case"], seconds, flush=True)
+            # A run that is stopped keeps what it has measured.
+            (folder / "gpu.json").write_text(json.dumps(figures, indent=2))
+            print(name, precision, f"{apart:.0e}", seconds, flush=True)
     return figures
 
 
 def to_markdown(figures: list[dict]) -> str:
     """The table of the figures."""
     titles = ["step", "precision", "ms", "difference", "of the products' rate"]
-    titles += ["of JAX vmap", "of PyTorch eager", "of PyTorch compile"]
+    titles += [f"of {peer}" for peer in _PEERS]
     lines = [titles, ["---"] * 2 + ["---:"] * (len(titles) - 2)]
     for figure in figures:
         ours = figure["seconds"]["tfmetainit"]
@@ -369,7 +368,7 @@ def to_markdown(figures: list[dict]) -> str:
                     f"{ours / figure['seconds'][peer]:.2f}"
                     if peer in figure["seconds"]
                     else ""
-                    for peer in ("JAX vmap", "PyTorch eager", "PyTorch compile")
+                    for peer in _PEERS
                 ),
             ]
         )
@@ -390,13 +389,19 @@ def main():
         choices=list(_TOLERANCE),
         help="default: both",
     )
+    parser.add_argument(
+        "--peer", action="append", choices=_PEERS, help="default: all"
+    )
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)
     if options.part == "write":
         write(folder, options.small)
         return
-    figures = run(folder, options.precision or list(_TOLERANCE))
-    (folder / "gpu.json").write_text(json.dumps(figures, indent=2))
+    figures = run(
+        folder,
+        options.precision or list(_TOLERANCE),
+        options.peer or list(_PEERS),
+    )
     print(to_markdown(figures))
 
 

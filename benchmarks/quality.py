@@ -10,12 +10,13 @@ for all cells. Every cell is scored on the same held-out signals after 1, 2, 4,
 8 and 16 steps. For images, 20 of them are also scored between their pixels
 (off-grid PSNR) after 2 and 8 steps.
 
-The references have no budget: random weights with tuned Adam (`standard_adam`),
-the best constant images (`constant`) and, with `--warm_start=FILE`, the weights
-of that file with the paper's step size of 1e-2 (`released`). The recipe
-`warm_start` trains from these weights with the default recipe at a fifth of its
-rate. `warm_start_curvature` also learns matrices on both sides of the inner
-gradients.
+The references have no budget: random weights with tuned Adam
+(`standard_adam`), the same with a solved output layer (`solved_adam`), the best
+constant images (`constant`), and what `--warm_start` names as it is: a file of
+weights with the paper's step size of 1e-2 (`released`), or a run
+(`pretrained`). The recipe `warm_start` trains from these weights with the
+default recipe at a fifth of its rate. `warm_start_curvature` also learns
+matrices on both sides of the inner gradients.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
@@ -57,7 +58,7 @@ from tfmetainit.io.errors import InputError, TrainingDivergedError
 from tfmetainit.meta.functional import get_params
 from tfmetainit.runs import build
 from tfmetainit.runs.warm_start import warm_start
-from tfmetainit.runs.workdir import Workdir
+from tfmetainit.runs.workdir import Workdir, find_run
 from tfmetainit.signals.base.image_signal import ImageSignal
 from tfmetainit.training.optimizer import build_optimizer
 
@@ -281,7 +282,7 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
     }
 
 
-def _standard_adam(comparison, learner, config):
+def _standard_adam(comparison, learner, config, solves=False):
     """Random weights with the Adam rate that is best for each number of steps.
 
     The rates are tuned on validation signals.
@@ -289,7 +290,7 @@ def _standard_adam(comparison, learner, config):
     params = get_params(learner.field)
     tuning, curves = {}, {}
     for rate in config.evaluation.adam_rates:
-        method = comparison.with_adam("Adam", params, rate)
+        method = comparison.with_adam("Adam", params, rate, solves=solves)
         curve = _curve(comparison, method, comparison.tuning)
         tuning[rate] = method, np.nan_to_num(curve)
     standard = []
@@ -300,6 +301,11 @@ def _standard_adam(comparison, learner, config):
             curves[best] = _curve(comparison, method, comparison.test)
         standard.append(float(curves[best][step]))
     return {"psnr": standard}
+
+
+def _solved_adam(comparison, learner, config):
+    """The same, with the output layer solved after the steps."""
+    return _standard_adam(comparison, learner, config, solves=True)
 
 
 def _constant(comparison, learner, config):
@@ -317,14 +323,23 @@ def _released(comparison, learner, config):
     return _scores(comparison, method)
 
 
+def _pretrained(comparison, learner, config):
+    """The run of --warm_start, which may be one of the package's own."""
+    del config
+    build.load_weights(learner, find_run(_FLAGS.warm_start).best)
+    return _scores(comparison, comparison.learned())
+
+
 # Rows that are not trained.
 REFERENCES = {
     "standard_adam": _standard_adam,
+    "solved_adam": _solved_adam,
     "constant": _constant,
     "released": _released,
+    "pretrained": _pretrained,
 }
 ROWS = (*RECIPES, *REFERENCES)
-_FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released")
+_FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released", "pretrained")
 
 
 def make_reference(name: str, row: str) -> dict:

@@ -153,3 +153,60 @@ def test_compiled_steps_run_without_tensorflow(tmp_path):
     assert len(figures) == 8
     assert max(figure["difference"] for figure in figures) < 1e-4
     assert "JAX vmap" in figures[0]["seconds"]
+
+
+_FOUR_STEPS = """
+import sys
+import numpy as np
+import gpu_train
+from tfmetainit.runs import build
+from tfmetainit.runs.workdir import Workdir
+
+pictures, workdir = sys.argv[1:]
+config = Workdir(workdir).read_config()
+learner, signal = gpu_train._build(config)
+step = gpu_train._outer_step(learner, signal)
+start = [v.numpy() for v in learner.trainable_variables]
+squares = gpu_train.Squares(pictures, [2, 16, 16, 3])
+for number in range(4):
+    step(*squares.batch(number))
+trained = build.load(workdir)
+for before, here, there in zip(
+    start, learner.trainable_variables, trained.trainable_variables
+):
+    moved = np.abs(here.numpy() - before).max()
+    assert np.abs(here.numpy() - there.numpy()).max() <= 1e-3 * moved
+"""
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--config.learner.learn_step_sizes=0",)]
+)
+def test_a_run_is_trained_without_tensorflow(tmp_path, flags):
+    """Its weights are those of the package's own steps; `train` ends it."""
+    pytest.importorskip("jax")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 5), ("validation", 4), ("test", 1)):
+        folder = tmp_path / "photos" / split
+        folder.mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(256, size=(40, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    script, common = "gpu_train.py", f"--folder={tmp_path / 'step'}"
+    pictures, run = tmp_path / "photos" / "train", tmp_path / "run"
+    config = (
+        "--config=../configs/image_folder.py:smoke",
+        f"--config.signal.folder={tmp_path / 'photos'}",
+        "--config.batch_size=2",
+        *flags,
+    )
+    for arguments in (
+        (script, "write", common, *config),
+        (script, "run", common, f"--pictures={pictures}"),
+        (script, "read", common, f"--workdir={run}", *config),
+        ("-c", _FOUR_STEPS, pictures, run),
+        ("-m", "tfmetainit.train", f"--workdir={run}", *config),
+    ):
+        result = _python(*arguments)
+        assert result.returncode == 0, result.stderr
+    assert "Done: outer step 4" in result.stdout

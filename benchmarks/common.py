@@ -67,17 +67,20 @@ def last_line_of_child(*flags: str) -> str:
     return child.stdout.split("\n")[-2]
 
 
-def pictures_in(folder: str | None) -> list[pathlib.Path]:
+def pictures_in(folder: str | None, flag="--input") -> list[pathlib.Path]:
     """The pictures of a folder, by name.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are none; it names the flag.
     """
     from tfmetainit.io.errors import InputError
     from tfmetainit.io.images import IMAGE_SUFFIXES
 
-    if not folder:
-        raise InputError("--input must name a folder. Received: none")
+    if not folder or not pathlib.Path(folder).is_dir():
+        raise InputError(
+            f"{flag} must name a folder of pictures. Received: "
+            f"{folder or 'none'}"
+        )
     paths = sorted(
         path
         for path in pathlib.Path(folder).iterdir()
@@ -93,7 +96,8 @@ def as_jpeg(pixels, quality: int):
 
     Args:
         pixels: float32 `[height, width, 3]` in [0, 1].
-        quality: of Pillow, in [1, 100].
+        quality: of Pillow, in [1, 100]. From 90 on, colours have the resolution
+            of the brightness.
 
     Returns:
         The number of bytes, and float32 `[height, width, 3]` in [0, 1].
@@ -103,7 +107,11 @@ def as_jpeg(pixels, quality: int):
 
     stream = io.BytesIO()
     Image.fromarray(np.uint8(np.rint(255 * pixels))).save(
-        stream, "JPEG", quality=quality, optimize=True
+        stream,
+        "JPEG",
+        quality=quality,
+        optimize=True,
+        subsampling="4:4:4" if quality >= 90 else "4:2:0",
     )
     with Image.open(stream) as image:
         decoded = np.asarray(image, np.float32) / 255
@@ -111,11 +119,14 @@ def as_jpeg(pixels, quality: int):
 
 
 def compiled_stablehlo(text: str, precision: str):
-    """A function of JAX's arrays that returns a list of them.
+    """Compiles StableHLO with JAX.
 
     Args:
-        text: a module in StableHLO, as TensorFlow writes it.
-        precision: of its products on a GPU, "float32" or "tensorfloat32".
+        text: a module, as TensorFlow writes it.
+        precision: of matrix products on a GPU, "float32" or "tensorfloat32".
+
+    Returns:
+        A function of arrays that returns the list of the results.
     """
     import jax
     from jax._src import xla_bridge

@@ -157,7 +157,7 @@ def write(folder: pathlib.Path, small: bool) -> None:
         variables = {id(v.handle): v for v in learner.variables}
         arguments = [leaf.numpy() for leaf in tf.nest.flatten(argument)]
         arguments += [variables[id(c)].numpy() for c in captured]
-        # Task by task: together they take more memory than this machine has.
+        # MAML and Reptile task by task, which takes less memory.
         learner.task_loop = "loop"
         results = tf.nest.flatten(tf.function(function)(argument))
         results = [leaf.numpy() for leaf in results]
@@ -281,13 +281,13 @@ def _peers_of(arrays, name, precision, wanted):
             return vmapped()
 
     steps = {"JAX vmap": jax_step}
-    if any("PyTorch" in name for name in wanted) and _has_torch():
+    if any("PyTorch" in peer for peer in wanted) and _has_torch():
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
         steps["PyTorch eager"] = peers.torch_step(*case, compiled=False)
         steps["PyTorch compile"] = peers.torch_step(*case, compiled=True)
-    return {name: step for name, step in steps.items() if name in wanted}
+    return {peer: step for peer, step in steps.items() if peer in wanted}
 
 
 def _has_torch():

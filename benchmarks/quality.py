@@ -10,10 +10,10 @@ for all cells. Every cell is scored on the same held-out signals after 1, 2, 4,
 8 and 16 steps. For images, 20 of them are also scored between their pixels
 (off-grid PSNR) after 2 and 8 steps.
 
-The references have no budget: random weights with tuned Adam
-(`standard_adam`), the same with a solved output layer (`solved_adam`), the best
-constant images (`constant`), and what `--warm_start` names as it is: a file of
-weights with the paper's step size of 1e-2 (`released`), or a run
+References are not trained: random weights with tuned Adam (`standard_adam`),
+and with an output layer that is solved after it (`solved_adam`), the best
+constant images (`constant`), the weights of the file `--warm_start` with the
+paper's step size of 1e-2 (`released`), and the run `--warm_start`
 (`pretrained`). The recipe `warm_start` trains from these weights with the
 default recipe at a fifth of its rate. `warm_start_curvature` also learns
 matrices on both sides of the inner gradients.
@@ -65,7 +65,9 @@ from tfmetainit.training.optimizer import build_optimizer
 _FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/quality", "Folder of the cells.")
 flags.DEFINE_list("classes", ["text", "sdf"], "Configs, by their names.")
-flags.DEFINE_list("recipes", [], "Rows to make; all by default.")
+flags.DEFINE_list(
+    "recipes", [], "Rows to make; by default all that suit every class."
+)
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 flags.DEFINE_float("cpu_minutes", 20.0, "Training budget of each cell.")
 flags.DEFINE_integer(
@@ -304,7 +306,12 @@ def _standard_adam(comparison, learner, config, solves=False):
 
 
 def _solved_adam(comparison, learner, config):
-    """The same, with the output layer solved after the steps."""
+    """Random weights, tuned Adam, then a solved output layer."""
+    if learner.ridge is None:
+        raise InputError(
+            "The row solved_adam needs a class whose output layer is solved. "
+            f"Received: {config.signal.name}"
+        )
     return _standard_adam(comparison, learner, config, solves=True)
 
 
@@ -340,6 +347,8 @@ REFERENCES = {
 }
 ROWS = (*RECIPES, *REFERENCES)
 _FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released", "pretrained")
+# Rows that suit some classes and some weights only.
+_ASKED_FOR = ("solved_adam", "released", "pretrained")
 
 
 def make_reference(name: str, row: str) -> dict:
@@ -397,7 +406,7 @@ def to_markdown(folder, classes) -> str:
 
 def save_plot(path, folder, classes) -> None:
     """Plots PSNR over steps, one panel per class."""
-    colors = plt.colormaps["tab20"]
+    colors = plt.colormaps["turbo"].resampled(len(ROWS))
     figure, axes = plt.subplots(
         1,
         len(classes),
@@ -452,7 +461,7 @@ def main(argv):
     known = ROWS
     if not _FLAGS.warm_start:
         known = [row for row in known if row not in _FROM_WEIGHTS]
-    rows = _FLAGS.recipes or known
+    rows = _FLAGS.recipes or [row for row in known if row not in _ASKED_FOR]
     unknown = sorted(set(rows) - set(known))
     if unknown:
         raise InputError(
@@ -460,7 +469,7 @@ def main(argv):
             + (
                 ""
                 if _FLAGS.warm_start
-                else "; warm_start and released need --warm_start, too"
+                else f"; {', '.join(_FROM_WEIGHTS)} need --warm_start, too"
             )
             + f". Received: {', '.join(unknown)}"
         )

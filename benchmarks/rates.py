@@ -33,7 +33,7 @@ flags.DEFINE_string("input", None, "Folder of pictures.")
 flags.DEFINE_string("output_dir", "rates", "Folder of the results.")
 flags.DEFINE_multi_integer("steps", [1, 2, 4, 8, 16], "Gradient steps.")
 flags.DEFINE_multi_integer("bits", [8, 6, 5, 4], "Bits a weight.")
-_QUALITIES = (1, 5, 10, 20, 30, 50, 70, 80, 90, 95)
+_QUALITIES = (1, 5, 10, 20, 30, 50, 70, 80, 90, 95, 98, 100)
 
 
 def _field_points(fitter, samples):

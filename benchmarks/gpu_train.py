@@ -62,10 +62,10 @@ def _outer_step(learner, signal):
     import tensorflow as tf
 
     def outer_step(pictures, seeds):
-        images = tf.unstack(tf.cast(pictures, tf.float32) / 255.0)
+        values = tf.unstack(tf.cast(pictures, tf.float32) / 255.0)
         tasks = [
             signal.make_task(image, 0, seed, training=True)
-            for image, seed in zip(images, tf.unstack(seeds), strict=True)
+            for image, seed in zip(values, tf.unstack(seeds), strict=True)
         ]
         tasks = tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *tasks)
         psnr = learner.train_step(tasks)["psnr"]

@@ -118,6 +118,19 @@ def as_jpeg(pixels, quality: int):
     return len(stream.getvalue()), decoded
 
 
+def captured_variables(step, variables, *arguments) -> list:
+    """The variables that a `tf.function` takes, in its order.
+
+    Args:
+        step: the function.
+        variables: Keras variables, among which they are.
+        *arguments: arguments of the function.
+    """
+    by_handle = {id(v.value.handle): v for v in variables}
+    concrete = step.get_concrete_function(*arguments)
+    return [by_handle[id(handle)] for handle in concrete.captured_inputs]
+
+
 def compiled_stablehlo(text: str, precision: str):
     """Compiles StableHLO with JAX.
 

@@ -153,10 +153,9 @@ def write(folder: pathlib.Path, small: bool) -> None:
         learner, function, argument = make()
         step = tf.function(function, jit_compile=True)
         text = step.experimental_get_compiler_ir(argument)(stage="stablehlo")
-        captured = step.get_concrete_function(argument).captured_inputs
-        variables = {id(v.handle): v for v in learner.variables}
+        captured = common.captured_variables(step, learner.variables, argument)
         arguments = [leaf.numpy() for leaf in tf.nest.flatten(argument)]
-        arguments += [variables[id(c)].numpy() for c in captured]
+        arguments += [v.numpy() for v in captured]
         # MAML and Reptile task by task, which takes less memory.
         learner.task_loop = "loop"
         results = tf.nest.flatten(tf.function(function)(argument))

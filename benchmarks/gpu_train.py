@@ -76,20 +76,6 @@ def _outer_step(learner, signal):
     return tf.function(outer_step, jit_compile=True)
 
 
-def _captured(learner, step, *arguments):
-    """The variables that a compiled step takes, in its order."""
-    variables = {
-        id(v.value.handle): v
-        for v in [
-            *learner.variables,
-            *learner.optimizer.variables,
-            *(v for metric in learner.metrics for v in metric.variables),
-        ]
-    }
-    captured = step.get_concrete_function(*arguments).captured_inputs
-    return [variables[id(handle)] for handle in captured]
-
-
 def write(config, folder: pathlib.Path) -> None:
     """Stores the outer step of a config and the variables it starts from."""
     import tensorflow as tf
@@ -115,7 +101,12 @@ def write(config, folder: pathlib.Path) -> None:
     ):
         compiler_ir = step.experimental_get_compiler_ir(*arguments)
     text = compiler_ir(stage="stablehlo")
-    variables = _captured(learner, step, *arguments)
+    metrics = [v for metric in learner.metrics for v in metric.variables]
+    variables = common.captured_variables(
+        step,
+        [*learner.variables, *learner.optimizer.variables, *metrics],
+        *arguments,
+    )
     # The compiled step returns its PSNR, then the variables that it assigns.
     fixed = {id(v) for v in learner.non_trainable_variables}
     assigned = [i for i, v in enumerate(variables) if id(v) not in fixed]

@@ -13,10 +13,11 @@ Signatures, batched and stateless; B is the batch, N and M any number of rows:
                      -> fitted_bytes [B], theta_bytes [B], psnr, steps_taken
 
 `fit_predict` and `fit_image` start from the learned weights, so that a client
-need not send them. `fit_image` takes PNG or JPEG files and returns PNG files,
-of the whole picture with its longer side as in training. Its theta is float32,
-little-endian. (TF Serving's REST interface transports strings in base64 if the
-name ends in `_bytes`; numbers as text would be four times as long.)
+need not send them. `fit_image` takes PNG or JPEG files, resizes them to the
+square of the training, and returns PNG files in their proportion, the shorter
+side as in training. Its theta is float32, little-endian. (TF Serving's REST
+interface transports strings in base64 if the name ends in `_bytes`; numbers as
+text would be four times as long.)
 
 Each signal of a batch is fitted by itself. It states its own number of rows,
 `n_points`, so that a server may pad with any values. All inputs of a call must
@@ -30,6 +31,7 @@ import tensorflow as tf
 
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.meta.tasks import psnr_from_mse
+from tfmetainit.modalities.image import MAX_PROPORTION
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE = range(16, 24)  # where width and height are; the bit depth follows
@@ -89,25 +91,23 @@ class _Served(tf.Module):
     def fit_image(self, image_bytes, steps):
         def fit_row(row):
             content, steps = row
-            picture = _resized(_decoded(content), self._resolution)
-            height, width = tf.unstack(tf.shape(picture)[:2])
-            places = [
-                tf.cast(tf.range(side), tf.float32) / float(self._resolution)
-                for side in (height, width)
-            ]
-            grid = tf.stack(tf.meshgrid(*places, indexing="ij"), axis=-1)
-            coords = tf.reshape(grid, [-1, 2])
-            values = tf.reshape(picture, [-1, 3])
+            picture = _decoded(content)
+            side = self._resolution
+            square = tf.image.resize(picture, [side, side], antialias=True)
+            values = tf.reshape(tf.clip_by_value(square, 0.0, 1.0), [-1, 3])
+            coords = _coords(side, side, side)
             result = self._adapter.adapt(
-                self._adapter.init(), coords, values, height * width, steps
+                self._adapter.init(), coords, values, side * side, steps
             )
             theta = result["theta"]
             fitted = self._adapter.predict(theta, coords)
             mse = tf.reduce_mean(tf.square(fitted - values))
-            fitted = tf.reshape(fitted, [height, width, 3])
-            fitted = tf.saturate_cast(tf.round(255.0 * fitted), tf.uint8)
+            height, width = _drawn_size(picture, side)
+            drawn = self._adapter.predict(theta, _coords(height, width, side))
+            drawn = tf.reshape(drawn, [height, width, 3])
+            drawn = tf.saturate_cast(tf.round(255.0 * drawn), tf.uint8)
             return {
-                "fitted_bytes": tf.io.encode_png(fitted),
+                "fitted_bytes": tf.io.encode_png(drawn),
                 "theta_bytes": _as_bytes(theta),
                 "psnr": psnr_from_mse(mse),
                 "steps_taken": result["steps_taken"],
@@ -169,21 +169,38 @@ def _decoded(content):
 
 
 def _check_size(sides):
-    # Each side first: their product may overflow.
+    sides = tf.cast(sides, tf.int64)
+    shorter, longer = tf.reduce_min(sides), tf.reduce_max(sides)
+    # The sides first: their product may overflow.
     return tf.debugging.Assert(
-        tf.reduce_all((sides > 0) & (sides <= _MAX_PIXELS))
-        & (tf.reduce_prod(tf.cast(sides, tf.int64)) <= _MAX_PIXELS),
-        ["An image may have 1 to", _MAX_PIXELS, "pixels. Received:", sides],
+        (shorter > 0)
+        & (longer <= _MAX_PIXELS)
+        & (shorter * longer <= _MAX_PIXELS)
+        & (longer <= MAX_PROPORTION * shorter),
+        [
+            *("An image may have 1 to", _MAX_PIXELS, "pixels, and one side"),
+            *(MAX_PROPORTION, "times as long as the other. Received:", sides),
+        ],
     )
 
 
-def _resized(picture, longer):
-    """`geometry.fit_into_square` of a picture."""
-    sides = tf.cast(tf.shape(picture)[:2], tf.float32)
-    scale = float(longer) / tf.reduce_max(sides)
-    sides = tf.maximum(1, tf.cast(tf.floor(scale * sides + 0.5), tf.int32))
-    resized = tf.image.resize(picture, sides, antialias=True)
-    return tf.clip_by_value(resized, 0.0, 1.0)
+def _drawn_size(picture, shorter):
+    """Height and width of a picture whose shorter side is scaled."""
+    sides = tf.cast(tf.shape(picture)[:2], tf.float64)
+    scaled = tf.floor(shorter * sides / tf.reduce_min(sides) + 0.5)
+    return tf.unstack(tf.cast(scaled, tf.int32))
+
+
+def _coords(height, width, resolution):
+    """Where `geometry.pixels.render` evaluates a field, `[n, 2]`."""
+
+    def along(count):
+        places = tf.cast(2 * tf.range(count) + 1, tf.float32)
+        middles = places * resolution / tf.cast(2 * count, tf.float32) - 0.5
+        return tf.clip_by_value(middles, 0.0, resolution - 1.0) / resolution
+
+    grid = tf.meshgrid(along(height), along(width), indexing="ij")
+    return tf.reshape(tf.stack(grid, axis=-1), [-1, 2])
 
 
 def _as_bytes(vector):

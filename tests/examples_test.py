@@ -160,8 +160,8 @@ def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
 def test_c_program_keeps_the_proportion_of_a_picture(
     folder, c_program, tmp_path
 ):
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 11, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.ppm")
+    picture = np.random.default_rng(0).integers(0, 256, (16, 11, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.ppm")
     result = subprocess.run(
         [
             *(c_program, folder / "exported" / "model.tflite"),
@@ -172,10 +172,13 @@ def test_c_program_keeps_the_proportion_of_a_picture(
         text=True,
     )
     psnr = [float(x) for x in re.findall(r"PSNR +([\d.]+) dB", result.stdout)]
-    expected = fit.fit(
-        folder / "run", tmp_path / "a.ppm", tmp_path / "c.png", steps=_STEPS
-    )
-    np.testing.assert_allclose(psnr, expected.psnr, atol=1e-3)
+    coords = pixels.pixel_coords(16, 11)
+    values = np.float32(picture.reshape(-1, 3) / 255.0)
+    artifact = LiteArtifact(folder / "exported" / "model.tflite")
+    for steps in range(_STEPS + 1):
+        theta, _ = artifact.adapt(artifact.init(), coords, values, steps)
+        error = np.mean((artifact.predict(theta, coords) - values) ** 2)
+        assert psnr[steps] == pytest.approx(-10 * np.log10(error), abs=1e-3)
     assert images.read_image(tmp_path / "b.ppm").shape == (16, 11, 3)
 
 
@@ -357,8 +360,10 @@ def test_the_page_shows_a_fit_at_once(size, page, tmp_path):
 
 
 def test_the_page_keeps_the_proportion_of_a_picture(folder, page, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (11, 16, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
+    # Smooth, as browsers resize in their own way.
+    rows, columns = np.mgrid[:60, :90] / 90.0
+    waves = np.stack([np.sin(9 * rows), np.cos(7 * columns), rows], axis=-1)
+    images.write_image(tmp_path / "a.png", 0.5 + 0.4 * waves)
     seen = _browse(
         page, "fit", tmp_path / "a.png", tmp_path / "w.npy", tmp_path / "s.png"
     )
@@ -366,9 +371,8 @@ def test_the_page_keeps_the_proportion_of_a_picture(folder, page, tmp_path):
         folder / "run", tmp_path / "a.png", tmp_path / "b.png", steps=_STEPS
     )
     shown = [float(re.search(r"([\d.]+) dB", c)[1]) for c in seen["captions"]]
-    np.testing.assert_allclose(shown, expected.psnr, atol=0.051)
-    weights = np.load(tmp_path / "w.npy")
-    np.testing.assert_allclose(weights, join(expected.params), atol=1e-4)
+    np.testing.assert_allclose(shown, expected.psnr, atol=0.3)
+    np.testing.assert_allclose(seen["proportions"], 1.5, atol=0.02)
 
 
 def test_the_page_fits_a_picture_of_more_pixels_than_points(

@@ -9,10 +9,10 @@ r"""Adapts a learned initialization to one file of yours, and renders it.
 The first form takes the package's own weights for photographs, photos_128, and
 writes photo_fit.png beside the photograph.
 
-The picture is resized until its longer side has the resolution of the training
-(--crop takes its central square), and fitted by gradient steps from the learned
-weights. A field is continuous: --resolution=512 renders it with 512 pixels on
-the longer side.
+The picture is resized to the square on which the weights were trained, fitted
+by gradient steps from the learned weights, and drawn in its own proportion, its
+shorter side as in the training. (--crop takes its central square.) A field is
+continuous: --resolution=512 renders it with 512 pixels on the longer side.
 
 --tiles=auto fits a picture at its full size, by a field for each of the
 overlapping tiles that it needs; --tiles=4 by four tiles along the longer side:
@@ -47,11 +47,7 @@ import numpy as np
 from absl import flags
 
 from tfmetainit import cli, modalities
-from tfmetainit.geometry.pixels import (
-    central_square,
-    fit_into_square,
-    scaled_to,
-)
+from tfmetainit.geometry import pixels
 from tfmetainit.geometry.tiles import length_of
 from tfmetainit.io import codes, files, images
 from tfmetainit.io.errors import InputError, check_one_source, check_range
@@ -143,8 +139,8 @@ def fit(
         steps: number of gradient steps in [0, 10000]; by default as many as
             in training.
         resolution: size of the rendering: the longer side in pixels, or
-            `(height, width)`; by default that of the training. A picture keeps
-            its proportion.
+            `(height, width)`; by default the shorter side has that of the
+            training. A picture keeps its proportion.
         weights: path of an `.npz` file for the adapted weights, or None.
         bits: in [2, 16]: `weights` becomes a code (`io.codes`) of so many bits
             a weight, and the rendering that of the code. By default all
@@ -254,15 +250,15 @@ def fit_in_tiles(
     check_range("steps", steps, 0, MAX_STEPS)
     image = images.read_image(input_path)
     if crop:
-        top, left, side = central_square(*image.shape[:2])
-        image = image[top : top + side, left : left + side]
+        image = pixels.crop(image)
     side = fitter.modality.resolution
-    # A picture smaller than a tile is enlarged to one, as without tiles.
+    # A picture smaller than a tile is enlarged to one.
     count = 1 if tiles == "auto" else tiles
     longer = length_of(count, side, overlap_of(side))
     if tiles != "auto" or max(image.shape[:2]) < longer:
-        _check_pixels("tiles", tiles, *scaled_to(image.shape[:2], longer))
-        image = fit_into_square(image, longer)
+        size = pixels.scaled_to(image.shape[:2], longer)
+        _check_pixels("tiles", tiles, *size)
+        image = pixels.resize(image, *size)
     scale = _whole_scale(image.shape[:2], resolution)
     with files.atomic_path(output_path) as picture_file:
         fitted = fit_tiles(fitter, image, steps, scale)
@@ -325,15 +321,14 @@ def _draw(fitter, input_path, arrays, output_path, resolution, asked) -> Fit:
         theta = codes.read_code(input_path, fitter.learned, fitter.shapes)
     else:
         theta = join(load_npz(input_path, fitter.shapes))
-    camera = size if _may_crop(fitter) else None
-    render = _renderer(fitter, theta, camera)
+    render = _renderer(fitter, theta, camera=None)
     height, width = _rendered_size(fitter, size, resolution)
     images.write_image(output_path, render(height, width))
     return Fit([], False, split(theta, fitter.shapes), render)
 
 
 def _stored_size(path, arrays, modality):
-    """Height and width of what the weights in a file were fitted to."""
+    """Height and width at which the weights in a file are drawn."""
     side = getattr(modality, "resolution", None)
     if "size" not in arrays:  # by another program
         return side and (side, side)
@@ -341,10 +336,10 @@ def _stored_size(path, arrays, modality):
     if stored.shape != (2,) or stored.dtype.kind != "i":
         raise InputError(f"{path} is damaged: its size is {stored}.")
     size = tuple(map(int, stored))
-    if min(size) < 1 or max(size) != (side or max(size)):
+    if min(size) < 1 or min(size) != (side or min(size)):
         raise InputError(
-            f"{path} was fitted at {size[1]} x {size[0]} pixels, where these "
-            f"weights have {side} on the longer side. Draw it with the run or "
+            f"{path} is drawn at {size[1]} x {size[0]} pixels, where these "
+            f"weights have {side} on the shorter side. Draw it with the run or "
             "the artifact that fitted it."
         )
     return size
@@ -373,7 +368,7 @@ def _rendered_size(fitter, fitted, resolution):
     if resolution is None:
         return fitted
     if isinstance(resolution, int):
-        resolution = scaled_to(fitted, resolution)
+        resolution = pixels.scaled_to(fitted, resolution)
     height, width = resolution
     _check_pixels("resolution", f"{height}x{width}", height, width)
     # Half a pixel of the fitted picture is rounding.
@@ -381,7 +376,7 @@ def _rendered_size(fitter, fitted, resolution):
         abs(height / width * fitted[1] - fitted[0]) > 0.5
         and abs(width / height * fitted[0] - fitted[1]) > 0.5
     ):
-        nearest = "x".join(map(str, scaled_to(fitted, max(resolution))))
+        nearest = "x".join(map(str, pixels.scaled_to(fitted, max(resolution))))
         raise InputError(
             "`resolution` must have the proportion of the picture, "
             f"{fitted[0]} x {fitted[1]}, such as {nearest}; `crop` fits its "

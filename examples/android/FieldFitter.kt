@@ -16,12 +16,12 @@ class Adapted(val theta: FloatArray, val losses: List<Float>)
 
 /**
  * Coordinates `[height * width, 2]` of a picture's pixels, as artifacts for images take them:
- * (row / side, column / side), row first, in [0, 1), where side is the longer of the two.
+ * (row / height, column / width), row first, in [0, 1).
  */
 fun pixelCoords(height: Int, width: Int) =
     FloatArray(2 * height * width) { i ->
-        val position = if (i % 2 == 0) i / 2 / width else i / 2 % width
-        position.toFloat() / maxOf(height, width)
+        val pixel = i / 2
+        if (i % 2 == 0) (pixel / width).toFloat() / height else (pixel % width).toFloat() / width
     }
 
 /**

@@ -277,12 +277,11 @@ int main(int argc, char** argv) {
     fail("the picture has more pixels than the artifact has points");
   }
 
-  // Pixel (row, column) lies at (row, column) / the longer side.
-  const int side = height > width ? height : width;
+  // Pixel (row, column) lies at (row / height, column / width).
   float* coords = allocate(points * kDims, sizeof(float));
   for (size_t i = 0; i < points; ++i) {
-    coords[kDims * i] = (float)((double)(i / width) / side);
-    coords[kDims * i + 1] = (float)((double)(i % width) / side);
+    coords[kDims * i] = (float)((double)(i / width) / height);
+    coords[kDims * i + 1] = (float)((double)(i % width) / width);
   }
   run(compiled, &init);
   const size_t theta_bytes = bytes_of(output(&init, "theta"));

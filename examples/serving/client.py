@@ -30,7 +30,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfmetainit.geometry.pixels import fit_into_square
+from tfmetainit.geometry import pixels
 from tfmetainit.io import files, images
 from tfmetainit.io.errors import InputError, UserError, check_range
 
@@ -126,10 +126,11 @@ def main(argv):
             f"signals of the kind {kind!r}"
         )
     check_range("--steps", values.steps, 0, most)
-    picture = fit_into_square(images.read_image(values.input), side)
+    picture = images.read_image(values.input)
+    size = pixels.scaled_to(picture.shape[:2], side, min)
+    picture = np.uint8(np.rint(255.0 * pixels.resize(picture, *size)))
     content = io.BytesIO()
-    pixels = np.uint8(np.rint(255.0 * np.clip(picture, 0.0, 1.0)))
-    Image.fromarray(pixels).save(content, "PNG")
+    Image.fromarray(picture).save(content, "PNG")
     inputs = {
         "image_bytes": np.array([content.getvalue()], object),
         "steps": np.int32([values.steps]),

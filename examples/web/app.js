@@ -7,9 +7,9 @@ const MAX_ZOOM = 16;
 const ZOOM_SIDE = 256;  // pixels of the longer side
 
 let field;     // LearnedField
-let picture;   // {canvas, values}: the picture to fit, its longer side at the resolution
+let picture;   // {canvas, values, height, width}: the picture to fit
 let theta;     // the adapted weights
-let shown;     // the canvas of the picture that theta was adapted to
+let shown;     // the picture that theta was adapted to
 let fitting = 0;  // number of the latest fit; a later fit stops an earlier one
 let reading = 0;  // number of the latest file
 
@@ -34,11 +34,11 @@ function newCanvas(height, width) {
   return canvas;
 }
 
-// Gives a canvas the size and the pixels of another.
-function copyTo(canvas, source) {
+// Gives a canvas the pixels of another, and the proportion of a picture.
+function copyTo(canvas, source, {height, width}) {
   [canvas.height, canvas.width] = [source.height, source.width];
+  canvas.style.aspectRatio = `${width} / ${height}`;
   canvas.getContext('2d').drawImage(source, 0, 0);
-  return canvas;
 }
 
 // Height and width in the same proportion, the longer one as given.
@@ -59,7 +59,9 @@ function paint(canvas, values) {
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
-function addToStrip(canvas, title, text) {
+function addToStrip(source, of, title, text) {
+  const canvas = document.createElement('canvas');
+  copyTo(canvas, source, of);
   const figure = document.createElement('figure');
   const caption = document.createElement('figcaption');
   const bold = document.createElement('b');
@@ -69,59 +71,58 @@ function addToStrip(canvas, title, text) {
   $('strip').append(figure);
 }
 
-// A source, whose longer side becomes the training resolution.
-function resized(source, height, width) {
-  const [rows, columns] = scaledTo(height, width, field.resolution);
-  const canvas = newCanvas(rows, columns);
+// A source as a square of the training resolution, whatever its proportion.
+function squashed(source, height, width) {
+  const side = field.resolution, canvas = newCanvas(side, side);
   const context = canvas.getContext('2d', {willReadFrequently: true});
   context.fillStyle = 'white';
-  context.fillRect(0, 0, columns, rows);
+  context.fillRect(0, 0, side, side);
   context.imageSmoothingQuality = 'high';
-  context.drawImage(source, 0, 0, width, height, 0, 0, columns, rows);
-  const {data} = context.getImageData(0, 0, columns, rows);
-  const values = new Float32Array(3 * rows * columns);
+  context.drawImage(source, 0, 0, width, height, 0, 0, side, side);
+  const {data} = context.getImageData(0, 0, side, side);
+  const values = new Float32Array(3 * side * side);
   for (let i = 0; i < values.length; i++) values[i] = data[4 * Math.floor(i / 3) + i % 3] / 255;
-  return {canvas, values};
+  return {canvas, values, height, width};
 }
 
 async function fit() {
   if (!picture) return;
   const mine = ++fitting, steps = Number($('steps').value);
-  const {height, width} = picture.canvas;
-  const coords = pixelCoords(height, width);
+  const fitted = picture, side = field.resolution;
+  const coords = pixelCoords(side, side);
   $('strip').replaceChildren();
-  copyTo($('target'), picture.canvas);
-  $('target-size').textContent = `${width} × ${height} pixels`;
+  copyTo($('target'), fitted.canvas, fitted);
+  $('target-size').textContent = `${side} × ${side} pixels`;
   let weights = await field.init(), milliseconds = 0, quality = 0;
   for (let step = 0; step <= steps; step++) {
     // Without a step, only the output layer is solved, if the artifact does so.
     const started = performance.now(), count = Math.min(step, 1);
-    const result = await field.adapt(weights, coords, picture.values, count);
+    const result = await field.adapt(weights, coords, fitted.values, count);
     if (result.taken !== count) throw new Error(`The fit diverged at step ${step}.`);
     if (step) milliseconds += performance.now() - started;
     weights = result.theta;
     const values = await field.predict(weights, coords);
     if (mine !== fitting) return;
-    const canvas = newCanvas(height, width);
+    const canvas = newCanvas(side, side);
     paint(canvas, values);
-    quality = psnr(meanSquaredError(values, picture.values));
+    quality = psnr(meanSquaredError(values, fitted.values));
     addToStrip(
-        canvas, `step ${step}`,
+        canvas, fitted, `step ${step}`,
         `${quality.toFixed(1)} dB` + (step ? `\n${milliseconds.toFixed(0)} ms` : ''));
-    copyTo($('fitted'), canvas);
+    copyTo($('fitted'), canvas, fitted);
     $('fitted-step').textContent = `after ${step} steps: ${quality.toFixed(1)} dB`;
     // Lets the page draw between the steps.
     await new Promise((resolve) => setTimeout(resolve));
   }
   theta = weights;
-  shown = copyTo(newCanvas(height, width), picture.canvas);
+  shown = fitted;
   say(`${steps} gradient steps in ${milliseconds.toFixed(0)} ms: ${quality.toFixed(2)} dB.`);
   $('zoom').hidden = false;
   resetView();
 }
 
 function use(source, height, width) {
-  picture = resized(source, height, width);
+  picture = squashed(source, height, width);
   say('Fitting …');
   return fit();
 }
@@ -199,7 +200,7 @@ async function shoot() {
 
 // ---- Beyond the pixels --------------------------------------------------------
 
-let view;            // {row, column, extent}: the visible part; 1 is the longer side
+let view;            // {row, column, extent}: shares of the picture: the visible part
 let drawing = false, drawAgain = false;
 
 function resetView() {
@@ -233,16 +234,15 @@ async function drawOnce() {
       coords[i] = row + extent * coords[i];
       coords[i + 1] = column + extent * coords[i + 1];
     }
-    const context = $('zoom-picture').getContext('2d');
-    const pixels = Math.max(shown.height, shown.width);
+    const context = $('zoom-picture').getContext('2d'), side = field.resolution;
     context.imageSmoothingEnabled = false;
     context.clearRect(0, 0, width, height);
     // The field has a pixel's value at its corner; the canvas, at its centre. Drawn
     // without the half pixel first, as the last row and column end before the edge.
     for (const half of [0, .5]) {
       context.drawImage(
-          shown, column * pixels + half, row * pixels + half, extent * shown.width,
-          extent * shown.height, 0, 0, width, height);
+          shown.canvas, column * side + half, row * side + half, extent * side,
+          extent * side, 0, 0, width, height);
     }
     const started = performance.now();
     paint(canvas, await field.predict(theta, coords));
@@ -251,31 +251,22 @@ async function drawOnce() {
   } while (drawAgain);
 }
 
-// The share of the longer side that the picture's rows and columns take.
-function shares() {
-  const {height, width} = shown, longer = Math.max(height, width);
-  return {row: height / longer, column: width / longer};
-}
-
 // The visible part moved and scaled, within the picture.
 function look(row, column, extent) {
-  const share = shares();
-  const kept = (name, value) =>
-      Math.min(share[name] * (1 - extent), Math.max(0, value));
-  view = {row: kept('row', row), column: kept('column', column), extent};
+  const kept = (start) => Math.min(1 - extent, Math.max(0, start));
+  view = {row: kept(row), column: kept(column), extent};
   guarded(draw);
 }
 
-// Rows and columns are shares of the canvas, in [0, 1].
+// Rows and columns are shares of the canvas.
 function zoomAt(row, column, factor) {
   const extent = Math.min(1, Math.max(1 / MAX_ZOOM, view.extent / factor));
-  const less = view.extent - extent, share = shares();
-  look(view.row + row * share.row * less, view.column + column * share.column * less, extent);
+  const less = view.extent - extent;
+  look(view.row + row * less, view.column + column * less, extent);
 }
 
 function moveBy(rows, columns) {
-  const share = shares();
-  look(view.row + rows * share.row, view.column + columns * share.column, view.extent);
+  look(view.row + rows, view.column + columns, view.extent);
 }
 
 function listenToZoom() {

@@ -64,7 +64,11 @@ async function fit(photo, weights, screenshot) {
   await download.saveAs(weights);
   await page.screenshot({path: screenshot, fullPage: true});
   const about = await page.textContent('#about');
-  return {captions, zoom, about, errors, requests_after_loading: requests};
+  const proportions = await page.$$eval('canvas', (all) => all.map((canvas) => {
+    const {width, height} = canvas.getBoundingClientRect();
+    return width / height;
+  }));
+  return {proportions, captions, zoom, about, errors, requests_after_loading: requests};
 }
 
 // Whether the browser has a GPU, be it an emulated one.

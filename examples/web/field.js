@@ -9,14 +9,14 @@ import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/cor
 
 const WASM = new URL('./node_modules/@litertjs/core/wasm/', import.meta.url);
 
-// Coordinates of all pixels of a height x width picture: (row / side, column / side),
-// row first, in [0, 1). `side` is the longer of the two.
+// Coordinates of all pixels of a height x width picture: (row / height, column / width),
+// row first, in [0, 1).
 export function pixelCoords(height, width) {
-  const coords = new Float32Array(2 * height * width), side = Math.max(height, width);
+  const coords = new Float32Array(2 * height * width);
   for (let row = 0, i = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
-      coords[i++] = row / side;
-      coords[i++] = column / side;
+      coords[i++] = row / height;
+      coords[i++] = column / width;
     }
   }
   return coords;

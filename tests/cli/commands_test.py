@@ -304,14 +304,15 @@ def test_the_psnr_of_a_code_is_that_of_its_drawing(
         weights=tmp_path / "fit.npz",
         bits=3,
     )
-    error = np.mean((np.clip(fitted.render(5, 16), 0, 1) - read) ** 2)
+    square = pixels.resize(read, 16, 16)
+    error = np.mean((fitted.render(16, 16) - square) ** 2)
     np.testing.assert_allclose(
         fitted.coded_psnr, -10 * np.log10(error), atol=0.05
     )
     assert fitted.coded_psnr != fitted.psnr[-1]
     back = fit.fit(folder / "run", tmp_path / "fit.npz", tmp_path / "b.png")
     np.testing.assert_array_equal(back.render(5, 16), fitted.render(5, 16))
-    assert images.read_image(tmp_path / "b.png").shape == (5, 16, 3)
+    assert images.read_image(tmp_path / "b.png").shape == (16, 51, 3)
     # All weights keep the proportion, too; another resolution is noticed.
     fit.fit(
         folder / "run",
@@ -320,7 +321,7 @@ def test_the_psnr_of_a_code_is_that_of_its_drawing(
         weights=tmp_path / "all.npz",
     )
     fit.fit(folder / "run", tmp_path / "all.npz", tmp_path / "b.png")
-    assert images.read_image(tmp_path / "b.png").shape == (5, 16, 3)
+    assert images.read_image(tmp_path / "b.png").shape == (16, 51, 3)
     arrays = dict(np.load(tmp_path / "all.npz"))
     np.savez(tmp_path / "all.npz", **{**arrays, "size": np.int32([20, 64])})
     with raises_with(InputError, "all.npz", "64 x 20", "16"):
@@ -355,13 +356,16 @@ def test_fit_keeps_the_proportion_of_a_picture(folder, tmp_path):
         return fitted, images.read_image(tmp_path / "a.png")
 
     whole, drawn = run(steps=30)
-    assert drawn.shape == (5, 16, 3)
-    small = pixels.fit_into_square(images.read_image(tmp_path / "wide.png"), 16)
+    assert drawn.shape == (16, 48, 3)
+    square = pixels.resize(images.read_image(tmp_path / "wide.png"), 16, 16)
+    images.write_image(tmp_path / "square.png", square)
+    squashed, _ = run("square.png", steps=30)
+    np.testing.assert_allclose(whole.psnr, squashed.psnr, atol=0.02)
     np.testing.assert_allclose(
-        -10 * np.log10(np.mean((drawn - small) ** 2)), whole.psnr[-1], atol=0.2
+        drawn, squashed.render(16, 48).clip(0, 1), atol=0.01
     )
-    for resolution in (60, (19, 60)):
-        assert run(resolution=resolution)[1].shape == (19, 60, 3)
+    for resolution in (60, (20, 60)):
+        assert run(resolution=resolution)[1].shape == (20, 60, 3)
     fitted, drawn = run(crop=True, steps=30)
     assert drawn.shape == (16, 16, 3)
     square = wide[:, 40:80]
@@ -371,7 +375,7 @@ def test_fit_keeps_the_proportion_of_a_picture(folder, tmp_path):
     )
     # Standing: the same picture with rows and columns exchanged.
     images.write_image(tmp_path / "tall.png", wide.transpose(1, 0, 2))
-    assert run("tall.png")[1].shape == (16, 5, 3)
+    assert run("tall.png")[1].shape == (48, 16, 3)
 
 
 @pytest.mark.parametrize(

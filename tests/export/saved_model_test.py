@@ -225,12 +225,10 @@ def test_fit_image_fits_the_whole_picture(name, shape, of_images, call):
         image_bytes=tf.constant([content, content]), steps=tf.constant([2, 0])
     )
     with Image.open(io.BytesIO(content)) as image:
-        picture = geometry.pixels.fit_into_square(
-            np.float32(np.asarray(image)) / 255.0, 16
-        )
-    height, width = picture.shape[:2]
-    square = geometry.pixel_coords(16, 16).reshape(16, 16, 2)
-    coords = square[:height, :width].reshape(-1, 2)
+        picture = np.float32(np.asarray(image)) / 255.0
+    height, width = geometry.pixels.scaled_to(shape[:2], 16, min)
+    picture = geometry.pixels.resize(picture, 16, 16)
+    coords = geometry.pixel_coords(16, 16)
     values = picture.reshape(-1, 3)
     for row, steps in enumerate((2, 0)):
         theta = call(adapter, coords, values, len(values), steps)["theta"]
@@ -247,9 +245,13 @@ def test_fit_image_fits_the_whole_picture(name, shape, of_images, call):
         content = result["fitted_bytes"][row].numpy()
         with Image.open(io.BytesIO(content)) as fitted:
             fitted = np.asarray(fitted) / 255.0
+        expected = geometry.render(
+            lambda coords, theta=theta: adapter.predict(theta, coords),
+            *(height, width, 16),
+        )
         np.testing.assert_allclose(
             fitted,
-            expected.clip(0.0, 1.0).reshape(picture.shape),
+            expected.clip(0.0, 1.0),
             atol=(1.0 if name == "PNG" else 4.0) / 255,
         )
     np.testing.assert_array_equal(result["steps_taken"], [2, 0])
@@ -295,6 +297,8 @@ def test_fit_image_reads_png_of_any_depth(mode, bits, of_images):
             b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x7f\xff\xff\xff" * 2,
             "may have 1 to",
         ),
+        (_file(np.zeros([33, 2, 3], np.uint8), "PNG"), "16"),
+        (_file(np.zeros([2, 33, 3], np.uint8), "JPEG"), "16"),
         (_file(np.zeros([9, 9, 3], np.uint8), "PNG")[:60], "PNG"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfmetainit import fit
+from tfmetainit.geometry import pixel_coords
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError
 from tfmetainit.modalities.image import ImageModality
@@ -23,11 +24,25 @@ def _random(*shape):
 
 
 def test_without_a_mask_all_pixels_are_observed_and_known(write):
-    pixels = _random(8, 6, 3)
+    pixels = _random(8, 8, 3)
     sample = ImageModality(8).read(write("a.png", pixels), crop=False)
-    assert sample.camera == (8, 6)
+    assert sample.camera == (8, 8)
     np.testing.assert_allclose(sample.values[0], pixels.reshape(-1, 3) / 255)
     np.testing.assert_array_equal(sample.target, sample.values[0])
+
+
+def test_any_proportion_fills_the_square(write, raises_with):
+    pixels = np.repeat(_random(8, 2, 3), 6, axis=1)
+    sample = ImageModality(8).read(write("a.png", pixels), crop=False)
+    assert sample.camera == (8, 12)
+    np.testing.assert_array_equal(sample.coords, pixel_coords(8, 8))
+    # Rows are as they were; the halves of each row, too.
+    square = sample.values.reshape(8, 8, 3)
+    np.testing.assert_allclose(square[:, [0, -1]], pixels[:, [0, -1]] / 255)
+    long = write("b.png", _random(2, 33, 3))
+    with raises_with(InputError, "b.png", "33 x 2", "16"):
+        ImageModality(8).read(long, crop=False)
+    assert ImageModality(8).read(long).camera == (8, 8)
 
 
 def test_what_a_mask_leaves_is_observed(write):

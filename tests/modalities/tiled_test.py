@@ -27,11 +27,12 @@ def _overlap(height, width, side):
 
 def test_one_tile_is_a_fit(smoke_run, write, tmp_path):
     path, run = write(16, 12), smoke_run / "run"
-    whole = fit.fit(run, path, tmp_path / "whole.png", steps=3)
+    whole = fit.fit(
+        run, path, tmp_path / "whole.png", steps=3, resolution=(16, 12)
+    )
     tiled = fit.fit_in_tiles(run, path, tmp_path / "one.png", "auto", steps=3)
     assert tiled.num_tiles == 1
     np.testing.assert_allclose(tiled.psnr, whole.psnr, atol=1e-4)
-    assert tiled.blended_psnr == pytest.approx(whole.psnr[-1], abs=1e-4)
     np.testing.assert_allclose(
         *(images.read_image(tmp_path / f"{n}.png") for n in ("whole", "one")),
         atol=1.1 / 255,

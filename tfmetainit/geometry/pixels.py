@@ -1,11 +1,9 @@
-"""Coordinates of pixels, images in a square, rendering a field.
+"""Coordinates of pixels, images of other sizes, rendering a field.
 
-Convention: pixel (row, column) of an R x R image has the coordinates
-(row / R, column / R), row first, in [0, 1): `linspace(0, 1, R,
-endpoint=False)` on both axes with "ij" indexing (Tancik et al. 2021, image
-notebook). An image that is no square has the coordinates of the first rows or
-columns: its longer side has R pixels. An array `[R, R, 3]` is flattened row by
-row.
+Convention: pixel (row, column) of an image of H x W pixels has the coordinates
+(row / H, column / W), row first, in [0, 1): `linspace(0, 1, H, endpoint=False)`
+and likewise for columns, with "ij" indexing (Tancik et al. 2021, image
+notebook, where H = W). An array `[H, W, 3]` is flattened row by row.
 """
 
 import math
@@ -62,6 +60,12 @@ def central_square(height, width, minimum=min):
     return (height - side) // 2, (width - side) // 2, side
 
 
+def crop(image: np.ndarray) -> np.ndarray:
+    """The largest central square of an image `[height, width, channels]`."""
+    top, left, side = central_square(*image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
 def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
     """The largest central square of an image, resized with antialiasing.
 
@@ -72,34 +76,20 @@ def crop_and_resize(image: np.ndarray, resolution: int) -> np.ndarray:
     Returns:
         float32 `[resolution, resolution, channels]`, in [0, 1].
     """
-    top, left, side = central_square(*image.shape[:2])
-    square = image[top : top + side, left : left + side]
-    return _resize(square, resolution, resolution)
+    return resize(crop(image), resolution, resolution)
 
 
-def fit_into_square(image: np.ndarray, resolution: int) -> np.ndarray:
-    """A whole image, resized with antialiasing until its longer side is R.
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A whole image at another size, with antialiasing.
 
     Args:
         image: floats `[height, width, channels]` in [0, 1].
-        resolution: R, in pixels.
+        height: rows of the result.
+        width: columns of the result.
 
     Returns:
         float32 `[height, width, channels]`, in [0, 1].
     """
-    sides = image.shape[:2]
-    return _resize(image, *scaled_to(sides, resolution))
-
-
-def scaled_to(sides: tuple[int, int], longer: int) -> tuple[int, int]:
-    """Height and width in the same proportion, the longer one as given."""
-    # Halves are rounded up, as in JavaScript.
-    return tuple(
-        max(1, math.floor(longer * side / max(sides) + 0.5)) for side in sides
-    )
-
-
-def _resize(image, height, width):
     if image.shape[:2] == (height, width):
         return np.asarray(image, np.float32)
     # Pillow resizes floats of one channel at a time; its triangle filter is
@@ -113,16 +103,32 @@ def _resize(image, height, width):
     return np.clip(np.stack(resized, axis=-1), 0.0, 1.0)
 
 
-def _coords_along(count: int, fitted: int, resolution: int) -> np.ndarray:
+def scaled_to(
+    sides: tuple[int, int], length: int, side: Callable = max
+) -> tuple[int, int]:
+    """Height and width in the same proportion, one of them of some length.
+
+    Args:
+        sides: height and width.
+        length: what one of the two becomes.
+        side: which: the longer, `max`, or the shorter, `min`.
+    """
+    # Halves are rounded up, as in JavaScript.
+    return tuple(
+        max(1, math.floor(length * s / side(sides) + 0.5)) for s in sides
+    )
+
+
+def _coords_along(count: int, fitted: int) -> np.ndarray:
     """Coordinates of `count` pixels along an axis of `fitted` pixels.
 
-    A pixel stands for its area, as in `crop_and_resize`: the centre of pixel i
-    lies at (i + 1/2) / count of the axis. The centre of fitted pixel k has the
-    coordinate k / R. Nothing was observed beyond the centres of the first and
-    the last fitted pixel, so coordinates are clipped to these.
+    A pixel stands for its area, as in `resize`: the centre of pixel i lies at
+    (i + 1/2) / count of the axis. The centre of fitted pixel k has the
+    coordinate k / fitted. Nothing was observed beyond the centres of the first
+    and the last fitted pixel, so coordinates are clipped to these.
     """
     middles = (2 * np.arange(count) + 1) * fitted / (2 * count)
-    return np.clip(middles - 0.5, 0, fitted - 1) / resolution
+    return np.clip(middles - 0.5, 0, fitted - 1) / fitted
 
 
 def render(
@@ -130,29 +136,27 @@ def render(
     height: int,
     width: int,
     resolution: int,
-    fitted: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Renders a field of two coordinates as an image of any size.
 
     Args:
         field: maps float32 coordinates `[n, 2]` to values `[n, c]`.
-        height: rows of the result.
-        width: columns of the result.
-        resolution: R, of the coordinates k / R of fitted pixels.
-        fitted: rows and columns of the pixels that the field was fitted to; by
-            default R x R. The result covers the same area.
+        height: rows of the result. Along an axis of fewer than R pixels, the
+            result is that of R pixels, resized.
+        width: columns of the result, likewise.
+        resolution: R; the field was fitted to R x R pixels. The result covers
+            the same area.
 
     Returns:
         float32 `[height, width, c]`.
     """
-    fitted_rows, fitted_columns = fitted or (resolution, resolution)
-    columns = _coords_along(width, fitted_columns, resolution)
-    all_rows = _coords_along(height, fitted_rows, resolution)
-    rows_at_once = max(1, _RENDER_CHUNK // width)
+    all_rows = _coords_along(max(height, resolution), resolution)
+    columns = _coords_along(max(width, resolution), resolution)
+    rows_at_once = max(1, _RENDER_CHUNK // len(columns))
     parts = []
-    for top in range(0, height, rows_at_once):
+    for top in range(0, len(all_rows), rows_at_once):
         rows = all_rows[top : top + rows_at_once]
         grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
         values = np.asarray(field(grid.reshape(-1, 2).astype(np.float32)))
-        parts.append(values.reshape(len(rows), width, -1))
-    return np.concatenate(parts)
+        parts.append(values.reshape(len(rows), len(columns), -1))
+    return resize(np.concatenate(parts), height, width)

@@ -7,13 +7,19 @@ from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
 
+# How many times longer than the other one side of a picture may be.
+MAX_PROPORTION = 16
+
 
 class ImageModality(Modality):
     """RGB pictures, observed pixel by pixel.
 
+    Pictures are resized to R x R pixels, whatever their proportion, and drawn
+    in theirs: weights that were learned on squares overshoot on observations
+    that cover a part of the square, or that lie farther apart in it.
+
     Args:
-        resolution: R; pictures are cropped and resized to R x R pixels, or
-            resized until their longer side has R.
+        resolution: R.
     """
 
     name = "image"
@@ -32,8 +38,9 @@ class ImageModality(Modality):
             "resolution": self.resolution,
             "conventions": (
                 "coords: (row / R, column / R), row first, in [0, 1), for "
-                "pixel (row, column) of an image whose longer side has R "
-                "pixels; values: red, green, blue in [0, 1]"
+                "pixel (row, column) of a picture that was resized to R x R "
+                "pixels, whatever its proportion; values: red, green, blue in "
+                "[0, 1]"
             ),
         }
 
@@ -42,48 +49,53 @@ class ImageModality(Modality):
 
         Args:
             path: the file (`images.read_image`).
-            crop: whether to take its central square, not the whole picture,
-                whose longer side then has R pixels.
+            crop: whether to take its central square, not the whole picture.
             mask: file of a picture of the same size; where it is darker than
                 mid-grey, pixels are missing. The others are observed, and the
                 target is not known.
 
         Raises:
-            InputError: if it is not a picture that can be read, or the mask has
-                another size, or leaves no pixel.
+            InputError: if it is not a picture that can be read, or a whole
+                picture is too long, or the mask has another size, or leaves no
+                pixel.
         """
         image = images.read_image(path)
-        side = self.resolution
-        resize = pixels.crop_and_resize if crop else pixels.fit_into_square
-        if mask is None:
-            image, known = resize(image, side), None
-        else:
-            present = _read_mask(mask, image)
-            # Of several pixels that become one, those that are there count.
-            share = resize(present, side)
-            known = share[..., 0] > 0.5
-            image = resize(image * present, side) / np.maximum(share, 0.5)
-            if not known.any():
-                raise InputError(f"`mask` leaves no pixel. Received: {mask}")
-        return self.observe(image, known)
+        present = None if mask is None else _read_mask(mask, image)
+        if crop:
+            image = pixels.crop(image)
+            present = None if present is None else pixels.crop(present)
+        height, width = image.shape[:2]
+        if max(height, width) > MAX_PROPORTION * min(height, width):
+            raise InputError(
+                f"One side of a picture may be {MAX_PROPORTION} times as long "
+                "as the other; `crop` takes its central square, `tiles` are of "
+                f"any picture. Received: {path} of {width} x {height} pixels"
+            )
+        sample = self.observe(image, present)
+        if not sample.inputs.size:
+            raise InputError(f"`mask` leaves no pixel. Received: {mask}")
+        return sample
 
-    def observe(self, image, known=None) -> Sample:
+    def observe(self, image, present=None) -> Sample:
         """A picture as a signal.
 
         Args:
-            image: floats `[height, width, 3]` in [0, 1], at most R x R.
-            known: bools `[height, width]`, which pixels are observed; then the
-                target is not known. By default, all are, and it is.
+            image: floats `[height, width, 3]` in [0, 1].
+            present: float32 `[height, width, 1]`, 0 at missing pixels and 1 at
+                the others, which are observed; then the target is not known. By
+                default all are observed, and it is.
         """
-        height, width, channels = image.shape
-        square = pixels.pixel_coords(self.resolution, self.resolution)
-        square = square.reshape(self.resolution, self.resolution, 2)
-        coords = square[:height, :width].reshape(-1, 2)
-        values = image.reshape(-1, channels)
-        size = (height, width)
-        if known is None:
+        side = self.resolution
+        coords = pixels.pixel_coords(side, side)
+        size = pixels.scaled_to(image.shape[:2], side, min)
+        if present is None:
+            values = pixels.resize(image, side, side).reshape(-1, 3)
             return Sample(coords[None], values[None], coords, values, size)
-        known = known.ravel()
+        # Of several pixels that become one, those that are there count.
+        share = pixels.resize(present, side, side)
+        image = pixels.resize(image * present, side, side)
+        values = (image / np.maximum(share, 0.5)).reshape(-1, 3)
+        known = share.ravel() > 0.5
         observed = coords[known][None], values[known][None]
         missing = None if known.all() else coords[~known]
         return Sample(*observed, coords, None, size, missing)
@@ -92,7 +104,7 @@ class ImageModality(Modality):
         return sample.camera
 
     def render(self, predict, height, width, camera=None):
-        return pixels.render(predict, height, width, self.resolution, camera)
+        return pixels.render(predict, height, width, self.resolution)
 
 
 def _read_mask(path, image):

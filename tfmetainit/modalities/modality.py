@@ -107,7 +107,7 @@ class Modality(abc.ABC):
         """
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
-        """Height and width, in pixels, at which a signal was observed."""
+        """Height and width, in pixels, at which a signal is drawn."""
         del sample
         return self.resolution, self.resolution
 

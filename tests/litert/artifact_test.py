@@ -31,7 +31,7 @@ def folder(tmp_path_factory, smoke_run):
     return folder
 
 
-@pytest.mark.parametrize(("name", "height"), [("photo", 30), ("wide", 11)])
+@pytest.mark.parametrize(("name", "height"), [("photo", 30), ("wide", 12)])
 def test_both_forms_of_fit_agree(folder, tmp_path, name, height):
     results = []
     for index, source in enumerate(

@@ -61,7 +61,7 @@ def central_square(height, width, minimum=min):
 
 
 def crop(image: np.ndarray) -> np.ndarray:
-    """The largest central square of an image `[height, width, channels]`."""
+    """The largest central square of an image `[height, width, ...]`, a view."""
     top, left, side = central_square(*image.shape[:2])
     return image[top : top + side, left : left + side]
 

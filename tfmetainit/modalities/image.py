@@ -60,10 +60,10 @@ class ImageModality(Modality):
                 pixel.
         """
         image = images.read_image(path)
-        present = None if mask is None else _read_mask(mask, image)
+        known = None if mask is None else _read_mask(mask, image)
         if crop:
             image = pixels.crop(image)
-            present = None if present is None else pixels.crop(present)
+            known = None if known is None else pixels.crop(known)
         height, width = image.shape[:2]
         if max(height, width) > MAX_PROPORTION * min(height, width):
             raise InputError(
@@ -71,27 +71,27 @@ class ImageModality(Modality):
                 "as the other; `crop` takes its central square, `tiles` are of "
                 f"any picture. Received: {path} of {width} x {height} pixels"
             )
-        sample = self.observe(image, present)
+        sample = self.observe(image, known)
         if not sample.inputs.size:
             raise InputError(f"`mask` leaves no pixel. Received: {mask}")
         return sample
 
-    def observe(self, image, present=None) -> Sample:
+    def observe(self, image, known=None) -> Sample:
         """A picture as a signal.
 
         Args:
             image: floats `[height, width, 3]` in [0, 1].
-            present: float32 `[height, width, 1]`, 0 at missing pixels and 1 at
-                the others, which are observed; then the target is not known. By
-                default all are observed, and it is.
+            known: bools `[height, width]`, which pixels are observed; then the
+                target is not known. By default, all are, and it is.
         """
         side = self.resolution
         coords = pixels.pixel_coords(side, side)
         size = pixels.scaled_to(image.shape[:2], side, min)
-        if present is None:
+        if known is None:
             values = pixels.resize(image, side, side).reshape(-1, 3)
             return Sample(coords[None], values[None], coords, values, size)
         # Of several pixels that become one, those that are there count.
+        present = np.float32(known)[..., None]
         share = pixels.resize(present, side, side)
         image = pixels.resize(image * present, side, side)
         values = (image / np.maximum(share, 0.5)).reshape(-1, 3)
@@ -108,12 +108,12 @@ class ImageModality(Modality):
 
 
 def _read_mask(path, image):
-    """Where pixels are there: float32 `[height, width, 1]` of 0 and 1."""
-    mask = images.read_image(path).mean(axis=-1, keepdims=True)
-    if mask.shape[:2] != image.shape[:2]:
-        (rows, columns), (height, width) = mask.shape[:2], image.shape[:2]
+    """Where pixels are there: bools `[height, width]`."""
+    mask = images.read_image(path).mean(axis=-1)
+    if mask.shape != image.shape[:2]:
+        (rows, columns), (height, width) = mask.shape, image.shape[:2]
         raise InputError(
             "`mask` must have the size of the picture, "
             f"{width} x {height} pixels. Received: {path} of {columns} x {rows}"
         )
-    return np.float32(mask >= 0.5)
+    return mask >= 0.5

@@ -13,11 +13,11 @@ Signatures, batched and stateless; B is the batch, N and M any number of rows:
                      -> fitted_bytes [B], theta_bytes [B], psnr, steps_taken
 
 `fit_predict` and `fit_image` start from the learned weights, so that a client
-need not send them. `fit_image` takes PNG or JPEG files, resizes them to the
-square of the training, and returns PNG files in their proportion, the shorter
-side as in training. Its theta is float32, little-endian. (TF Serving's REST
-interface transports strings in base64 if the name ends in `_bytes`; numbers as
-text would be four times as long.)
+need not send them. `fit_image` takes PNG or JPEG files, resizes them to R x R
+pixels, the resolution of the training, and returns PNG files in the pictures'
+own proportion, with R pixels on the shorter side. Its theta is float32,
+little-endian. (TF Serving's REST interface transports strings in base64 if the
+name ends in `_bytes`; numbers as text would be four times as long.)
 
 Each signal of a batch is fitted by itself. It states its own number of rows,
 `n_points`, so that a server may pad with any values. All inputs of a call must
@@ -178,8 +178,9 @@ def _check_size(sides):
         & (shorter * longer <= _MAX_PIXELS)
         & (longer <= MAX_PROPORTION * shorter),
         [
-            *("An image may have 1 to", _MAX_PIXELS, "pixels, and one side"),
-            *(MAX_PROPORTION, "times as long as the other. Received:", sides),
+            *("An image may have 1 to", _MAX_PIXELS, "pixels, and no side"),
+            *("may be more than", MAX_PROPORTION, "times as long as the"),
+            *("other. Received:", sides),
         ],
     )
 

@@ -157,7 +157,7 @@ def test_c_program_fits_as_python_does(folder, c_program, tmp_path):
     )
 
 
-def test_c_program_keeps_the_proportion_of_a_picture(
+def test_c_program_fits_a_picture_that_is_not_square(
     folder, c_program, tmp_path
 ):
     picture = np.random.default_rng(0).integers(0, 256, (16, 11, 3), np.uint8)
@@ -500,7 +500,9 @@ def server(folder):
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 def test_serving_client(folder, server, tmp_path, protocol):
     address = dict(zip(("grpc", "rest"), server))[protocol]
-    result = _client(folder, tmp_path, f"--{protocol}={address}")
+    result = _client(
+        folder, tmp_path, f"--{protocol}={address}", folder / "photo.png"
+    )
     assert result.returncode == 0, result.stderr
     (psnr,) = re.findall(r"PSNR ([\d.]+) dB", result.stdout)
     # The picture is sent with 8 bits.
@@ -510,6 +512,30 @@ def test_serving_client(folder, server, tmp_path, protocol):
         images.read_image(folder / "fitted.png"),
         atol=2.01 / 255,
     )
+
+
+def test_serving_client_sends_a_picture_of_any_proportion(
+    folder, server, tmp_path
+):
+    Image.fromarray(skimage.data.coffee()).save(tmp_path / "wide.png")
+    expected = fit.fit(
+        folder / "run",
+        tmp_path / "wide.png",
+        tmp_path / "fitted.png",
+        steps=_STEPS,
+    )
+    result = _client(
+        folder, tmp_path, f"--grpc={server[0]}", tmp_path / "wide.png"
+    )
+    assert result.returncode == 0, result.stderr
+    (psnr,) = re.findall(r"PSNR ([\d.]+) dB", result.stdout)
+    np.testing.assert_allclose(float(psnr), expected.psnr[-1], atol=0.1)
+    served, drawn = (
+        images.read_image(tmp_path / f"{name}.png")
+        for name in ("served", "fitted")
+    )
+    assert served.shape == drawn.shape == (16, 24, 3)
+    np.testing.assert_allclose(served, drawn, atol=4.01 / 255)
 
 
 def test_a_server_under_load(folder, server):
@@ -599,20 +625,19 @@ def _resident():
 def test_serving_client_without_a_server(
     folder, tmp_path, flag, assert_one_sentence
 ):
-    result = _client(folder, tmp_path, flag)
+    result = _client(folder, tmp_path, flag, folder / "photo.png")
     assert_one_sentence(result, "localhost:1", code=1)
     assert not list(tmp_path.iterdir())
 
 
-def _client(folder, tmp_path, flag):
+def _client(folder, tmp_path, flag, photo):
     environment = dict(os.environ)
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user
     return subprocess.run(
         [
             *(sys.executable, _EXAMPLES / "serving" / "client.py", flag),
             *(f"--artifact={folder / 'exported'}", f"--steps={_STEPS}"),
-            f"--input={folder / 'photo.png'}",
-            f"--output={tmp_path / 'served.png'}",
+            *(f"--input={photo}", f"--output={tmp_path / 'served.png'}"),
         ],
         capture_output=True,
         text=True,

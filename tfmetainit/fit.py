@@ -9,10 +9,11 @@ r"""Adapts a learned initialization to one file of yours, and renders it.
 The first form takes the package's own weights for photographs, photos_128, and
 writes photo_fit.png beside the photograph.
 
-The picture is resized to the square on which the weights were trained, fitted
-by gradient steps from the learned weights, and drawn in its own proportion, its
-shorter side as in the training. (--crop takes its central square.) A field is
-continuous: --resolution=512 renders it with 512 pixels on the longer side.
+The picture is resized to R x R pixels, the resolution of the training, whatever
+its proportion. It is fitted by gradient steps from the learned weights, and
+drawn in its own proportion, with R pixels on the shorter side. (--crop takes
+its central square.) A field is continuous: --resolution=512 renders it with 512
+pixels on the longer side.
 
 --tiles=auto fits a picture at its full size, by a field for each of the
 overlapping tiles that it needs; --tiles=4 by four tiles along the longer side:
@@ -139,8 +140,8 @@ def fit(
         steps: number of gradient steps in [0, 10000]; by default as many as
             in training.
         resolution: size of the rendering: the longer side in pixels, or
-            `(height, width)`; by default the shorter side has that of the
-            training. A picture keeps its proportion.
+            `(height, width)`; by default the shorter side has the
+            resolution of the training. A picture keeps its proportion.
         weights: path of an `.npz` file for the adapted weights, or None.
         bits: in [2, 16]: `weights` becomes a code (`io.codes`) of so many bits
             a weight, and the rendering that of the code. By default all
@@ -366,16 +367,14 @@ def _rendered_size(fitter, fitted, resolution):
             f"without a resolution of its own. Received: {resolution}"
         )
     if resolution is None:
-        return fitted
-    if isinstance(resolution, int):
+        resolution = fitted
+    elif isinstance(resolution, int):
         resolution = pixels.scaled_to(fitted, resolution)
     height, width = resolution
     _check_pixels("resolution", f"{height}x{width}", height, width)
-    # Half a pixel of the fitted picture is rounding.
-    if _may_crop(fitter) and (
-        abs(height / width * fitted[1] - fitted[0]) > 0.5
-        and abs(width / height * fitted[0] - fitted[1]) > 0.5
-    ):
+    # Half a pixel of each is rounding.
+    difference = abs(height * fitted[1] - width * fitted[0])
+    if _may_crop(fitter) and 2 * difference > max(fitted) + max(resolution):
         nearest = "x".join(map(str, pixels.scaled_to(fitted, max(resolution))))
         raise InputError(
             "`resolution` must have the proportion of the picture, "

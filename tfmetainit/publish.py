@@ -34,8 +34,8 @@ from tfmetainit.runs.prior import copy_prior, read_prior
 from tfmetainit.runs.workdir import Workdir, find_run
 
 _NOT_PUBLISHED = "(not published)"
-# Tensors of fewer numbers keep float32. The first kernel is one: rounding it
-# shifts the phases of all sines (0.02 dB of photos_128, and 2 kB).
+# Smaller tensors keep float32. A SIREN's first kernel is one: rounding it
+# shifts the phases of its sines (0.02 dB of photos_128, for 3 kB).
 _LARGE = 4096
 _CARD = """# {name}
 
@@ -49,8 +49,9 @@ and more.
     adapted, losses = learner.adapt(support)
 
 - Validation PSNR after {inner_steps} steps: {psnr:.2f} dB (outer step {step}).
-- Weights: large kernels in float16, {size:,} bytes; computation is in float32.
-  All PSNRs were measured before rounding.{prior}
+- Weights: tensors of 4,096 numbers and more in float16, the others in float32,
+  {size:,} bytes; computation is in float32. All PSNRs were measured before
+  rounding.{prior}
 - License: {license}
 - Trained with tfmetainit {version}. All settings: `config.json`.
 

@@ -4,9 +4,9 @@
 //
 // `python -m tfmetainit.export` writes model.tflite for an image class; the file
 // holds the weights and the gradient steps. photo.ppm is a binary PPM (P6, 8
-// bits) with at most as many pixels as the artifact has points. The quality is
-// best at the training resolution. The program prints the PSNR after each step
-// and writes the fitted field.
+// bits) with at most as many pixels as the artifact has points. Resize it to the
+// training resolution, R x R pixels, whatever its proportion: the quality is best
+// there. The program prints the PSNR after each step and writes the fitted field.
 
 #include <ctype.h>
 #include <math.h>

@@ -127,8 +127,11 @@ def main(argv):
         )
     check_range("--steps", values.steps, 0, most)
     picture = images.read_image(values.input)
-    size = pixels.scaled_to(picture.shape[:2], side, min)
-    picture = np.uint8(np.rint(255.0 * pixels.resize(picture, *size)))
+    # Small enough for a request; the server resizes it to R x R pixels.
+    size = pixels.scaled_to(picture.shape[:2], 4 * side, min)
+    if max(size) < max(picture.shape[:2]):
+        picture = pixels.resize(picture, *size)
+    picture = np.uint8(np.rint(255.0 * picture))
     content = io.BytesIO()
     Image.fromarray(picture).save(content, "PNG")
     inputs = {

@@ -88,16 +88,16 @@ function squashed(source, height, width) {
 async function fit() {
   if (!picture) return;
   const mine = ++fitting, steps = Number($('steps').value);
-  const fitted = picture, side = field.resolution;
+  const target = picture, side = field.resolution;
   const coords = pixelCoords(side, side);
   $('strip').replaceChildren();
-  copyTo($('target'), fitted.canvas, fitted);
+  copyTo($('target'), target.canvas, target);
   $('target-size').textContent = `${side} × ${side} pixels`;
   let weights = await field.init(), milliseconds = 0, quality = 0;
   for (let step = 0; step <= steps; step++) {
     // Without a step, only the output layer is solved, if the artifact does so.
     const started = performance.now(), count = Math.min(step, 1);
-    const result = await field.adapt(weights, coords, fitted.values, count);
+    const result = await field.adapt(weights, coords, target.values, count);
     if (result.taken !== count) throw new Error(`The fit diverged at step ${step}.`);
     if (step) milliseconds += performance.now() - started;
     weights = result.theta;
@@ -105,17 +105,17 @@ async function fit() {
     if (mine !== fitting) return;
     const canvas = newCanvas(side, side);
     paint(canvas, values);
-    quality = psnr(meanSquaredError(values, fitted.values));
+    quality = psnr(meanSquaredError(values, target.values));
     addToStrip(
-        canvas, fitted, `step ${step}`,
+        canvas, target, `step ${step}`,
         `${quality.toFixed(1)} dB` + (step ? `\n${milliseconds.toFixed(0)} ms` : ''));
-    copyTo($('fitted'), canvas, fitted);
+    copyTo($('fitted'), canvas, target);
     $('fitted-step').textContent = `after ${step} steps: ${quality.toFixed(1)} dB`;
     // Lets the page draw between the steps.
     await new Promise((resolve) => setTimeout(resolve));
   }
   theta = weights;
-  shown = fitted;
+  shown = target;
   say(`${steps} gradient steps in ${milliseconds.toFixed(0)} ms: ${quality.toFixed(2)} dB.`);
   $('zoom').hidden = false;
   resetView();

@@ -323,9 +323,10 @@ def test_the_psnr_of_a_code_is_that_of_its_drawing(
     fit.fit(folder / "run", tmp_path / "all.npz", tmp_path / "b.png")
     assert images.read_image(tmp_path / "b.png").shape == (16, 51, 3)
     arrays = dict(np.load(tmp_path / "all.npz"))
-    np.savez(tmp_path / "all.npz", **{**arrays, "size": np.int32([20, 64])})
-    with raises_with(InputError, "all.npz", "64 x 20", "16"):
-        fit.fit(folder / "run", tmp_path / "all.npz", tmp_path / "c.png")
+    for size, part in (([20, 64], "64 x 20"), ([16, 2**31 - 1], "2147483647")):
+        np.savez(tmp_path / "all.npz", **{**arrays, "size": np.int32(size)})
+        with raises_with(InputError, part, "16"):
+            fit.fit(folder / "run", tmp_path / "all.npz", tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
 
 
@@ -373,6 +374,10 @@ def test_fit_keeps_the_proportion_of_a_picture(folder, tmp_path):
     np.testing.assert_allclose(
         run("square.png", steps=30)[0].psnr, fitted.psnr, atol=1e-3
     )
+    images.write_image(tmp_path / "odd.png", np.full((100, 129, 3), 0.5))
+    for resolution in range(1, 60, 3):
+        drawn = run("odd.png", steps=0, resolution=resolution)[1]
+        assert max(drawn.shape) == max(resolution, 3)
     # Standing: the same picture with rows and columns exchanged.
     images.write_image(tmp_path / "tall.png", wide.transpose(1, 0, 2))
     assert run("tall.png")[1].shape == (48, 16, 3)

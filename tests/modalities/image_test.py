@@ -60,6 +60,21 @@ def test_what_a_mask_leaves_is_observed(write):
     assert sample.target is None
 
 
+def test_a_mask_is_resized_with_its_picture(write):
+    pixels, mask = _random(8, 16, 3), np.full((8, 16, 1), 255)
+    mask[:, :8] = 0
+    path, mask = write("a.png", pixels), str(write("mask.png", mask))
+    sample = ImageModality(8).read(path, crop=False, mask=mask)
+    assert sample.camera == (8, 16)
+    assert set(sample.inputs[0, :, 1] * 8) == {4, 5, 6, 7}
+    assert set(sample.missing[:, 1] * 8) == {0, 1, 2, 3}
+    cropped = ImageModality(8).read(path, mask=mask)
+    assert set(cropped.inputs[0, :, 1] * 8) == {4, 5, 6, 7}
+    np.testing.assert_allclose(
+        cropped.values.reshape(8, 4, 3), pixels[:, 8:12] / 255, atol=1e-6
+    )
+
+
 def test_a_smaller_pixel_is_made_of_those_that_are_there(write):
     """Missing pixels are bright, and bleed into none."""
     pixels = np.full((16, 16, 3), 100)

@@ -83,12 +83,12 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A whole image at another size, with antialiasing.
 
     Args:
-        image: floats `[height, width, channels]` in [0, 1].
+        image: floats `[height, width, channels]`.
         height: rows of the result.
         width: columns of the result.
 
     Returns:
-        float32 `[height, width, channels]`, in [0, 1].
+        float32 `[height, width, channels]`, in the range of the image.
     """
     if image.shape[:2] == (height, width):
         return np.asarray(image, np.float32)
@@ -100,35 +100,41 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         )
         for channel in range(image.shape[-1])
     ]
-    return np.clip(np.stack(resized, axis=-1), 0.0, 1.0)
+    # Rounding may leave the range.
+    return np.clip(np.stack(resized, axis=-1), image.min(), image.max())
 
 
 def scaled_to(
-    sides: tuple[int, int], length: int, side: Callable = max
+    sides: tuple[int, int], length: int, which: Callable = max
 ) -> tuple[int, int]:
-    """Height and width in the same proportion, one of them of some length.
+    """A height and a width, scaled until one of them has a given length.
 
     Args:
-        sides: height and width.
-        length: what one of the two becomes.
-        side: which: the longer, `max`, or the shorter, `min`.
+        sides: height and width, in pixels.
+        length: the length of that side after scaling, in pixels.
+        which: chooses the side: `max` for the longer, `min` for the shorter.
+
+    Returns:
+        `(height, width)`, rounded, at least 1.
     """
+    length_before = which(sides)
     # Halves are rounded up, as in JavaScript.
     return tuple(
-        max(1, math.floor(length * s / side(sides) + 0.5)) for s in sides
+        max(1, math.floor(length * side / length_before + 0.5))
+        for side in sides
     )
 
 
-def _coords_along(count: int, fitted: int) -> np.ndarray:
-    """Coordinates of `count` pixels along an axis of `fitted` pixels.
+def _coords_along(count: int, resolution: int) -> np.ndarray:
+    """Coordinates of `count` pixels along an axis of R fitted pixels.
 
     A pixel stands for its area, as in `resize`: the centre of pixel i lies at
     (i + 1/2) / count of the axis. The centre of fitted pixel k has the
-    coordinate k / fitted. Nothing was observed beyond the centres of the first
+    coordinate k / R. Nothing was observed beyond the centres of the first
     and the last fitted pixel, so coordinates are clipped to these.
     """
-    middles = (2 * np.arange(count) + 1) * fitted / (2 * count)
-    return np.clip(middles - 0.5, 0, fitted - 1) / fitted
+    middles = (2 * np.arange(count) + 1) * resolution / (2 * count)
+    return np.clip(middles - 0.5, 0, resolution - 1) / resolution
 
 
 def render(
@@ -148,7 +154,7 @@ def render(
             the same area.
 
     Returns:
-        float32 `[height, width, c]`.
+        float32 `[height, width, c]`, not clipped.
     """
     all_rows = _coords_along(max(height, resolution), resolution)
     columns = _coords_along(max(width, resolution), resolution)

@@ -7,16 +7,17 @@ from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
 
-# How many times longer than the other one side of a picture may be.
+# The longer side of a picture may be at most so many times the shorter.
 MAX_PROPORTION = 16
 
 
 class ImageModality(Modality):
     """RGB pictures, observed pixel by pixel.
 
-    Pictures are resized to R x R pixels, whatever their proportion, and drawn
-    in theirs: weights that were learned on squares overshoot on observations
-    that cover a part of the square, or that lie farther apart in it.
+    A picture is resized to R x R pixels, whatever its proportion, and the field
+    is drawn in the picture's. Weights that were learned on squares overshoot if
+    the observations cover only a part of the square, or are sparser along one
+    axis.
 
     Args:
         resolution: R.
@@ -67,9 +68,9 @@ class ImageModality(Modality):
         height, width = image.shape[:2]
         if max(height, width) > MAX_PROPORTION * min(height, width):
             raise InputError(
-                f"One side of a picture may be {MAX_PROPORTION} times as long "
-                "as the other; `crop` takes its central square, `tiles` are of "
-                f"any picture. Received: {path} of {width} x {height} pixels"
+                f"No side of a picture may be more than {MAX_PROPORTION} times "
+                "as long as the other. Use `crop` for its central square, or "
+                f"`tiles`. Received: {path} of {width} x {height} pixels"
             )
         sample = self.observe(image, known)
         if not sample.inputs.size:
@@ -77,12 +78,16 @@ class ImageModality(Modality):
         return sample
 
     def observe(self, image, known=None) -> Sample:
-        """A picture as a signal.
+        """A picture as a signal, resized to R x R pixels.
 
         Args:
             image: floats `[height, width, 3]` in [0, 1].
             known: bools `[height, width]`, which pixels are observed; then the
                 target is not known. By default, all are, and it is.
+
+        Returns:
+            A `Sample` with R * R coordinates, whose `camera` is the (height,
+            width) at which it is drawn, with R pixels on the shorter side.
         """
         side = self.resolution
         coords = pixels.pixel_coords(side, side)

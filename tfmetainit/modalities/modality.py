@@ -38,8 +38,8 @@ class Sample(NamedTuple):
         values: the observed values, `[b, n, ...]`.
         coords: where the field is scored, `[m, ...]`.
         target: the true values at `coords`, `[m, ...]`; None if not known.
-        camera: camera for `Modality.render`; for pictures their (height,
-            width) in pixels; None for modalities that need neither.
+        camera: camera for `Modality.render`; for pictures the (height, width)
+            in pixels at which they are drawn; None for other modalities.
         missing: inputs `[k, ...]` at which nothing was observed although the
             signal has values there; None for whole signals.
     """

@@ -17,7 +17,8 @@ class TiledFit(NamedTuple):
     """A picture after the gradient steps of all of its tiles.
 
     Attributes:
-        psnr: in dB, of all tiles together, after 0, 1, ... steps.
+        psnr: in dB, of all tiles together, each resized to R x R pixels, after
+            0, 1, ... steps.
         image: the blended picture, float32 `[height, width, 3]`.
         blended_psnr: its PSNR; None if it has another size than the picture.
         num_tiles: number of fields.

@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.meta.tasks import psnr_from_mse
-from tfmetainit.modalities.image import MAX_PROPORTION
+from tfmetainit.modalities import MAX_PROPORTION
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE = range(16, 24)  # where width and height are; the bit depth follows

@@ -80,6 +80,7 @@ class Fit(NamedTuple):
 
     Attributes:
         psnr: in dB, after 0, 1, ... steps; empty for a fit that was read back.
+            Of a picture, at the R x R pixels to which it was resized.
         of_observations: whether the PSNR is that of the observations, because
             the signal itself is not known.
         params: the adapted weights, arrays; with `bits`, the quantised ones.
@@ -180,6 +181,11 @@ def fit(
     modalities.check_details(fitter.modality, details)
     if _may_crop(fitter):
         details["crop"] = crop
+    elif crop:
+        raise InputError(
+            "`crop` is for weights of pictures. Received: weights of "
+            f"{_class_of(fitter)}"
+        )
     sample = fitter.read(input_path, **details)
     observed = fitter.modality and fitter.modality.size_of(sample)
     size = _rendered_size(fitter, observed, resolution)
@@ -245,7 +251,7 @@ def fit_in_tiles(
     if not isinstance(fitter.modality, ImageModality):
         raise InputError(
             "`tiles` is for weights of pictures. Received: weights of "
-            f"{fitter.modality.name if fitter.modality else 'another class'}"
+            f"{_class_of(fitter)}"
         )
     steps = fitter.default_steps if steps is None else steps
     check_range("steps", steps, 0, MAX_STEPS)
@@ -339,15 +345,21 @@ def _stored_size(path, arrays, modality):
     size = tuple(map(int, stored))
     if min(size) < 1 or min(size) != (side or min(size)):
         raise InputError(
-            f"{path} is drawn at {size[1]} x {size[0]} pixels, where these "
-            f"weights have {side} on the shorter side. Draw it with the run or "
-            "the artifact that fitted it."
+            f"{path} was fitted with other weights, or by an earlier version: "
+            f"it is of {size[1]} x {size[0]} pixels, where these weights draw "
+            f"{side} on the shorter side. Fit it again."
         )
+    if max(size) > modalities.MAX_PROPORTION * min(size):
+        raise InputError(f"{path} is damaged: its size is {stored}.")
     return size
 
 
 def _renderer(fitter, theta, camera):
     return lambda height, width: fitter.render(theta, height, width, camera)
+
+
+def _class_of(fitter):
+    return fitter.modality.name if fitter.modality else "another class"
 
 
 def _may_crop(fitter):
@@ -359,29 +371,41 @@ def _rendered_size(fitter, fitted, resolution):
     """Height and width of the rendering of a signal of some size, or None."""
     if fitted is None and fitter.resolution is not None:
         fitted = (fitter.resolution, fitter.resolution)
-    if fitted is None and isinstance(resolution, tuple):
-        return resolution
-    if fitted is None:
+    if isinstance(resolution, tuple):
+        _check_proportion(fitter, fitted, resolution)
+    elif fitted is None:
         raise InputError(
             "`resolution` must be given, as <height>x<width>, for a class "
             f"without a resolution of its own. Received: {resolution}"
         )
-    if resolution is None:
+    elif resolution is None:
         resolution = fitted
-    elif isinstance(resolution, int):
+    else:
+        check_range("resolution", resolution, 1, MAX_SIDE)
         resolution = pixels.scaled_to(fitted, resolution)
     height, width = resolution
     _check_pixels("resolution", f"{height}x{width}", height, width)
+    return resolution
+
+
+def _check_proportion(fitter, fitted, resolution):
+    """Raises InputError for a rendering that would distort a picture."""
+    height, width = resolution
+    for side in resolution:
+        check_range("resolution", side, 1, MAX_SIDE)
+    if fitter.modality is None or fitter.modality.needs_camera:
+        return
     # Half a pixel of each is rounding.
     difference = abs(height * fitted[1] - width * fitted[0])
-    if _may_crop(fitter) and 2 * difference > max(fitted) + max(resolution):
-        nearest = "x".join(map(str, pixels.scaled_to(fitted, max(resolution))))
+    if 2 * difference > max(fitted) + max(resolution):
+        size = pixels.scaled_to(fitted, max(resolution))
+        nearest = "x".join(map(str, size))
+        hint = "; `crop` fits its central square" if _may_crop(fitter) else ""
         raise InputError(
             "`resolution` must have the proportion of the picture, "
-            f"{fitted[0]} x {fitted[1]}, such as {nearest}; `crop` fits its "
-            f"central square. Received: {height}x{width}"
+            f"{fitted[0]} x {fitted[1]}, such as {nearest}{hint}. Received: "
+            f"{height}x{width}"
         )
-    return resolution
 
 
 def _fit(fitter, sample, steps):

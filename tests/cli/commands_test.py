@@ -330,6 +330,23 @@ def test_the_psnr_of_a_code_is_that_of_its_drawing(
     assert not (tmp_path / "c.png").exists()
 
 
+@pytest.mark.parametrize("resolution", [0, 16_385, (0, 16), (-5, -5)])
+def test_resolutions_out_of_range(resolution, folder, tmp_path, raises_with):
+    with raises_with(InputError, "`resolution`"):
+        fit.fit(
+            folder / "run",
+            folder / "photo.png",
+            tmp_path / "a.png",
+            resolution=resolution,
+        )
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_only_pictures_are_cropped(folder, tmp_path, raises_with):
+    with raises_with(InputError, "`crop`", "ct"):
+        fit.fit("ct_64", folder / "photo.png", tmp_path / "a.png", crop=True)
+
+
 def test_fit_reports_the_psnr_of_what_it_draws(folder, tmp_path):
     psnr = fit.fit(
         folder / "run", folder / "photo.png", tmp_path / "fit.png", steps=5

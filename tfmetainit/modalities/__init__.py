@@ -8,7 +8,7 @@ artifact names one of them.
 from tfmetainit.io.errors import InputError
 from tfmetainit.modalities.ct import CTModality
 from tfmetainit.modalities.fitter import Fitted, Fitter, check_finite
-from tfmetainit.modalities.image import ImageModality
+from tfmetainit.modalities.image import MAX_PROPORTION, ImageModality
 from tfmetainit.modalities.modality import (
     DETAILS,
     MAX_RESOLUTION,

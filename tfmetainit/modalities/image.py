@@ -1,5 +1,7 @@
 """Images: RGB pictures, observed pixel by pixel."""
 
+import logging
+
 import numpy as np
 
 from tfmetainit.geometry import pixels
@@ -7,6 +9,7 @@ from tfmetainit.io import images
 from tfmetainit.io.errors import InputError, check_range
 from tfmetainit.modalities.modality import MAX_RESOLUTION, Modality, Sample
 
+_LOGGER = logging.getLogger("tfmetainit")
 # The longer side of a picture may be at most so many times the shorter.
 MAX_PROPORTION = 16
 
@@ -72,9 +75,18 @@ class ImageModality(Modality):
                 "as long as the other. Use `crop` for its central square, or "
                 f"`tiles`. Received: {path} of {width} x {height} pixels"
             )
+        if height != width:
+            _LOGGER.info(
+                "%s of %d x %d pixels is fitted, and its PSNR measured, at "
+                "%d x %d pixels",
+                *(path, width, height, self.resolution, self.resolution),
+            )
         sample = self.observe(image, known)
         if not sample.inputs.size:
-            raise InputError(f"`mask` leaves no pixel. Received: {mask}")
+            of_what = " of the central square" if crop else ""
+            raise InputError(
+                f"`mask` leaves no pixel{of_what}. Received: {mask}"
+            )
         return sample
 
     def observe(self, image, known=None) -> Sample:

@@ -90,12 +90,13 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
         float32 `[height, width, channels]`, in the range of the image.
     """
+    image = np.asarray(image, np.float32)
     if image.shape[:2] == (height, width):
-        return np.asarray(image, np.float32)
+        return image
     # Pillow resizes floats of one channel at a time; its triangle filter is
     # that of tf.image.resize(antialias=True).
     resized = [
-        Image.fromarray(np.float32(image[..., channel])).resize(
+        Image.fromarray(image[..., channel]).resize(
             (width, height), Image.Resampling.BILINEAR
         )
         for channel in range(image.shape[-1])

@@ -349,7 +349,8 @@ def _stored_size(path, arrays, modality):
             f"it is of {size[1]} x {size[0]} pixels, where these weights draw "
             f"{side} on the shorter side. Fit it again."
         )
-    if max(size) > modalities.MAX_PROPORTION * min(size):
+    longest = modalities.MAX_PROPORTION * min(size)
+    if modality is not None and max(size) > longest:
         raise InputError(f"{path} is damaged: its size is {stored}.")
     return size
 

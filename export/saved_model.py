@@ -103,7 +103,13 @@ class _Served(tf.Module):
             fitted = self._adapter.predict(theta, coords)
             mse = tf.reduce_mean(tf.square(fitted - values))
             height, width = _drawn_size(picture, side)
-            drawn = self._adapter.predict(theta, _coords(height, width, side))
+            drawn = tf.cond(
+                height == width,
+                lambda: fitted,
+                lambda: self._adapter.predict(
+                    theta, _coords(height, width, side)
+                ),
+            )
             drawn = tf.reshape(drawn, [height, width, 3])
             drawn = tf.saturate_cast(tf.round(255.0 * drawn), tf.uint8)
             return {

@@ -4,11 +4,11 @@ r"""Makes a small copy of a training run, to keep or to share.
         --output_dir=text_64 --license=Apache-2.0
 
 The copy is a run like any other: every command accepts it as --workdir, and
-`tfmetainit.load` reads it. It holds the best weights and step sizes without the
-optimizer, large kernels in half precision, the config without the paths of
-files, and a model card, README.md. The card shows the results of `python -m
-tfmetainit.evaluate`, if there are any. This command made the runs that come
-with the package.
+`tfmetainit.load` reads it. It holds the best weights and step sizes, of which
+large tensors are rounded to half precision, the config without the paths of
+files, and a model card, README.md. The optimizer is left out. The card shows
+the results of `python -m tfmetainit.evaluate`, if there are any. This command
+made the runs that come with the package.
 """
 
 import json
@@ -49,9 +49,9 @@ and more.
     adapted, losses = learner.adapt(support)
 
 - Validation PSNR after {inner_steps} steps: {psnr:.2f} dB (outer step {step}).
-- Weights: tensors of 4,096 numbers and more in float16, the others in float32,
-  {size:,} bytes; computation is in float32. All PSNRs were measured before
-  rounding.{prior}
+- Weights: tensors of {large:,} numbers and more in float16, the others in
+  float32, {size:,} bytes; computation is in float32. All PSNRs were measured
+  before rounding.{prior}
 - License: {license}
 - Trained with tfmetainit {version}. All settings: `config.json`.
 
@@ -105,6 +105,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
             inner_steps=learner.inner_steps,
             psnr=best["psnr"],
             step=best["step"],
+            large=_LARGE,
             size=copy.best.stat().st_size,
             prior=prior,
             license=license_name,

@@ -34,10 +34,15 @@ function newCanvas(height, width) {
   return canvas;
 }
 
-// Gives a canvas the pixels of another, and the proportion of a picture.
-function copyTo(canvas, source, {height, width}) {
-  [canvas.height, canvas.width] = [source.height, source.width];
+// Shows a canvas in the proportion of a picture.
+function inProportion(canvas, {height, width}) {
   canvas.style.aspectRatio = `${width} / ${height}`;
+  return canvas;
+}
+
+// Gives a canvas the size and the pixels of another.
+function copyTo(canvas, source) {
+  [canvas.height, canvas.width] = [source.height, source.width];
   canvas.getContext('2d').drawImage(source, 0, 0);
 }
 
@@ -59,9 +64,7 @@ function paint(canvas, values) {
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
-function addToStrip(source, of, title, text) {
-  const canvas = document.createElement('canvas');
-  copyTo(canvas, source, of);
+function addToStrip(canvas, title, text) {
   const figure = document.createElement('figure');
   const caption = document.createElement('figcaption');
   const bold = document.createElement('b');
@@ -91,7 +94,7 @@ async function fit() {
   const target = picture, side = field.resolution;
   const coords = pixelCoords(side, side);
   $('strip').replaceChildren();
-  copyTo($('target'), target.canvas, target);
+  copyTo(inProportion($('target'), target), target.canvas);
   $('target-size').textContent = `${side} × ${side} pixels`;
   let weights = await field.init(), milliseconds = 0, quality = 0;
   for (let step = 0; step <= steps; step++) {
@@ -103,13 +106,13 @@ async function fit() {
     weights = result.theta;
     const values = await field.predict(weights, coords);
     if (mine !== fitting) return;
-    const canvas = newCanvas(side, side);
+    const canvas = inProportion(newCanvas(side, side), target);
     paint(canvas, values);
     quality = psnr(meanSquaredError(values, target.values));
     addToStrip(
-        canvas, target, `step ${step}`,
+        canvas, `step ${step}`,
         `${quality.toFixed(1)} dB` + (step ? `\n${milliseconds.toFixed(0)} ms` : ''));
-    copyTo($('fitted'), canvas, target);
+    copyTo(inProportion($('fitted'), target), canvas);
     $('fitted-step').textContent = `after ${step} steps: ${quality.toFixed(1)} dB`;
     // Lets the page draw between the steps.
     await new Promise((resolve) => setTimeout(resolve));

@@ -62,6 +62,8 @@ def get_config():
     # "solved": in closed form after the steps (meta/output_layer.py).
     config.learner.output_layer = "stepped"  # paper
     config.learner.ridge = config_dict.placeholder(float)  # if it is solved
+    # "halves": each step sees half of a picture's pixels (meta/halves.py).
+    config.learner.step_on = "all"  # paper
     config.learner.early_loss_weight = 0.2  # paper: 0
     config.learner.eval_steps = 8
     config.learner.task_loop = config_dict.placeholder(str)

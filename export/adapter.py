@@ -18,6 +18,8 @@ training. This module adds the bookkeeping around them:
   the field's parameters: gradient steps go on from the parameters, `predict`
   takes the solution. Several calls of one step then give what one call of
   several steps gives.
+- If a step sees half of a picture (`meta.halves`), the last entry of theta is
+  the number of the half whose turn is next, 0 or 1, for the same reason.
 
 Rules that keep an artifact free of Flex operations: theta is split outside of
 the tape; the residual enters as the tape's output gradient; within the tape
@@ -32,7 +34,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel
-from tfmetainit.meta import completion, functional, inner_loop, output_layer
+from tfmetainit.meta import (
+    completion,
+    functional,
+    halves,
+    inner_loop,
+    output_layer,
+)
 from tfmetainit.meta.functional import Params
 from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.tasks import (
@@ -102,12 +110,14 @@ class Adapter(tf.Module):
         self.chunk = chunk
         self._shapes = [tuple(v.shape) for v in field.trainable_variables]
         self.num_params = sum(map(math.prod, self._shapes))
-        self._ridge, solution = None, 0
-        if learner.ridge is not None:
-            self._ridge = float(learner.ridge)
-            solution = sum(map(math.prod, self._shapes[-2:]))
-        self.theta_size = self.num_params + solution
         self.solves = learner.ridge is not None
+        self._ridge = float(learner.ridge) if self.solves else None
+        self._solution = sum(map(math.prod, self._shapes[-2:]))
+        in_halves = learner.step_on == "halves"
+        self._width = learner.raster_width if in_halves else None
+        self.theta_size = (
+            self.num_params + self.solves * self._solution + in_halves
+        )
         self._support_model = learner.support_loss.forward_model
         self._query_loss = learner.query_loss
         # The network's own weights are not tracked: theta holds them all.
@@ -157,11 +167,13 @@ class Adapter(tf.Module):
     def init(self) -> tf.Tensor:
         """The learned initial weights: float32 `[T]`."""
         theta = tf.cast(self.theta, tf.float32)
-        solution = self.theta_size - self.num_params
-        if not solution:
-            return theta
-        _, output = tf.split(theta, [self.num_params - solution, solution])
-        return tf.concat([theta, output], axis=0)
+        parts = [theta]
+        if self.solves:
+            size = self._solution
+            parts += tf.split(theta, [self.num_params - size, size])[1:]
+        if self._width is not None:
+            parts.append(tf.zeros([1]))
+        return tf.concat(parts, axis=0) if len(parts) > 1 else theta
 
     def init_params(self) -> Params:
         """The learned initial weights as a list of the field's parameters."""
@@ -169,12 +181,26 @@ class Adapter(tf.Module):
         return functional.unflatten(theta, self._shapes)
 
     def _split(self, theta):
-        """The field's parameters, and those to predict with."""
-        if not self.solves:
-            params = functional.unflatten(theta, self._shapes)
-            return params, params
-        both = functional.unflatten(theta, self._shapes + self._shapes[-2:])
-        return both[:-2], both[:-4] + both[-2:]
+        """Theta's parameters, those to predict with, and whose turn is next.
+
+        The last is a list of one vector `[1]`, or empty if no half takes turns.
+        """
+        count, output = len(self._shapes), self._shapes[-2:]
+        shapes = [
+            *self._shapes,
+            *(output if self.solves else []),
+            *([] if self._width is None else [(1,)]),
+        ]
+        leaves = functional.unflatten(theta, shapes)
+        params, solved = leaves[:count], leaves[:count]
+        if self.solves:
+            solved = [*params[:-2], *leaves[count : count + 2]]
+        return params, solved, [] if self._width is None else leaves[-1:]
+
+    def _joined(self, params, solved, turn):
+        """The inverse of `_split`."""
+        output = solved[-2:] if self.solves else []
+        return functional.flatten([*params, *output, *turn])
 
     def adapt(self, theta, inputs, values, n_points, steps):
         """Adapts theta to the first `n_points` rows by gradient descent.
@@ -200,20 +226,29 @@ class Adapter(tf.Module):
         count = _length(inputs)
         valid = tf.logical_and(n_points >= 1, n_points <= count)
         limit = tf.where(valid, tf.clip_by_value(steps, 0, self.max_steps), 0)
+        observed = Observations(inputs, values)
+        parts, of_part = [observed], n_points
+        if self._width is not None:
+            parts, of_part = self._halves(observed), n_points // 2
+        # [1 or 2, chunks, rows of a chunk, ...]
         support = Observations(
-            self._chunks(inputs)[None], self._chunks(values)[None]
+            *(tf.stack(list(map(self._chunks, rows))) for rows in zip(*parts))
         )
-        loss = _MaskedLoss(
-            self._field.value, self._support_model, n_points, self._shapes
-        )
+        loss = self._loss_of(of_part)
         step_sizes = self.step_sizes()
-        received, (start, _) = theta, self._split(theta)
+        received, (start, _, turn) = theta, self._split(theta)
 
         def body(step, theta, losses, healthy):
+            seen = support
+            if turn:
+                # Not `[half]`: LiteRT gives such a slice a dynamic shape, and
+                # so every result of the loop.
+                half = _parity(turn[0], step)
+                seen = (tf.gather(leaf, half) for leaf in support)
             params, before = inner_loop.adapt(
                 loss,
                 functional.unflatten(theta, self._shapes),
-                support,
+                Observations(*seen),
                 num_steps=1,
                 step_sizes=step_sizes,
             )
@@ -240,28 +275,42 @@ class Adapter(tf.Module):
                 True,
             ],
         )
+        params = functional.unflatten(theta, self._shapes)
+        turn = [tf.cast(_parity(half, taken), tf.float32) for half in turn]
         if self.solves:
-            params = functional.unflatten(theta, self._shapes)
-            observed = inner_loop.at_step(support, 0)
-            theta = tf.where(
-                valid, self._solved(loss, params, observed, received), received
-            )
+            whole = tf.nest.map_structure(self._chunks, observed)
+            loss = self._loss_of(n_points)
+            theta = self._solved(loss, params, whole, turn, received)
+            theta = tf.where(valid, theta, received)
+        elif turn:
+            theta = self._joined(params, params, turn)
         return {"theta": theta, "losses": losses, "steps_taken": taken}
 
-    def _solved(self, loss, params, observed, received):
+    def _loss_of(self, n_points):
+        """The loss of the first `n_points` rows, in chunks."""
+        return _MaskedLoss(
+            self._field.value, self._support_model, n_points, self._shapes
+        )
+
+    def _halves(self, observed):
+        """The two halves of rows `[n, k]`, a list."""
+        halved = (halves.split_rows(leaf, self._width) for leaf in observed)
+        return [Observations(*half) for half in zip(*halved)]
+
+    def _solved(self, loss, params, observed, turn, received):
         """Theta with a solved output layer; `received` if it is not finite."""
         by = output_layer.newton(
             loss.normal_equations(params, observed), self._ridge
         )
-        solution = output_layer.change(params, by)[-2:]
-        theta = functional.flatten([*params, *solution])
+        solved = output_layer.change(params, by)
+        theta = self._joined(params, solved, turn)
         return tf.where(_is_finite(theta), theta, received)
 
     def adapt_step(self, theta, inputs, values, weights):
-        """One gradient step over all rows, without control flow.
+        """One gradient step over the rows, without control flow.
 
-        GPU delegates take it as a whole for images. On a CPU, `adapt` is
-        faster.
+        It sees all rows, or the half whose turn it is. GPU delegates take it
+        as a whole for images. On a CPU, `adapt` is faster.
 
         Args:
             theta: float32 `[T]`, from `init` or an earlier call.
@@ -280,14 +329,22 @@ class Adapter(tf.Module):
               row counts, this is the theta received.
             - loss: float32 `[1]`, the mean squared error before the step.
         """
-        loss = self._weighted_loss(weights)
-        params, _ = self._split(theta)
-        before, gradients = loss.value_and_grad(
+        params, _, turn = self._split(theta)
+        rows = inputs, values, weights
+        for half in turn:  # one or none
+            rows = [
+                (1.0 - half) * first + half * second
+                for first, second in (
+                    halves.split_rows(leaf, self._width) for leaf in rows
+                )
+            ]
+        inputs, values, weights = rows
+        before, gradients = self._weighted_loss(weights).value_and_grad(
             params, Observations(inputs, values)
         )
         params = self._descend(params, gradients)
-        output = [] if not self.solves else params[-2:]
-        adapted = functional.flatten([*params, *output])
+        turn = [1.0 - half for half in turn]
+        adapted = self._joined(params, params, turn)
         healthy = _is_finite(tf.concat([adapted, before], axis=0))
         return {"theta": tf.where(healthy, adapted, theta), "loss": before}
 
@@ -305,10 +362,10 @@ class Adapter(tf.Module):
             received, so that steps may go on from it. It is the theta received
             if the solution would not be finite, or no row counts.
         """
-        params, _ = self._split(theta)
+        params, _, turn = self._split(theta)
         observed = Observations(inputs, values)
         loss = self._weighted_loss(weights)
-        return {"theta": self._solved(loss, params, observed, theta)}
+        return {"theta": self._solved(loss, params, observed, turn, theta)}
 
     def rounded_prior(self) -> completion.Prior:
         """The prior as it is stored."""
@@ -337,7 +394,7 @@ class Adapter(tf.Module):
             A dict of theta, float32 `[T]`, to predict with. It is the theta
             received if it would not be finite, or no row counts.
         """
-        params, _ = self._split(theta)
+        params, _, turn = self._split(theta)
         equations = self._weighted_loss(weights).normal_equations(
             params, Observations(inputs, values)
         )
@@ -352,9 +409,8 @@ class Adapter(tf.Module):
             count,
             output_layer.newton,
         )
-        output = completed[-2:] if self.solves else []
         kept = params if self.solves else completed
-        completed = functional.flatten([*kept, *output])
+        completed = self._joined(kept, completed, turn)
         return {"theta": tf.where(_is_finite(completed), completed, theta)}
 
     def _descend(self, params, gradients):
@@ -392,7 +448,7 @@ class Adapter(tf.Module):
         Returns:
             float32 `[N, ...]`.
         """
-        _, params = self._split(theta)
+        _, params, _ = self._split(theta)
 
         def predict(coords):
             return self._query_loss.predict(params, coords)
@@ -526,6 +582,11 @@ class _Untracked:
 
     def __init__(self, value):
         self.value = value
+
+
+def _parity(turn, steps):
+    """Whose turn it is after some steps, int32 `[1]`: 0 or 1."""
+    return (tf.cast(turn > 0.5, tf.int32) + steps) % 2
 
 
 def _is_finite(vector):

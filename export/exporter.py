@@ -329,6 +329,7 @@ def _metadata(workdir, config, signal, adapter, learner, license_name) -> dict:
         "num_params": adapter.num_params,
         "unseen_weight": adapter.unseen_weight,
         "output_layer": "stepped" if learner.ridge is None else "solved",
+        "step_on": learner.step_on,
         "params": params,
         "precision": adapter.precision,
         "inner_steps": learner.inner_steps,

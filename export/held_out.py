@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.geometry import metrics
+from tfmetainit.geometry.pixels import raster_order
 from tfmetainit.io.errors import InputError, UserError
 from tfmetainit.litert.artifact import LiteArtifact
 from tfmetainit.litert.artifact_fitter import ArtifactFitter
@@ -97,7 +98,7 @@ class Case:
         adapted, _ = inner_loop.adapt(
             learner.support_loss,
             params,
-            support,
+            learner.batches(support),
             num_steps=self._steps,
             step_sizes=adapter.step_sizes(),
             ridge=learner.ridge,
@@ -216,11 +217,13 @@ class Case:
         if len(self._inputs) < 2 or self._num_points > _MAX_ROWS_AT_ONCE:
             return 0.0
         half = len(self._inputs) // 2
-        _, values, _ = LiteArtifact(path).complete(
-            self._inputs[:half], self._values[:half], self._inputs[half:]
-        )
+        order = raster_order(self._inputs)
+        inputs, values = self._inputs[order], self._values[order]
         observed = Observations(
-            tf.constant(self._inputs[:half]), tf.constant(self._values[:half])
+            *map(tf.constant, (inputs[:half], values[:half]))
+        )
+        _, values, _ = LiteArtifact(path).complete(
+            inputs[:half], values[:half], inputs[half:]
         )
         params = completion.complete(
             self._params,
@@ -228,6 +231,6 @@ class Case:
             self._loss.normal_equations(self._params, observed),
             tf.constant([[float(half)]]),
         )
-        expected = self._loss.predict(params, self._inputs[half:]).numpy()
+        expected = self._loss.predict(params, inputs[half:]).numpy()
         name = "completion by the .tflite file"
         return self._compare(name, [values[half:]], [expected])

@@ -182,7 +182,8 @@ def test_every_option_is_a_field_of_the_config(name):
     signal = build.build_signal(config)
     learner = build.build_learner(config, signal)
     module = importlib.import_module(f"tfmetainit.signals.{config.signal.name}")
-    of_model = {"field", "support_model", "query_model", "shares_support"}
+    of_model = {"field", "support_model", "query_model"}
+    of_model |= {"shares_support", "raster_width"}
     of_source = {"open_source", "of_source"}
     of_class = {"white_background", "last_interval"}
     for section, classes, but in (

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfmetainit.geometry.pixels import raster_order
 from tfmetainit.io import quiet
 from tfmetainit.io.errors import InputError, reason
 
@@ -172,8 +173,9 @@ class LiteArtifact:
         num_threads: threads that LiteRT may use.
 
     theta `[T]` holds all weights. If the output layer is solved after
-    the steps, the solution stands behind the P weights that steps go on from
-    (docs/on_device.md); else T is P.
+    the steps, the solution stands behind the P weights that steps go on from.
+    If a step sees half of the pixels, the last entry is the number of the half
+    whose turn is next (docs/on_device.md). Else T is P.
 
     Attributes:
         metadata: a dict that the exporter wrote (docs/on_device.md lists it).
@@ -199,6 +201,7 @@ class LiteArtifact:
         self._path = path
         self.metadata = read_metadata(content, path)
         self.solves = self.metadata.get("output_layer") == "solved"
+        self._in_halves = int(self.metadata.get("step_on") == "halves")
         _check_sizes(content, path)
         try:
             self._model = CompiledSignatures(content, num_threads)
@@ -251,7 +254,7 @@ class LiteArtifact:
             sizes = list(map(math.prod, shapes))
             if self.solves:
                 sizes += sizes[-2:]
-            if sum(sizes) != len(self._theta):
+            if sum(sizes) + self._in_halves != len(self._theta):
                 raise ValueError("the shapes of the weights do not add up")
             return Recorded(
                 int(self.metadata["inner_steps"]),
@@ -273,9 +276,15 @@ class LiteArtifact:
         Args:
             theta: float32 `[T]`, as `adapt` returns it.
         """
-        size = sum(map(math.prod, self.recorded().shapes))
-        solution = len(theta) - size
-        return np.concatenate([theta[: size - solution], theta[size:]])
+        size, solution = self._sizes()
+        return np.concatenate(
+            [theta[: size - solution], theta[size : size + solution]]
+        )
+
+    def _sizes(self):
+        """P, and the number of entries of a solution in theta."""
+        sizes = list(map(math.prod, self.recorded().shapes))
+        return sum(sizes), sum(sizes[-2:]) if self.solves else 0
 
     def adapt(self, theta, inputs, values, steps: int, weights=None):
         """Adapts theta to observations by gradient descent.
@@ -352,8 +361,8 @@ class LiteArtifact:
             missing: float32 `[k, ...]`, the other inputs of the signal.
 
         Returns:
-            Inputs, values and weights `[n + k, 1]` for `adapt`: the observed
-            rows, then the predicted ones, which weigh less.
+            Inputs, values and weights `[n + k, 1]` for `adapt`, row by row of
+            the picture. The predicted values weigh less than the observed.
 
         Raises:
             InputError: as in `adapt`, or if the file has no prior
@@ -377,7 +386,8 @@ class LiteArtifact:
         )["theta"]
         weights[len(inputs) :] = self._unseen_weight
         values = np.concatenate([values, self.predict(theta, missing)])
-        return whole, values, weights
+        order = raster_order(whole)
+        return whole[order], values[order], weights[order]
 
     def predict(self, theta, coords) -> np.ndarray:
         """Predictions of the field with weights theta at any number of coords.
@@ -393,9 +403,11 @@ class LiteArtifact:
             InputError: if the shape of a row is not the artifact's.
             ValueError: if theta has another size.
         """
-        missing = len(self._theta) - len(theta)
-        if self.solves and len(theta) == len(self.weights(self._theta)):
-            theta = np.concatenate([theta, theta[-missing:]])
+        if len(theta) < len(self._theta):
+            size, solution = self._sizes()
+            if len(theta) == size:
+                turn = np.zeros(self._in_halves, np.float32)
+                theta = np.concatenate([theta, theta[size - solution :], turn])
         predicted = np.empty((len(coords), *self._predicted), np.float32)
         for start in range(0, len(coords), self._at_once):
             part = coords[start : start + self._at_once]

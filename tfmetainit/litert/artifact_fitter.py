@@ -66,7 +66,7 @@ class ArtifactFitter:
 
     @property
     def learned(self) -> np.ndarray:
-        return self._weights(self._artifact.init())
+        return self._artifact.weights(self._artifact.init())
 
     def score(self, theta, sample: Sample) -> float:
         inputs, values, coords, target = self._thinned(sample)
@@ -128,11 +128,11 @@ class ArtifactFitter:
             step += count
             if len(losses) < count:
                 diverged = {s: math.nan for s in scored if s >= step}
-                return Fitted(self._weights(theta), diverged | psnr)
+                return Fitted(self._artifact.weights(theta), diverged | psnr)
         if not known:
             _, losses = self._artifact.adapt(theta, *observed, 1)
             psnr |= _psnr_of(losses or [math.nan], steps, scored)
-        return Fitted(self._weights(theta), psnr)
+        return Fitted(self._artifact.weights(theta), psnr)
 
     def _is_partial(self, sample):
         """Whether the rest of a signal is predicted, and fitted with it."""
@@ -140,9 +140,6 @@ class ArtifactFitter:
             return False
         count = sample.inputs.shape[1] + len(sample.missing)
         return count <= self._artifact.num_points
-
-    def _weights(self, theta):
-        return self._artifact.weights(theta) if self._artifact.solves else theta
 
     def predict(self, theta, coords) -> np.ndarray:
         """Predictions `[n, ...]` of the field with weights theta."""

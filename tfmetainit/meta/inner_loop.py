@@ -14,7 +14,7 @@ learned together with theta_0.
 
 import collections
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
@@ -41,13 +41,14 @@ def at_step(support, step: int):
     """The observations of one inner step; steps take the batches in turn.
 
     Args:
-        support: `Observations` `[b, n, ...]` (see `tasks`).
+        support: `Observations` `[b, n, ...]` (see `tasks`), or another nest of
+            such tensors.
         step: number of the step, from 0.
 
     Returns:
         `Observations` `[n, ...]`.
     """
-    length = support.inputs.shape[0]
+    length = tf.nest.flatten(support)[0].shape[0]
     index = step if length is None else step % length
     return tf.nest.map_structure(lambda leaf: leaf[index], support)
 
@@ -232,6 +233,8 @@ class SgdFit:
         loss: as in `adapt`.
         step_sizes: as in `adapt`.
         ridge: as in `adapt`.
+        batches: maps the support of `trajectory` to that of `adapt`
+            (`MetaLearner.batches`); by default they are the same.
     """
 
     def __init__(
@@ -239,8 +242,9 @@ class SgdFit:
         loss: Loss,
         step_sizes: functional.StepParams,
         ridge: tf.Tensor | None = None,
+        batches: Callable = lambda support: support,
     ):
-        self._step_sizes = step_sizes
+        self._step_sizes, self._batches = step_sizes, batches
         self._step = tf.function(
             lambda params, support, step_sizes: adapt(
                 loss, params, support, num_steps=1, step_sizes=step_sizes
@@ -263,8 +267,9 @@ class SgdFit:
         weights that are not.
         """
         yield self._finish(params, support)
+        batches = self._batches(support)
         for step in range(num_steps):
-            observed = at_step(support, step)
+            observed = at_step(batches, step)
             observed = tf.nest.map_structure(lambda leaf: leaf[None], observed)
             params = self._step(params, observed, self._step_sizes)
             yield self._finish(params, support)

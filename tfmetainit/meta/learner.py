@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfmetainit.forward_models.identity import ForwardModel, identity
-from tfmetainit.meta import functional, inner_loop, task_loops
+from tfmetainit.meta import functional, halves, inner_loop, task_loops
 from tfmetainit.meta.functional import Params
 from tfmetainit.meta.output_layer import (
     DEFAULT_RIDGE,
@@ -46,6 +46,10 @@ class MetaLearner(keras.Model, abc.ABC):
             the inner steps (`meta.output_layer`).
         ridge: positive float, the initial ridge of a solved output layer. The
             outer loop updates it together with the step sizes.
+        step_on: "all", or "halves" for inner steps that see the two halves of
+            a picture in turn (`meta.halves`).
+        raster_width: width in pixels of the pictures whose pixels, row by row,
+            are the support; None for other signals.
         eval_steps: number of inner steps in `evaluate`; defaults to
             `inner_steps`.
         support_model: forward model of the support.
@@ -81,6 +85,8 @@ class MetaLearner(keras.Model, abc.ABC):
         step_size_gain: float = DEFAULT_GAIN,
         output_layer: str = "stepped",
         ridge: float = DEFAULT_RIDGE,
+        step_on: str = "all",
+        raster_width: int | None = None,
         eval_steps: int | None = None,
         support_model: ForwardModel = identity,
         query_model: ForwardModel = identity,
@@ -120,6 +126,13 @@ class MetaLearner(keras.Model, abc.ABC):
             raise ValueError(
                 f"`ridge` must be positive and finite. Received: {ridge}"
             )
+        if step_on not in halves.STEP_ON:
+            raise ValueError(
+                f"`step_on` must be one of {halves.STEP_ON}. Received: "
+                f"{step_on!r}"
+            )
+        if step_on == "halves":
+            halves.check_width(raster_width)
         if task_loop is not None and task_loop not in task_loops.FORMS:
             raise ValueError(
                 f"`task_loop` must be one of {task_loops.FORMS}, or None. "
@@ -130,6 +143,7 @@ class MetaLearner(keras.Model, abc.ABC):
         # Whether the tasks of a batch run in sequence, to bound the memory.
         self.in_turn = False
         self.shares_support = shares_support
+        self.step_on, self.raster_width = step_on, raster_width
         self.inner_steps = inner_steps
         self.eval_steps = inner_steps if eval_steps is None else eval_steps
         self.step_sizes = StepSizes(
@@ -219,6 +233,12 @@ class MetaLearner(keras.Model, abc.ABC):
             *self._psnr_at,
         ]
 
+    def batches(self, support: Observations) -> Observations:
+        """A support as `inner_loop.adapt` takes it; see `step_on`."""
+        if self.step_on == "all":
+            return support
+        return halves.as_batches(support, self.raster_width)
+
     def adapt(
         self,
         support: Observations,
@@ -240,7 +260,7 @@ class MetaLearner(keras.Model, abc.ABC):
         return inner_loop.adapt(
             self.support_loss,
             functional.get_params(self.field),
-            support,
+            self.batches(support),
             num_steps=self.inner_steps if num_steps is None else num_steps,
             step_sizes=self.step_sizes.as_params(),
             ridge=self.ridge,
@@ -257,6 +277,7 @@ class MetaLearner(keras.Model, abc.ABC):
             self.support_loss,
             self.step_sizes.as_params(),
             self.ridge if solves else None,
+            self.batches,
         )
 
     def reconstructions(

@@ -131,7 +131,7 @@ class MAML(MetaLearner):
         adapted, losses = inner_loop.adapt(
             inner_loss,
             params,
-            task.support,
+            self.batches(task.support),
             num_steps=self.inner_steps - steps_before,
             steps_before=steps_before,
             in_loop=in_loop,
@@ -156,7 +156,7 @@ class MAML(MetaLearner):
             params = functional.get_params(self.field)
             # A tensor that occurs twice in a list would be counted twice.
             options = tf.nest.map_structure(tf.identity, self._inner_options())
-            supports = [task.support for task in tasks]
+            supports = [self.batches(task.support) for task in tasks]
             first = [
                 inner_loop.adapt(
                     loss,

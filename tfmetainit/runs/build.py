@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfmetainit.fields import networks
 from tfmetainit.io.errors import InputError, check_range, reason
+from tfmetainit.meta import halves
 from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.maml import MAML
 from tfmetainit.meta.output_layer import check_solvable
@@ -127,6 +128,7 @@ def build_learner(
         support_model=signal.support_model,
         query_model=signal.query_model,
         shares_support=signal.shares_support,
+        raster_width=signal.raster_width,
     )
 
 
@@ -163,7 +165,7 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
 
     Raises:
         InputError: if the class has other dimensions than the field, or its
-            signals are not observed directly and the output layer is solved.
+            signals cannot be fitted as the learner's options ask.
     """
     field = learner.field
     dims = field.coord_dims, field.value_dims
@@ -175,6 +177,9 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
         )
     if learner.ridge is not None:
         _construct("signal", check_solvable, field, signal.support_model)
+    if learner.step_on == "halves":
+        _construct("signal", halves.check_width, signal.raster_width)
+    learner.raster_width = signal.raster_width
     learner.support_loss = FieldLoss(field, signal.support_model)
     learner.query_loss = FieldLoss(field, signal.query_model)
 

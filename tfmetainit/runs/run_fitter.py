@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfmetainit.geometry import pixels
 from tfmetainit.io.errors import InputError
 from tfmetainit.meta import completion, functional, inner_loop
 from tfmetainit.meta.tasks import (
@@ -182,6 +183,7 @@ class RunFitter:
         observed = inner_loop.at_step(task.support, 0)
         partial, params = self._partial, self._params
         whole = partial.complete(observed, tf.constant(sample.missing))
+        batches = self._learner.batches(_one_batch(whole))
         psnr = {}
         for step in range(steps + 1):
             if step in scored or step == steps:
@@ -190,7 +192,9 @@ class RunFitter:
                 (value,) = self._score([finished], [task.query], [observed])
                 psnr[step] = float(value)
             if step < steps:
-                params = partial.step(params, *whole)
+                params = partial.step(
+                    params, *inner_loop.at_step(batches, step)
+                )
         return Fitted(np.float32(functional.flatten(finished)), psnr)
 
     def _fit_at_once(self, samples, steps, scored):
@@ -200,11 +204,12 @@ class RunFitter:
         batch = [self._params] * len(tasks)
         psnr = [{} for _ in tasks]
         observed = [inner_loop.at_step(task.support, 0) for task in tasks]
+        batches = [self._learner.batches(task.support) for task in tasks]
         for step in range(steps + 1):
             # The observations of this step as a support, [1, n, ...].
             supports = [
-                _one_batch(inner_loop.at_step(task.support, step))
-                for task in tasks
+                _one_batch(inner_loop.at_step(of_one, step))
+                for of_one in batches
             ]
             if step in scored or step == steps:
                 finished = [
@@ -246,7 +251,7 @@ class _PartialFit:
         self._prior = completion.Prior(*leaves, prior.unseen_weight)
 
     def complete(self, observed, missing):
-        """Observed rows, then those predicted at `missing`; their weights."""
+        """Observed and predicted values, row by row; their weights."""
         observed, missing = tf.nest.map_structure(
             lambda leaf: tf.cast(leaf, self._dtype), (observed, missing)
         )
@@ -256,7 +261,9 @@ class _PartialFit:
         )
         weights = np.ones([whole.inputs.shape[0], 1])
         weights[observed.inputs.shape[0] :] = self._prior.unseen_weight
-        return whole, tf.constant(weights, self._dtype)
+        order = pixels.raster_order(whole.inputs.numpy())
+        whole = (whole, tf.constant(weights, self._dtype))
+        return tf.nest.map_structure(lambda leaf: tf.gather(leaf, order), whole)
 
     @tf.function(reduce_retracing=True)
     def _predict(self, observed, missing):

@@ -58,6 +58,8 @@ class ImageSignal(SourcedSignal):
     Attributes:
         shares_support: True without `points_per_step`. A subclass that
             overrides `make_task` or `whole_task` must set it to False.
+        raster_width: the resolution, or None with `points_per_step`. A subclass
+            whose support is no raster must set it to None.
     """
 
     coord_dims = 2
@@ -83,6 +85,7 @@ class ImageSignal(SourcedSignal):
         self.query_between = query_between
         self.coords = pixels.pixel_coords(resolution, resolution)
         self.shares_support = not points_per_step
+        self.raster_width = None if points_per_step else resolution
         self.modality = ImageModality(resolution)
 
     def make_task(self, signal, index, seed, *, training):

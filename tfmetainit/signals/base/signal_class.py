@@ -36,6 +36,8 @@ class SignalClass(abc.ABC):
         shares_support: whether, in training, all signals have the same support
             inputs at the first inner step. The tasks of a meta-batch then share
             the predictions of that step.
+        raster_width: width in pixels of the pictures whose pixels, row by row,
+            are the support, at every step; None for other signals.
         suffixes: suffixes, in lower case, of the files in the folder of
             `config.signal` that signals are read from; None for all files. A
             run resumes only while these are the same.
@@ -52,6 +54,7 @@ class SignalClass(abc.ABC):
     observations_per_chunk: int | None = 1024
     shares_inputs: bool = True
     shares_support: bool = False
+    raster_width: int | None = None
     suffixes: Collection[str] | None = None
     modality: Modality | None = None
 

@@ -127,9 +127,13 @@ export class LearnedField {
   // The network's weights to predict with, a flat Float32Array. If the output layer is
   // solved after the steps, its weights stand behind those that steps go on from.
   weights(theta) {
-    const size = this.metadata.num_params, solution = theta.length - size;
+    const {num_params: size, output_layer: layer, params} = this.metadata;
     const weights = theta.slice(0, size);
-    weights.set(theta.subarray(size), size - solution);
+    if (layer === 'solved') {
+      const count = ({shape}) => shape.reduce((product, side) => product * side, 1);
+      const solution = params.slice(-2).map(count).reduce((sum, n) => sum + n);
+      weights.set(theta.subarray(size, size + solution), size - solution);
+    }
     return weights;
   }
 

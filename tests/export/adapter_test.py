@@ -14,6 +14,14 @@ from tfmetainit.meta.tasks import FieldLoss, Observations
 _MAX_STEPS = 5
 
 
+_HALVES = {"step_on": "halves", "raster_width": 6}
+_LEARNERS = pytest.mark.parametrize(
+    "of_learner",
+    [{}, {"output_layer": "solved"}, {"output_layer": "solved", **_HALVES}],
+    ids=["stepped", "solved", "halves"],
+)
+
+
 @pytest.mark.parametrize("field", ["siren", "fourier_mlp"])
 @pytest.mark.parametrize("step_sizes", GRANULARITIES)
 def test_adapter_takes_the_steps_of_adapt(
@@ -43,13 +51,14 @@ def _support(inputs, values):
     return Observations(tf.constant(inputs)[None], tf.constant(values)[None])
 
 
+@_LEARNERS
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_a_solved_output_layer_is_that_of_adapt(
-    steps, make_learner, make_adapter, observed, call
+    steps, of_learner, make_learner, make_adapter, observed, call
 ):
-    learner = make_learner(output_layer="solved")
+    learner = make_learner(**of_learner)
     adapter = make_adapter(learner)
-    inputs, values = observed(50)
+    inputs, values = observed(50)  # rows of 6 pixels, and two more
     result = call(adapter, inputs, values, 50, steps)
     params, _ = learner.adapt(_support(inputs, values), steps)
     np.testing.assert_allclose(
@@ -59,11 +68,12 @@ def test_a_solved_output_layer_is_that_of_adapt(
     )
 
 
+@pytest.mark.parametrize("halves", [{}, _HALVES], ids=["all", "halves"])
 def test_calls_of_one_step_are_one_call_of_all_steps(
-    make_learner, make_adapter, observed, call
+    halves, make_learner, make_adapter, observed, call
 ):
     """Steps do not go on from a solved output layer."""
-    adapter = make_adapter(make_learner(output_layer="solved"))
+    adapter = make_adapter(make_learner(output_layer="solved", **halves))
     inputs, values = observed(50)
     theta = None
     for _ in range(3):
@@ -74,18 +84,18 @@ def test_calls_of_one_step_are_one_call_of_all_steps(
     other = call(adapter, inputs, 1.0 - values, 50, 0, theta)["theta"]
     size = adapter.num_params
     np.testing.assert_array_equal(other[:size], theta[:size])
-    assert (other[size:] != theta[size:]).all()
+    end = -1 if halves else None  # theta ends with whose turn is next
+    assert (other[size:end] != theta[size:end]).all()
+    if halves:
+        assert other[-1] == theta[-1] == 1.0
 
 
-_LAYERS = pytest.mark.parametrize("output_layer", ["stepped", "solved"])
-
-
-@_LAYERS
+@_LEARNERS
 @pytest.mark.parametrize("n_points", [1, 15, 16, 17, 40])
 def test_rows_beyond_n_points_do_not_count(
-    n_points, output_layer, make_learner, make_adapter, observed, call
+    n_points, of_learner, make_learner, make_adapter, observed, call
 ):
-    adapter = make_adapter(make_learner(output_layer=output_layer))
+    adapter = make_adapter(make_learner(**of_learner))
     inputs, values = observed(50)
     alone = call(adapter, inputs[:n_points], values[:n_points], n_points, 2)
     inputs[n_points:], values[n_points:] = np.nan, np.inf
@@ -111,33 +121,33 @@ def test_rows_beyond_n_points_do_not_count(
         *((50, -1, 0), (0, 2, 0), (-3, 2, 0), (51, 2, 0)),
     ],
 )
-@_LAYERS
+@_LEARNERS
 def test_numbers_out_of_range_have_a_defined_result(
     n_points,
     steps,
     taken,
-    output_layer,
+    of_learner,
     make_learner,
     make_adapter,
     observed,
     call,
 ):
-    adapter = make_adapter(make_learner(output_layer=output_layer))
+    adapter = make_adapter(make_learner(**of_learner))
     result = call(adapter, *observed(50), n_points, steps)
     assert result["steps_taken"] == taken
     assert (result["losses"] == NOT_TAKEN).sum() == _MAX_STEPS - taken
     changed = (result["theta"] != adapter.init().numpy()).any()
-    solves = output_layer == "solved" and n_points == 50
+    solves = bool(of_learner) and n_points == 50
     assert changed == (taken > 0 or solves)
 
 
-@_LAYERS
+@_LEARNERS
 @pytest.mark.parametrize("which", ["inputs", "values"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_leave_theta_as_it_was(
-    which, value, output_layer, make_learner, make_adapter, observed, call
+    which, value, of_learner, make_learner, make_adapter, observed, call
 ):
-    adapter = make_adapter(make_learner(output_layer=output_layer))
+    adapter = make_adapter(make_learner(**of_learner))
     inputs, values = observed(50)
     {"inputs": inputs, "values": values}[which][31, 1] = value
     result = call(adapter, inputs, values, 50, 3)
@@ -146,12 +156,12 @@ def test_values_that_are_not_finite_leave_theta_as_it_was(
     assert (result["losses"] == NOT_TAKEN).all()
 
 
-@_LAYERS
+@_LEARNERS
 def test_a_diverging_fit_returns_the_last_finite_weights(
-    output_layer, make_learner, make_adapter, observed, call
+    of_learner, make_learner, make_adapter, observed, call
 ):
     # Steps of 1e20 overflow within a few.
-    adapter = make_adapter(make_learner(lr=1e20, output_layer=output_layer))
+    adapter = make_adapter(make_learner(lr=1e20, **of_learner))
     result = call(adapter, *observed(50), 50, _MAX_STEPS)
     assert 0 < result["steps_taken"] < _MAX_STEPS
     assert np.isfinite(result["theta"]).all()

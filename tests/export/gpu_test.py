@@ -21,17 +21,24 @@ def _kinds(of_learner):
     yield "fourier_mlp", "tensor", {}
 
 
+_HALVES = {"step_on": "halves", "raster_width": 20}
+
+
 @pytest.mark.parametrize("precision", _PRECISIONS)
-@pytest.mark.parametrize("output_layer", ["stepped", "solved"])
+@pytest.mark.parametrize(
+    "of_learner",
+    [{}, {"output_layer": "solved"}, {"output_layer": "solved", **_HALVES}],
+    ids=["stepped", "solved", "halves"],
+)
 def test_steps_and_a_solution_are_what_adapt_does(
-    output_layer, precision, make_learner, observed, convert
+    of_learner, precision, make_learner, observed, convert
 ):
-    for field, step_sizes, options in _kinds({"output_layer": output_layer}):
+    for field, step_sizes, options in _kinds(of_learner):
         learner = make_learner(field, step_sizes, width=64, **options)
         content = convert(learner, num_points=601, precision=precision)
         model = CompiledSignatures(content)
         rows = dict(zip(("inputs", "values"), observed(601)))
-        count = 541  # the rows behind do not count
+        count = 540  # the rows behind do not count
         theta = model.run("init")["theta"]
         expected = model.run(
             "adapt",
@@ -89,7 +96,9 @@ def test_theta_stays_if_a_step_is_not_finite(
 def test_delegates_take_the_signatures_as_a_whole(
     precision, make_learner, convert
 ):
-    for field, step_sizes, options in _kinds({"output_layer": "solved"}):
+    solved = {"output_layer": "solved"}
+    halved = ("siren", "tensor", {**solved, **_HALVES})
+    for field, step_sizes, options in [*_kinds(solved), halved]:
         learner = make_learner(field, step_sizes, width=64, **options)
         content = convert(learner, num_points=601, precision=precision)
         for name in set(gpu.SIGNATURES) & set(

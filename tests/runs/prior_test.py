@@ -103,9 +103,27 @@ def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
         prior.read_prior(workdir, _small_field())
 
 
-def test_a_published_copy_and_an_export_complete_alike(run, tmp_path):
-    """Gradient steps on a half of a picture and on what is predicted."""
-    workdir, _ = run
+@pytest.fixture(scope="module")
+def run_in_halves(small_config, tmp_path_factory):
+    """As `run`, with steps on half of the pixels."""
+    config = small_config(
+        **{
+            "prior.num_signals": 6,
+            "signal.points_per_step": 0,
+            "learner.step_on": "halves",
+        }
+    )
+    workdir = Workdir(tmp_path_factory.mktemp("halves") / "run")
+    train.train(config, workdir.root)
+    return workdir, config
+
+
+@pytest.mark.parametrize("which", ["run", "run_in_halves"])
+def test_a_published_copy_and_an_export_complete_alike(
+    which, tmp_path, request
+):
+    """Gradient steps on a part of a picture and on what is predicted."""
+    workdir, _ = request.getfixturevalue(which)
     publish.publish(workdir.root, tmp_path / "copy", "CC0-1.0")
     export(workdir.root, tmp_path / "exported", formats=["tflite"])
     fitters = (

@@ -403,11 +403,10 @@ class LiteArtifact:
             InputError: if the shape of a row is not the artifact's.
             ValueError: if theta has another size.
         """
-        if len(theta) < len(self._theta):
+        if len(self._theta) > len(theta) == self.metadata.get("num_params"):
             size, solution = self._sizes()
-            if len(theta) == size:
-                turn = np.zeros(self._in_halves, np.float32)
-                theta = np.concatenate([theta, theta[size - solution :], turn])
+            turn = np.zeros(self._in_halves, np.float32)
+            theta = np.concatenate([theta, theta[size - solution :], turn])
         predicted = np.empty((len(coords), *self._predicted), np.float32)
         for start in range(0, len(coords), self._at_once):
             part = coords[start : start + self._at_once]

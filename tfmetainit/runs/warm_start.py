@@ -53,6 +53,7 @@ def warm_start(learner: MetaLearner, path) -> None:
         )
     try:
         # Loading the run's learner with this field loads the field's weights.
+        config.learner.step_on = "all"  # its signals are not needed
         before = build.make_learner(config, field)
         build.load_weights(before, run.best)
         learner.step_sizes.keep_from(before.step_sizes)

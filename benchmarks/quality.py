@@ -14,8 +14,9 @@ References are not trained: random weights with tuned Adam (`standard_adam`),
 and with an output layer that is solved after it (`solved_adam`), the best
 constant images (`constant`), the weights of the file `--warm_start` with the
 paper's step size of 1e-2 (`released`), and the run `--warm_start`
-(`pretrained`). The recipe `warm_start` trains from these weights with the
-default recipe at a fifth of its rate. `warm_start_curvature` also learns
+(`pretrained`), also with steps on all pixels where its own see half of them
+(`pretrained_on_all`). The recipe `warm_start` trains from these weights with
+the default recipe at a fifth of its rate. `warm_start_curvature` also learns
 matrices on both sides of the inner gradients.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
@@ -172,6 +173,7 @@ RECIPES = {
     "slow_step_sizes": {"learner.step_size_gain": 128.0},
     "last_loss": {"learner.early_loss_weight": 0.0},
     "more_steps": _more_steps,
+    "halves": {"learner.step_on": "halves", "learner.inner_steps": 4},
     "stepped": _STEPPED,
     "first_order": {"learner.first_order": True},
     "warm_start": _warm_start,
@@ -344,16 +346,21 @@ REFERENCES = {
     "constant": _constant,
     "released": _released,
     "pretrained": _pretrained,
+    "pretrained_on_all": _pretrained,
 }
 ROWS = (*RECIPES, *REFERENCES)
-_FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released", "pretrained")
+_PRETRAINED = ("pretrained", "pretrained_on_all")
+_FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released", *_PRETRAINED)
 # Rows that suit some classes and some weights only.
-_ASKED_FOR = ("solved_adam", "released", "pretrained")
+_ASKED_FOR = ("halves", "solved_adam", "released", *_PRETRAINED)
 
 
 def make_reference(name: str, row: str) -> dict:
     """One of REFERENCES, as a cell."""
     config = make_config(name, "default", 0)
+    if row == "pretrained":
+        run = find_run(_FLAGS.warm_start).read_config()
+        config.learner.step_on = run.learner.step_on
     signal = build.build_signal(config)
     learner = build.build_learner(config, signal)
     comparison = _comparison(learner, signal)

@@ -1,7 +1,8 @@
 """The learned initialization and its few-step adapter, as one tf.Module.
 
-A device or server runs pure functions of a flat parameter vector theta `[P]`
-(the field's parameters in their order, each flattened row by row). The gradient
+A device or server runs pure functions of a flat vector theta: the field's
+parameters in their order, each flattened row by row, `[P]`, and what else calls
+need from each other (below). The gradient
 steps are those of `meta.inner_loop.adapt`, and the forward models are those of
 training. This module adds the bookkeeping around them:
 
@@ -183,7 +184,7 @@ class Adapter(tf.Module):
     def _split(self, theta):
         """Theta's parameters, those to predict with, and whose turn is next.
 
-        The last is a list of one vector `[1]`, or empty if no half takes turns.
+        The last is a list: a vector `[1]`, or nothing if steps see all rows.
         """
         count, output = len(self._shapes), self._shapes[-2:]
         shapes = [
@@ -220,35 +221,39 @@ class Adapter(tf.Module):
               were finite. If a row that counts holds NaN or infinity, or
               `n_points` is out of range, this is the theta received.
             - losses: float32 `[max_steps]`, the mean squared error before each
-              step, and -1 for steps that were not taken.
+              step, of the rows that it sees, and -1 for steps that were not
+              taken.
             - steps_taken: int32 scalar, the number of steps taken.
         """
         count = _length(inputs)
         valid = tf.logical_and(n_points >= 1, n_points <= count)
-        limit = tf.where(valid, tf.clip_by_value(steps, 0, self.max_steps), 0)
         observed = Observations(inputs, values)
-        parts, of_part = [observed], n_points
+        seen = [observed]
         if self._width is not None:
-            parts, of_part = self._halves(observed), n_points // 2
+            # A row that no step has seen yet must not be found out later.
+            valid = tf.logical_and(valid, _rows_are_finite(observed, n_points))
+            seen = self._halves(observed)
+        limit = tf.where(valid, tf.clip_by_value(steps, 0, self.max_steps), 0)
         # [1 or 2, chunks, rows of a chunk, ...]
         support = Observations(
-            *(tf.stack(list(map(self._chunks, rows))) for rows in zip(*parts))
+            *(tf.stack(list(map(self._chunks, rows))) for rows in zip(*seen))
         )
-        loss = self._loss_of(of_part)
         step_sizes = self.step_sizes()
         received, (start, _, turn) = theta, self._split(theta)
 
         def body(step, theta, losses, healthy):
-            seen = support
+            part, rows = support, n_points
             if turn:
+                # The second half of a single row is empty.
+                half = tf.where(n_points > 1, _turn_after(turn[0], step), 0)
+                rows = halves.count(half[0], n_points, self._width)
                 # Not `[half]`: LiteRT gives such a slice a dynamic shape, and
                 # so every result of the loop.
-                half = _parity(turn[0], step)
-                seen = (tf.gather(leaf, half) for leaf in support)
+                part = Observations(*(tf.gather(leaf, half) for leaf in part))
             params, before = inner_loop.adapt(
-                loss,
+                self._loss_of(rows),
                 functional.unflatten(theta, self._shapes),
-                Observations(*seen),
+                part,
                 num_steps=1,
                 step_sizes=step_sizes,
             )
@@ -276,7 +281,7 @@ class Adapter(tf.Module):
             ],
         )
         params = functional.unflatten(theta, self._shapes)
-        turn = [tf.cast(_parity(half, taken), tf.float32) for half in turn]
+        turn = [tf.cast(_turn_after(half, taken), tf.float32) for half in turn]
         if self.solves:
             whole = tf.nest.map_structure(self._chunks, observed)
             loss = self._loss_of(n_points)
@@ -327,17 +332,13 @@ class Adapter(tf.Module):
               is that of no observation: `solve_output` must follow before a
               prediction. If the loss or the weights would not be finite, or no
               row counts, this is the theta received.
-            - loss: float32 `[1]`, the mean squared error before the step.
+            - loss: float32 `[1]`, the mean squared error before the step, of
+              the rows that it sees.
         """
         params, _, turn = self._split(theta)
         rows = inputs, values, weights
-        for half in turn:  # one or none
-            rows = [
-                (1.0 - half) * first + half * second
-                for first, second in (
-                    halves.split_rows(leaf, self._width) for leaf in rows
-                )
-            ]
+        if turn:
+            rows = self._half_of(rows, turn[0])
         inputs, values, weights = rows
         before, gradients = self._weighted_loss(weights).value_and_grad(
             params, Observations(inputs, values)
@@ -347,6 +348,21 @@ class Adapter(tf.Module):
         adapted = self._joined(params, params, turn)
         healthy = _is_finite(tf.concat([adapted, before], axis=0))
         return {"theta": tf.where(healthy, adapted, theta), "loss": before}
+
+    def _half_of(self, rows, turn):
+        """The half of the rows whose turn it is, or the other if it is empty.
+
+        Empty is a half without weight.
+        """
+        pairs = [halves.split_rows(leaf, self._width) for leaf in rows]
+        # Vectors: GPU delegates do not select from matrices.
+        first, other = (tf.reduce_sum(half, axis=0) for half in pairs[-1])
+        weight = (1.0 - turn) * first + turn * other
+        second = tf.where(weight > 0.0, turn, 1.0 - turn)
+        second = tf.reshape(second, [1, 1])
+        return [
+            (1.0 - second) * first + second * other for first, other in pairs
+        ]
 
     def solve_output(self, theta, inputs, values, weights):
         """Theta with the output layer solved, without control flow.
@@ -584,9 +600,22 @@ class _Untracked:
         self.value = value
 
 
-def _parity(turn, steps):
-    """Whose turn it is after some steps, int32 `[1]`: 0 or 1."""
+def _turn_after(turn, steps):
+    """The half whose turn it is after some steps, int32 `[1]`: 0 or 1."""
     return (tf.cast(turn > 0.5, tf.int32) + steps) % 2
+
+
+def _rows_are_finite(observed, n_points):
+    """Whether all numbers of the first `n_points` rows `[n, k]` are finite."""
+    finite = [
+        _is_finite(
+            tf.where(
+                _column(tf.range(_length(rows)) < n_points, rows), rows, 0.0
+            )
+        )
+        for rows in observed
+    ]
+    return tf.reduce_all(tf.concat(finite, axis=0))
 
 
 def _is_finite(vector):

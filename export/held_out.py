@@ -82,6 +82,7 @@ class Case:
         self._loss = learner.support_loss
         self._steps = min(learner.inner_steps, adapter.max_steps)
         self._solves = adapter.solves
+        self._in_halves = learner.step_on == "halves"
         self.tolerance = SOLVED_TOLERANCE if self._solves else TOLERANCE
         self._coords = task.query.inputs.numpy()
         self._target = task.query.values.numpy()
@@ -98,7 +99,8 @@ class Case:
         adapted, _ = inner_loop.adapt(
             learner.support_loss,
             params,
-            learner.batches(support),
+            support,
+            batches=learner.batches(support),
             num_steps=self._steps,
             step_sizes=adapter.step_sizes(),
             ridge=learner.ridge,
@@ -217,8 +219,10 @@ class Case:
         if len(self._inputs) < 2 or self._num_points > _MAX_ROWS_AT_ONCE:
             return 0.0
         half = len(self._inputs) // 2
-        order = raster_order(self._inputs)
-        inputs, values = self._inputs[order], self._values[order]
+        inputs, values = self._inputs, self._values
+        if self._in_halves:  # as the file returns them
+            order = raster_order(inputs)
+            inputs, values = inputs[order], values[order]
         observed = Observations(
             *map(tf.constant, (inputs[:half], values[:half]))
         )

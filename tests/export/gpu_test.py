@@ -28,7 +28,7 @@ _HALVES = {"step_on": "halves", "raster_width": 20}
 @pytest.mark.parametrize(
     "of_learner",
     [{}, {"output_layer": "solved"}, {"output_layer": "solved", **_HALVES}],
-    ids=["stepped", "solved", "halves"],
+    ids=["stepped", "solved", "solved in halves"],
 )
 def test_steps_and_a_solution_are_what_adapt_does(
     of_learner, precision, make_learner, observed, convert
@@ -38,7 +38,7 @@ def test_steps_and_a_solution_are_what_adapt_does(
         content = convert(learner, num_points=601, precision=precision)
         model = CompiledSignatures(content)
         rows = dict(zip(("inputs", "values"), observed(601)))
-        count = 540  # the rows behind do not count
+        count = 541  # the rows behind do not count
         theta = model.run("init")["theta"]
         expected = model.run(
             "adapt",
@@ -73,6 +73,26 @@ def test_weights_count_rows(make_learner, make_adapter, observed):
         other = function(adapter.init(), *twice, np.ones([40, 1], np.float32))
         for name in one:
             np.testing.assert_allclose(one[name], other[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_step_sees_the_other_half_if_one_has_no_weight(
+    which, make_learner, make_adapter, observed
+):
+    halved = {"step_on": "halves", "raster_width": 6}
+    adapter = make_adapter(make_learner(output_layer="solved", **halved))
+    of_all = make_adapter(make_learner(output_layer="solved"))
+    inputs, values = observed(36)
+    seen = np.arange(36) % 6 % 2 == np.arange(36) // 6 % 2
+    weights = np.float32(seen if which == 0 else ~seen)[:, None]
+    theta, expected = adapter.init(), of_all.init()
+    for step in range(3):
+        result = adapter.adapt_step(theta, inputs, values, weights)
+        other = of_all.adapt_step(expected, inputs, values, weights)
+        theta, expected = result["theta"], other["theta"]
+        np.testing.assert_allclose(theta[:-1], expected, atol=1e-6)
+        np.testing.assert_allclose(result["loss"], other["loss"], rtol=1e-5)
+        assert theta[-1] == (step + 1) % 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, "no row"])

@@ -4,21 +4,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmetainit.meta import halves, maml, reptile
+from tfmetainit.meta import halves, inner_loop, maml, reptile
 from tfmetainit.meta.functional import get_params
 from tfmetainit.meta.tasks import Observations
 
 
 def _slow_halves(rows, width):
     parts = [], []
-    for index in range(len(rows) // 2 * 2):
-        row, column = divmod(index, width)
-        parts[(row + column) % 2].append(rows[index])
+    for index, row in enumerate(rows):
+        parts[sum(divmod(index, width)) % 2].append(row)
     return [np.array(part) for part in parts]
 
 
-@pytest.mark.parametrize("width", [2, 4, 6])
-@pytest.mark.parametrize("count", [2, 5, 12, 13, 24, 36])
+@pytest.mark.parametrize("width", [2, 3, 4, 6, 7])
+@pytest.mark.parametrize("count", [2, 5, 12, 13, 24, 35, 36, 49])
 @pytest.mark.parametrize("static", [True, False])
 def test_halves_are_those_of_a_checkerboard(width, count, static):
     rows = np.arange(3.0 * count).reshape(count, 3) + 1.0
@@ -27,15 +26,18 @@ def test_halves_are_those_of_a_checkerboard(width, count, static):
         input_signature=[tf.TensorSpec([count if static else None, 3])],
     )
     expected = _slow_halves(rows, width)
-    for half, slow in zip(split(tf.constant(rows, tf.float32)), expected):
-        np.testing.assert_array_equal(half[: count // 2], slow)
-        rest = half[count // 2 :].numpy()
-        # An odd last row has no partner; zeros follow.
-        assert not (rest[1:] if count % 2 else rest).any()
+    found = split(tf.constant(rows, tf.float32))
+    for number, (half, slow) in enumerate(zip(found, expected)):
+        assert halves.count(number, count, width) == len(slow)
+        assert halves.count(tf.constant(number), count, width) == len(slow)
+        np.testing.assert_array_equal(half[: len(slow)], slow)
+        assert not half[len(slow) :].numpy().any()
     support = Observations(tf.constant(rows)[None], tf.constant(-rows)[None])
     batches = halves.as_batches(support, width)
-    np.testing.assert_array_equal(batches.inputs, expected)
-    np.testing.assert_array_equal(batches.values, np.negative(expected))
+    for step in range(3):
+        seen = inner_loop.at_step(batches, step)
+        np.testing.assert_array_equal(seen.inputs, expected[step % 2])
+        np.testing.assert_array_equal(seen.values, -expected[step % 2])
 
 
 def test_a_single_row_is_seen_by_every_step():
@@ -45,7 +47,9 @@ def test_a_single_row_is_seen_by_every_step():
 
 def _in_batches(task, width):
     """The same task with the halves as batches of its support."""
-    support = [_slow_halves(leaf[0].numpy(), width) for leaf in task.support]
+    support = [
+        np.stack(_slow_halves(leaf[0].numpy(), width)) for leaf in task.support
+    ]
     return task._replace(support=Observations(*map(tf.constant, support)))
 
 
@@ -84,9 +88,11 @@ def test_a_step_on_a_half_is_a_step_on_a_batch(
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-14)
 
 
-def test_all_ways_to_step_agree(make_field, make_task):
-    """Training, evaluation and `adapt`, of both learners."""
+@pytest.mark.parametrize("count", [1, 7, 8])
+def test_all_ways_to_step_agree(count, make_field, make_task):
+    """`adapt` and its steps one by one, of both learners."""
     task = make_task()
+    support = tf.nest.map_structure(lambda leaf: leaf[:, :count], task.support)
     for learner in (
         reptile.Reptile(
             make_field(), inner_lr=0.05, step_on="halves", raster_width=4
@@ -100,20 +106,27 @@ def test_all_ways_to_step_agree(make_field, make_task):
         ),
     ):
         params = get_params(learner.field)
-        trajectory = learner.sgd_fit().trajectory(params, task.support, 5)
+        trajectory = learner.sgd_fit().trajectory(params, support, 5)
         for steps, stepped in enumerate(trajectory):
-            adapted, losses = learner.adapt(task.support, steps)
+            adapted, losses = learner.adapt(support, steps)
             assert losses.shape == [steps]
             for one, other in zip(adapted, stepped):
                 np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def test_a_support_of_several_batches_has_no_halves(
+    make_field, make_task, raises_with
+):
+    learner = maml.MAML(make_field(), step_on="halves", raster_width=4)
+    with raises_with(ValueError, "`step_on`", "3 batches"):
+        learner.adapt(make_task(steps=3).support)
 
 
 @pytest.mark.parametrize(
     ("options", "received"),
     [
         ({"step_on": "thirds", "raster_width": 4}, "'thirds'"),
-        ({"step_on": "halves", "raster_width": 5}, "a width of 5"),
-        ({"step_on": "halves"}, "no picture"),
+        ({"step_on": "halves"}, "another support"),
     ],
 )
 def test_what_has_no_halves(options, received, make_field, raises_with):

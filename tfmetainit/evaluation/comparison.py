@@ -198,13 +198,14 @@ class Comparison:
         learner = self.others.get(label, self.learner)
         sizes = learner.step_sizes
         kind = "learned" if sizes.learned else f"{sizes.initial:g}"
+        seen = ", half of the pixels" if learner.step_on == "halves" else ""
         solved = ", solved" if solves and learner.ridge is not None else ""
         return Method(
             label,
             get_params(learner.field),
             learner.sgd_fit(solves),
             learner.query_loss,
-            f"SGD, {kind} step sizes{solved}",
+            f"SGD, {kind} step sizes{seen}{solved}",
         )
 
     def with_sgd(self, label, params, rate) -> Method:

@@ -172,16 +172,17 @@ class LiteArtifact:
         path: the file.
         num_threads: threads that LiteRT may use.
 
-    theta `[T]` holds all weights. If the output layer is solved after
-    the steps, the solution stands behind the P weights that steps go on from.
-    If a step sees half of the pixels, the last entry is the number of the half
-    whose turn is next (docs/on_device.md). Else T is P.
+    theta `[T]` begins with the P weights that steps go on from. If the output
+    layer is solved after the steps, the solution follows. If a step sees half
+    of the pixels, theta ends with the number of the half whose turn is next
+    (docs/on_device.md).
 
     Attributes:
         metadata: a dict that the exporter wrote (docs/on_device.md lists it).
         num_points: largest number of rows of one call of `adapt`.
         max_steps: largest number of steps of one call of the file's `adapt`.
         solves: whether `adapt` solves the output layer after the steps.
+        in_halves: whether a step sees half of the pixels.
         completes: whether the file can predict what was not observed.
 
     Raises:
@@ -201,7 +202,7 @@ class LiteArtifact:
         self._path = path
         self.metadata = read_metadata(content, path)
         self.solves = self.metadata.get("output_layer") == "solved"
-        self._in_halves = int(self.metadata.get("step_on") == "halves")
+        self.in_halves = self.metadata.get("step_on") == "halves"
         _check_sizes(content, path)
         try:
             self._model = CompiledSignatures(content, num_threads)
@@ -254,7 +255,7 @@ class LiteArtifact:
             sizes = list(map(math.prod, shapes))
             if self.solves:
                 sizes += sizes[-2:]
-            if sum(sizes) + self._in_halves != len(self._theta):
+            if sum(sizes) + self.in_halves != len(self._theta):
                 raise ValueError("the shapes of the weights do not add up")
             return Recorded(
                 int(self.metadata["inner_steps"]),
@@ -274,9 +275,11 @@ class LiteArtifact:
         """The field's weights to predict with, float32 `[P]`.
 
         Args:
-            theta: float32 `[T]`, as `adapt` returns it.
+            theta: float32 `[T]`, as `adapt` returns it, or the `[P]` of this.
         """
         size, solution = self._sizes()
+        if len(theta) == size:
+            return theta
         return np.concatenate(
             [theta[: size - solution], theta[size : size + solution]]
         )
@@ -300,8 +303,8 @@ class LiteArtifact:
 
         Returns:
             The adapted theta `[T]`, and a list of the mean squared error before
-            each step taken, without a solution. The steps end before the first
-            one whose loss or weights are not finite.
+            each step taken, of the rows that it sees, without a solution. The
+            steps end before the first one whose loss or weights are not finite.
 
         Raises:
             InputError: if the number of rows or steps is out of range, or the
@@ -361,8 +364,9 @@ class LiteArtifact:
             missing: float32 `[k, ...]`, the other inputs of the signal.
 
         Returns:
-            Inputs, values and weights `[n + k, 1]` for `adapt`, row by row of
-            the picture. The predicted values weigh less than the observed.
+            Inputs, values and weights `[n + k, 1]` for `adapt`: the observed
+            rows, then the predicted ones, which weigh less; row by row of the
+            picture if a step sees half of the pixels.
 
         Raises:
             InputError: as in `adapt`, or if the file has no prior
@@ -386,6 +390,8 @@ class LiteArtifact:
         )["theta"]
         weights[len(inputs) :] = self._unseen_weight
         values = np.concatenate([values, self.predict(theta, missing)])
+        if not self.in_halves:
+            return whole, values, weights
         order = raster_order(whole)
         return whole[order], values[order], weights[order]
 
@@ -403,9 +409,10 @@ class LiteArtifact:
             InputError: if the shape of a row is not the artifact's.
             ValueError: if theta has another size.
         """
-        if len(self._theta) > len(theta) == self.metadata.get("num_params"):
+        is_weights = len(theta) == self.metadata.get("num_params")
+        if is_weights and len(theta) < len(self._theta):
             size, solution = self._sizes()
-            turn = np.zeros(self._in_halves, np.float32)
+            turn = np.zeros(int(self.in_halves), np.float32)
             theta = np.concatenate([theta, theta[size - solution :], turn])
         predicted = np.empty((len(coords), *self._predicted), np.float32)
         for start in range(0, len(coords), self._at_once):

@@ -70,12 +70,20 @@ class ArtifactFitter:
 
     def score(self, theta, sample: Sample) -> float:
         inputs, values, coords, target = self._thinned(sample)
-        if target is None and not self._artifact.solves:
+        if target is None and self._losses_are_scores:
             _, losses = self._artifact.adapt(theta, inputs[0], values[0], 1)
             return psnr_from_mse(losses[0] if losses else math.nan)
         if target is None:
             coords, target = inputs[0], values[0]
         return self._psnr(theta, coords, target)
+
+    @property
+    def _losses_are_scores(self):
+        """Whether the losses of steps are those of the predictions.
+
+        They are those without the solution, and of what a step sees.
+        """
+        return not (self._artifact.solves or self._artifact.in_halves)
 
     def _thinned(self, sample):
         """A sample without its camera, with as many rows as the file takes."""
@@ -94,8 +102,7 @@ class ArtifactFitter:
         inputs, values, coords, target = self._thinned(sample)
         theta, psnr, step, weights = self._artifact.init(), {}, 0, None
         partial = self._is_partial(sample)
-        if (self._artifact.solves or partial) and target is None:
-            # The losses of steps are those without the solution.
+        if target is None and (partial or not self._losses_are_scores):
             coords, target = inputs[0], values[0]
         if partial:
             *whole, weights = self._artifact.complete(

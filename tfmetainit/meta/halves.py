@@ -1,15 +1,14 @@
 """Inner steps that see the two halves of a picture in turn.
 
-A step on half of the pixels takes half the time, and two of them move the
-weights further than one step on all. The halves are those of a checkerboard.
-Tomography calls such steps ordered subsets (Hudson & Larkin 1994, doi
+A step on half of the pixels takes half the time. The halves are those of a
+checkerboard: pixel (row, column) is in half (row + column) % 2. In tomography
+such steps are called ordered subsets (Hudson & Larkin 1994, doi
 10.1109/42.363108).
 
-The support of a picture has its pixels in raster order: row i of the support is
-pixel (i // W, i % W) of a picture of even width W, and it is in half
-(i + i // W) % 2. Of a part of a picture, the rows are taken as if they followed
-each other in such a raster. If their number is odd, the last one is in neither
-half.
+The pixels of a support stand row by row: row i of it is pixel (i // W, i % W),
+for pictures of width W. Rows of a part of a picture are divided by the same
+rule, as if they were the first ones of a picture. If one half is empty, because
+there is one row only, every step sees the other half.
 """
 
 import tensorflow as tf
@@ -18,39 +17,56 @@ STEP_ON = ("all", "halves")
 
 
 def check_width(width: int | None) -> None:
-    """Raises ValueError unless pictures of this width have such halves.
+    """Raises ValueError unless a support has such halves.
 
     Args:
-        width: of the raster of the support, in pixels; None if it is no raster.
+        width: of the pictures whose pixels are the support; None if the support
+            is something else.
     """
-    if width is None or width % 2:
-        received = "no picture" if width is None else f"a width of {width}"
+    if width is None:
         raise ValueError(
-            "`step_on` can be 'halves' only for pictures with an even number "
-            "of pixels on each side, all of which are observed "
-            "(`points_per_step` is 0); use 'all'. Received: a support of "
-            f"{received}"
+            "`step_on` can be 'halves' only where every step would see all "
+            "pixels of a picture (with `points_per_step` of 0); use 'all'. "
+            "Received: signals with another support"
         )
 
 
+def count(half, rows, width: int):
+    """The number of rows in a half.
+
+    Args:
+        half: 0 or 1, an int or an integer tensor.
+        rows: number of all rows, at least 1, likewise.
+        width: W.
+    """
+    # Two rows that follow each other, from an even one on, are in both halves.
+    last = rows - 1
+    without_partner = rows % 2
+    is_in = 1 - (last // width + last % width + half) % 2
+    return rows // 2 + without_partner * is_in
+
+
 def split_rows(rows: tf.Tensor, width: int) -> list[tf.Tensor]:
-    """The two halves of rows in raster order.
+    """The two halves of rows, each in the order of the rows.
 
     Reshapes, splits and concatenations only: GPU delegates take these.
 
     Args:
         rows: `[n, k]`.
-        width: W, even.
+        width: W.
 
     Returns:
-        Two tensors `[m, k]` in the order of the rows, m = W * ceil(n / 2W), so
-        that rows without a partner are followed by zeros.
+        Two tensors `[m, k]` of at least `count` rows; zeros follow.
     """
-    count, size = rows.shape
-    if count is None:
-        count = tf.shape(rows)[0]
-    rows = tf.pad(rows, [[0, -count % (2 * width)], [0, 0]])
-    # The columns of these are those of an even and an odd row of the picture.
+    length, size = rows.shape
+    if length is None:
+        length = tf.shape(rows)[0]
+    if width % 2:
+        # Neighbours in the support are in different halves, also of a picture's
+        # last and first column.
+        pairs = tf.pad(rows, [[0, length % 2], [0, 0]])
+        return tf.split(tf.reshape(pairs, [-1, 2 * size]), 2, axis=1)
+    rows = tf.pad(rows, [[0, -length % (2 * width)], [0, 0]])
     even, odd = tf.split(tf.reshape(rows, [-1, 2, width * size]), 2, axis=1)
     pairs = [-1, width // 2, 2 * size]
     black, white = tf.split(tf.reshape(even, pairs), 2, axis=2)
@@ -60,22 +76,39 @@ def split_rows(rows: tf.Tensor, width: int) -> list[tf.Tensor]:
 
 
 def as_batches(support, width: int):
-    """A picture as two batches, which the steps take in turn.
+    """What the steps see of a support in turn.
 
     Args:
         support: `Observations` `[1, n, k]`, or another nest of such tensors; n
             is static.
-        width: W, even.
+        width: W.
 
     Returns:
-        `[2, n // 2, k]`; a single row is returned as it is.
+        The halves as `[2, n / 2, k]`. If n is odd, they have different lengths,
+        and are a list of two nests `[1, m, k]`. A single row stays as it is.
+
+    Raises:
+        ValueError: if the support has several batches.
     """
-    count = tf.nest.flatten(support)[0].shape[1]
-    if count < 2:
+    number, rows = tf.nest.flatten(support)[0].shape[:2]
+    if number != 1:
+        raise ValueError(
+            "A support must be one batch, the pixels of a picture, if "
+            f"`step_on` is 'halves'. Received: {number} batches"
+        )
+    if rows == 1:
         return support
+    halves = [
+        tf.nest.map_structure(
+            lambda leaf, half=half: split_rows(leaf[0], width)[half][
+                None, : count(half, rows, width)
+            ],
+            support,
+        )
+        for half in (0, 1)
+    ]
+    if rows % 2:
+        return halves
     return tf.nest.map_structure(
-        lambda leaf: tf.stack(
-            [half[: count // 2] for half in split_rows(leaf[0], width)]
-        ),
-        support,
+        lambda *leaves: tf.concat(leaves, axis=0), *halves
     )

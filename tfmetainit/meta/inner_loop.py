@@ -42,12 +42,15 @@ def at_step(support, step: int):
 
     Args:
         support: `Observations` `[b, n, ...]` (see `tasks`), or another nest of
-            such tensors.
-        step: number of the step, from 0.
+            such tensors; or a list of them with different n.
+        step: number of the step, from 0. An int for a list.
 
     Returns:
         `Observations` `[n, ...]`.
     """
+    if isinstance(support, list):
+        step, part = divmod(step, len(support))
+        return at_step(support[part], step)
     length = tf.nest.flatten(support)[0].shape[0]
     index = step if length is None else step % length
     return tf.nest.map_structure(lambda leaf: leaf[index], support)
@@ -63,6 +66,7 @@ def adapt(
     steps_before: int = 0,
     ridge: tf.Tensor | None = None,
     in_loop: bool = False,
+    batches=None,
 ) -> tuple[Params, tf.Tensor]:
     """Adapts `params` to one signal by gradient descent.
 
@@ -84,9 +88,12 @@ def adapt(
         in_loop: take the steps in a `tf.while_loop`, whose graph does not grow
             with their number. A gradient through the result is then of first
             order: the inner gradients and losses are constants.
+        batches: what the steps see, as `at_step` takes it; by default the
+            support (`MetaLearner.batches`). A list is not taken in a loop.
 
     Returns:
-        The adapted weights, and the losses `[num_steps]` before each step.
+        The adapted weights, and the losses `[num_steps]` before each step, of
+        what that step sees.
 
     Raises:
         ValueError: if `num_steps` is negative, or if the number of step sizes
@@ -102,9 +109,10 @@ def adapt(
             f"{len(step_sizes)} step sizes for {len(params)} parameters"
         )
 
-    if in_loop:
+    batches = support if batches is None else batches
+    if in_loop and not isinstance(batches, list):
         gradients, losses = _steps_in_loop(
-            loss, params, support, num_steps, step_sizes, steps_before
+            loss, params, batches, num_steps, step_sizes, steps_before
         )
         # A step is linear in its gradient.
         params = functional.descend(params, gradients, step_sizes)
@@ -112,7 +120,7 @@ def adapt(
         losses = []
         for step in range(steps_before, steps_before + num_steps):
             value, gradients = loss.value_and_grad(
-                params, at_step(support, step)
+                params, at_step(batches, step)
             )
             params = functional.descend(params, gradients, step_sizes)
             losses.append(value)
@@ -233,8 +241,8 @@ class SgdFit:
         loss: as in `adapt`.
         step_sizes: as in `adapt`.
         ridge: as in `adapt`.
-        batches: maps the support of `trajectory` to that of `adapt`
-            (`MetaLearner.batches`); by default they are the same.
+        batches: maps a support to what the steps see (`MetaLearner.batches`);
+            by default they see the support.
     """
 
     def __init__(

@@ -48,8 +48,8 @@ class MetaLearner(keras.Model, abc.ABC):
             outer loop updates it together with the step sizes.
         step_on: "all", or "halves" for inner steps that see the two halves of
             a picture in turn (`meta.halves`).
-        raster_width: width in pixels of the pictures whose pixels, row by row,
-            are the support; None for other signals.
+        raster_width: width of the pictures whose pixels, row by row, are the
+            support; None for other signals.
         eval_steps: number of inner steps in `evaluate`; defaults to
             `inner_steps`.
         support_model: forward model of the support.
@@ -233,8 +233,17 @@ class MetaLearner(keras.Model, abc.ABC):
             *self._psnr_at,
         ]
 
-    def batches(self, support: Observations) -> Observations:
-        """A support as `inner_loop.adapt` takes it; see `step_on`."""
+    def batches(self, support):
+        """What the inner steps see in turn of a support, by `step_on`.
+
+        Args:
+            support: `Observations` `[b, n, ...]`. To be divided into halves, it
+                must be one batch, the pixels of a picture of `raster_width`,
+                row by row.
+
+        Returns:
+            As `inner_loop.at_step` takes it.
+        """
         if self.step_on == "all":
             return support
         return halves.as_batches(support, self.raster_width)
@@ -248,19 +257,21 @@ class MetaLearner(keras.Model, abc.ABC):
         """Adapts the learned initial weights to one signal.
 
         Args:
-            support: `Observations` `[b, n, ...]` (see `tasks`).
+            support: `Observations` `[b, n, ...]` (see `tasks`, and `batches`).
             num_steps: defaults to `inner_steps`.
             in_loop: as in `inner_loop.adapt`.
 
         Returns:
             The adapted weights, for predictions, and the losses `[num_steps]`
-            before each step. If `output_layer` is "solved", further steps must
-            not start from these weights; take all steps in one call.
+            before each step, of what that step sees. If `output_layer` is
+            "solved", further steps must not start from these weights; take all
+            steps in one call.
         """
         return inner_loop.adapt(
             self.support_loss,
             functional.get_params(self.field),
-            self.batches(support),
+            support,
+            batches=self.batches(support),
             num_steps=self.inner_steps if num_steps is None else num_steps,
             step_sizes=self.step_sizes.as_params(),
             ridge=self.ridge,

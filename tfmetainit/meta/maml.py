@@ -131,7 +131,8 @@ class MAML(MetaLearner):
         adapted, losses = inner_loop.adapt(
             inner_loss,
             params,
-            self.batches(task.support),
+            task.support,
+            batches=self.batches(task.support),
             num_steps=self.inner_steps - steps_before,
             steps_before=steps_before,
             in_loop=in_loop,

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfmetainit.fields import networks
 from tfmetainit.io.errors import InputError, check_range, reason
-from tfmetainit.meta import halves
 from tfmetainit.meta.learner import MetaLearner
 from tfmetainit.meta.maml import MAML
 from tfmetainit.meta.output_layer import check_solvable
@@ -177,8 +176,12 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
         )
     if learner.ridge is not None:
         _construct("signal", check_solvable, field, signal.support_model)
-    if learner.step_on == "halves":
-        _construct("signal", halves.check_width, signal.raster_width)
+    if learner.step_on == "halves" and signal.raster_width is None:
+        raise InputError(
+            "The steps of these weights see halves of pictures (`step_on`), so "
+            "that a class of signals must be pictures with `points_per_step` "
+            f"of 0. Received: {type(signal).__name__}"
+        )
     learner.raster_width = signal.raster_width
     learner.support_loss = FieldLoss(field, signal.support_model)
     learner.query_loss = FieldLoss(field, signal.query_model)

@@ -251,7 +251,10 @@ class _PartialFit:
         self._prior = completion.Prior(*leaves, prior.unseen_weight)
 
     def complete(self, observed, missing):
-        """Observed and predicted values, row by row; their weights."""
+        """Observed rows, then those predicted at `missing`; their weights.
+
+        Row by row of the picture if a step sees half of the pixels.
+        """
         observed, missing = tf.nest.map_structure(
             lambda leaf: tf.cast(leaf, self._dtype), (observed, missing)
         )
@@ -261,8 +264,10 @@ class _PartialFit:
         )
         weights = np.ones([whole.inputs.shape[0], 1])
         weights[observed.inputs.shape[0] :] = self._prior.unseen_weight
-        order = pixels.raster_order(whole.inputs.numpy())
         whole = (whole, tf.constant(weights, self._dtype))
+        if self._learner.step_on == "all":
+            return whole
+        order = pixels.raster_order(whole[0].inputs.numpy())
         return tf.nest.map_structure(lambda leaf: tf.gather(leaf, order), whole)
 
     @tf.function(reduce_retracing=True)

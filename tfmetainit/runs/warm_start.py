@@ -53,7 +53,7 @@ def warm_start(learner: MetaLearner, path) -> None:
         )
     try:
         # Loading the run's learner with this field loads the field's weights.
-        config.learner.step_on = "all"  # its signals are not needed
+        config.learner.step_on = "all"  # halves are those of its own signals
         before = build.make_learner(config, field)
         build.load_weights(before, run.best)
         learner.step_sizes.keep_from(before.step_sizes)

@@ -16,7 +16,8 @@ from tfmetainit import fit, train
 from tfmetainit.export import exporter
 from tfmetainit.io import images
 from tfmetainit.io.errors import InputError
-from tfmetainit.litert import artifact
+from tfmetainit.litert import ArtifactFitter, artifact
+from tfmetainit.runs import RunFitter
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,37 @@ def test_both_forms_of_fit_agree(
     for name in weights.files:
         assert weights[name].shape == weights_2[name].shape
         np.testing.assert_allclose(weights_2[name], weights[name], atol=1e-5)
+
+
+def test_a_part_of_a_picture_is_fitted_in_halves_alike(small_config, tmp_path):
+    """Steps alone, and what their weights are worth."""
+    config = small_config(
+        **{
+            "signal.points_per_step": 0,
+            "learner.step_on": "halves",
+            "learner.output_layer": "stepped",
+            "prior.num_signals": 0,
+        }
+    )
+    train.train(config, tmp_path / "run")
+    exporter.export(tmp_path / "run", tmp_path / "exported")
+    rng = np.random.default_rng(0)
+    known = rng.random((16, 16)) < 0.6  # 141 pixels, an odd number
+    picture = rng.random((16, 16, 3), np.float32)
+    results = []
+    for fitter in (
+        RunFitter(tmp_path / "run"),
+        ArtifactFitter(tmp_path / "exported" / "model.tflite"),
+    ):
+        sample = fitter.modality.observe(picture, known)
+        (fitted,) = fitter.fit([sample], 4, range(5))
+        results.append(([*fitted.psnr.values()], fitted.theta))
+        assert fitter.score(fitted.theta, sample) == pytest.approx(
+            fitted.psnr[4], abs=1e-4
+        )
+    (psnr, theta), (psnr_2, theta_2) = results
+    np.testing.assert_allclose(psnr_2, psnr, atol=1e-4)
+    np.testing.assert_allclose(theta_2, theta, atol=1e-5)
 
 
 # Runs a module where only some packages can be imported.

@@ -15,6 +15,9 @@ from tfmetainit.runs import build
         ("learner.name", "sgd", ["`learner.name`", "sgd"]),
         ("learner.inner_steps", 0, ["`learner.inner_steps`"]),
         ("learner.step_sizes", "layer", ["`config.learner`", "layer"]),
+        ("learner.step_on", "thirds", ["`step_on`", "'thirds'"]),
+        # The smallest config draws points at random.
+        ("learner.step_on", "halves", ["`step_on`", "`points_per_step`"]),
         ("field.hidden_units", -3, ["`hidden_units`", "-3"]),
         ("optimizer.learning_rate", 0.0, ["`optimizer.learning_rate`"]),
         ("optimizer.output_gain", -1.0, ["`optimizer.output_gain`", "-1.0"]),
@@ -46,6 +49,17 @@ def test_a_solved_output_layer_fits_what_it_observes_only(raises_with):
     build.use_class(learner, signal)
     signal.support_model = lambda field, inputs: 2.0 * field(inputs)
     with raises_with(InputError, "`config.signal`", "`output_layer`"):
+        build.use_class(learner, signal)
+
+
+def test_halves_are_those_of_the_class(raises_with):
+    learner, signal = build.load("photos_128"), build.load_signal("photos_128")
+    assert learner.raster_width == 128
+    signal.raster_width = 20
+    build.use_class(learner, signal)
+    assert learner.raster_width == 20
+    signal.raster_width = None
+    with raises_with(InputError, "`step_on`", type(signal).__name__):
         build.use_class(learner, signal)
 
 

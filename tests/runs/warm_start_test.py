@@ -14,7 +14,9 @@ from tfmetainit.runs import build
 
 def test_warm_start(tmp_path, small_config, raises_with):
     """From another run, and from a file of weights."""
-    first = small_config()
+    first = small_config(
+        **{"signal.points_per_step": 0, "learner.step_on": "halves"}
+    )
     train.train(first, tmp_path / "first")
     best = build.load(tmp_path / "first")
     params = functional.get_params(best.field)

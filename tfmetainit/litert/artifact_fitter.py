@@ -79,9 +79,10 @@ class ArtifactFitter:
 
     @property
     def _losses_are_scores(self):
-        """Whether the losses of steps are those of the predictions.
+        """Whether the losses of steps are the errors of the predictions.
 
-        They are those without the solution, and of what a step sees.
+        They are without the solution, and of half of the pixels if a step sees
+        half of them.
         """
         return not (self._artifact.solves or self._artifact.in_halves)
 

@@ -48,7 +48,8 @@ def _methods(fitter, learner, picture, seen):
     sample = fitter.modality.observe(picture, seen)
     constant = np.broadcast_to(picture[seen].mean(axis=0), picture.shape)
     yield "best constant", constant
-    # The same without the pixels that miss.
+    # The same without the pixels that miss. Steps on a part see all of it.
+    learner.step_on = "all"
     support = Observations(
         tf.constant(sample.inputs), tf.constant(sample.values)
     )

@@ -12,8 +12,8 @@ training. This module adds the bookkeeping around them:
   are skipped. The loss and its gradient are sums over chunks.
 - Its `steps` is a tensor: a `tf.while_loop` runs up to a maximum that is fixed
   at export.
-- `adapt_step` and `solve_output` do the same for GPUs, without control flow:
-  one step or the solution, over all rows at once, which have weights.
+- `adapt_step`, `adapt_half` and `solve_output` do the same for GPUs, without
+  control flow: one step or the solution, of rows that have weights, at once.
 - `complete` predicts what was not observed of a signal.
 - If the output layer is solved after the steps, theta has the solution behind
   the field's parameters: gradient steps go on from the parameters, `predict`
@@ -149,6 +149,7 @@ class Adapter(tf.Module):
         """Names of the methods that take rows with weights, for GPUs."""
         there = {
             "adapt_step": True,
+            "adapt_half": self._width is not None,
             "solve_output": self.solves,
             "complete": self.completes,
         }
@@ -312,10 +313,10 @@ class Adapter(tf.Module):
         return tf.where(_is_finite(theta), theta, received)
 
     def adapt_step(self, theta, inputs, values, weights):
-        """One gradient step over the rows, without control flow.
+        """One gradient step over all rows, without control flow.
 
-        It sees all rows, or the half whose turn it is. GPU delegates take it
-        as a whole for images. On a CPU, `adapt` is faster.
+        GPU delegates take it as a whole for images. On a CPU, `adapt` is
+        faster.
 
         Args:
             theta: float32 `[T]`, from `init` or an earlier call.
@@ -332,19 +333,27 @@ class Adapter(tf.Module):
               is that of no observation: `solve_output` must follow before a
               prediction. If the loss or the weights would not be finite, or no
               row counts, this is the theta received.
-            - loss: float32 `[1]`, the mean squared error before the step, of
-              the rows that it sees.
+            - loss: float32 `[1]`, the mean squared error before the step.
         """
         params, _, turn = self._split(theta)
-        rows = inputs, values, weights
-        if turn:
-            rows = self._half_of(rows, turn[0])
+        return self._step(theta, params, turn, (inputs, values, weights))
+
+    def adapt_half(self, theta, inputs, values, weights):
+        """As `adapt_step`, over the half of the rows whose turn it is.
+
+        There it is what a step of `adapt` does. `loss` is that of the half.
+        """
+        params, _, (turn,) = self._split(theta)
+        rows = self._half_of((inputs, values, weights), turn)
+        return self._step(theta, params, [1.0 - turn], rows)
+
+    def _step(self, theta, params, turn, rows):
+        """The result of `adapt_step`: a step over rows that have weights."""
         inputs, values, weights = rows
         before, gradients = self._weighted_loss(weights).value_and_grad(
             params, Observations(inputs, values)
         )
         params = self._descend(params, gradients)
-        turn = [1.0 - half for half in turn]
         adapted = self._joined(params, params, turn)
         healthy = _is_finite(tf.concat([adapted, before], axis=0))
         return {"theta": tf.where(healthy, adapted, theta), "loss": before}

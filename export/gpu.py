@@ -13,7 +13,13 @@ import math
 from tfmetainit.export import flatbuffer
 
 # The signatures that are made for GPUs.
-SIGNATURES = ("predict", "adapt_step", "solve_output", "complete")
+SIGNATURES = (
+    "predict",
+    "adapt_step",
+    "adapt_half",
+    "solve_output",
+    "complete",
+)
 # Those operations of artifacts that the delegate implements. CALL_ONCE, FILL,
 # GATHER_ND, IF, RANGE, REVERSE_V2, SCATTER_ND, WHILE and others are not.
 _TAKEN = frozenset(

@@ -4,9 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfmetainit.geometry import metrics
-from tfmetainit.geometry.pixels import raster_order
 from tfmetainit.io.errors import InputError, UserError
-from tfmetainit.litert.artifact import LiteArtifact
+from tfmetainit.litert.artifact import CompiledSignatures, LiteArtifact
 from tfmetainit.litert.artifact_fitter import ArtifactFitter
 from tfmetainit.meta import completion, functional, inner_loop
 from tfmetainit.meta.tasks import Observations, Task
@@ -82,7 +81,6 @@ class Case:
         self._loss = learner.support_loss
         self._steps = min(learner.inner_steps, adapter.max_steps)
         self._solves = adapter.solves
-        self._in_halves = learner.step_on == "halves"
         self.tolerance = SOLVED_TOLERANCE if self._solves else TOLERANCE
         self._coords = task.query.inputs.numpy()
         self._target = task.query.values.numpy()
@@ -196,13 +194,25 @@ class Case:
 
         None for files of more than `_MAX_ROWS_AT_ONCE` rows.
         """
-        artifact = LiteArtifact(path)
-        if artifact.num_points > _MAX_ROWS_AT_ONCE:
+        if self._num_points > _MAX_ROWS_AT_ONCE:
             return None
-        theta, equal = artifact.init(), np.ones([len(self._inputs), 1])
-        adapted, _ = artifact.adapt(
-            theta, self._inputs, self._values, self._steps, equal
-        )
+        model = CompiledSignatures(path.read_bytes())
+        missing = self._num_points - len(self._inputs)
+        rows = {
+            name: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))
+            for name, leaf in {
+                "inputs": self._inputs,
+                "values": self._values,
+                "weights": np.ones([len(self._inputs), 1], np.float32),
+            }.items()
+        }
+        step = "adapt_half" if "adapt_half" in model.names() else "adapt_step"
+        theta = model.run("init")["theta"]
+        steps = [step] * self._steps + ["solve_output"] * self._solves
+        adapted = theta
+        for name in steps:
+            adapted = model.run(name, theta=adapted, **rows)["theta"]
+        artifact = LiteArtifact(path)
         return tuple(
             artifact.predict(t, self._coords) for t in (theta, adapted)
         )
@@ -220,9 +230,6 @@ class Case:
             return 0.0
         half = len(self._inputs) // 2
         inputs, values = self._inputs, self._values
-        if self._in_halves:  # as the file returns them
-            order = raster_order(inputs)
-            inputs, values = inputs[order], values[order]
         observed = Observations(
             *map(tf.constant, (inputs[:half], values[:half]))
         )

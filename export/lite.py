@@ -10,6 +10,7 @@ Of these, `adapt` is for CPUs. GPUs take one gradient step at a time, without
 control flow, and the solution of the output layer if it is solved:
 
     adapt_step(theta, inputs, values, weights) -> theta, loss
+    adapt_half(theta, inputs, values, weights) -> theta, loss
     solve_output(theta, inputs, values, weights) -> theta
 
 A file of a run with a prior predicts what was not observed:

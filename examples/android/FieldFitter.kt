@@ -73,7 +73,11 @@ class FieldFitter(
     private val adapt by lazy {
         Signature("adapt", observed + "n_points" + "steps", "theta", "losses", "steps_taken")
     }
-    private val step by lazy { Signature("adapt_step", observed + "weights", "theta", "loss") }
+    // A file whose steps see half of the pixels has the first.
+    private val step by lazy {
+        val halves = runCatching { shape("adapt_half", "theta") }.isSuccess
+        Signature(if (halves) "adapt_half" else "adapt_step", observed + "weights", "theta", "loss")
+    }
     // A file whose output layer is not solved lacks this signature.
     private val solves by lazy { runCatching { shape("solve_output", "theta") }.isSuccess }
     private val solve by lazy { Signature("solve_output", observed + "weights", "theta") }

@@ -156,7 +156,8 @@ export class LearnedField {
   }
 
   async adaptByStep(theta, observed, count, steps) {
-    const {adapt_step: step, solve_output: solve} = this.model.signatures;
+    const {adapt_step: all, adapt_half: half, solve_output: solve} = this.model.signatures;
+    const step = half ?? all;
     const weights = new Float32Array(this.metadata.num_points).fill(1, 0, count);
     const losses = [];
     for (let taken = 0; taken < steps; taken++) {

@@ -235,7 +235,7 @@ def test_fit_without_any_flag(tmp_path, run_command, assert_one_sentence):
     Image.fromarray(skimage.data.astronaut()).save(tmp_path / "photo.jpg")
     result = run_command("fit", "photo.jpg", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("step ") == 3
+    assert result.stdout.count("step ") == 5
     assert "photo_fit.png" in result.stdout
     with Image.open(tmp_path / "photo_fit.png") as picture:
         assert picture.size == (128, 128)

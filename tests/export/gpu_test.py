@@ -49,8 +49,11 @@ def test_steps_and_a_solution_are_what_adapt_does(
         )
         rows["weights"] = np.float32(np.arange(601)[:, None] < count)
         losses = []
+        in_halves = "step_on" in options
+        assert ("adapt_half" in model.names()) == in_halves
+        step = "adapt_half" if in_halves else "adapt_step"
         for _ in range(3):
-            result = model.run("adapt_step", theta=theta, **rows)
+            result = model.run(step, theta=theta, **rows)
             theta = result["theta"]
             losses += result["loss"].tolist()
         np.testing.assert_allclose(losses, expected["losses"][:3], rtol=1e-5)
@@ -87,19 +90,25 @@ def test_a_step_sees_the_other_half_if_one_has_no_weight(
     weights = np.float32(seen if which == 0 else ~seen)[:, None]
     theta, expected = adapter.init(), of_all.init()
     for step in range(3):
-        result = adapter.adapt_step(theta, inputs, values, weights)
+        result = adapter.adapt_half(theta, inputs, values, weights)
         other = of_all.adapt_step(expected, inputs, values, weights)
         theta, expected = result["theta"], other["theta"]
         np.testing.assert_allclose(theta[:-1], expected, atol=1e-6)
         np.testing.assert_allclose(result["loss"], other["loss"], rtol=1e-5)
         assert theta[-1] == (step + 1) % 2
+    # Steps over all rows take no turns.
+    stepped = adapter.adapt_step(theta, inputs, values, weights)["theta"]
+    expected = of_all.adapt_step(expected, inputs, values, weights)["theta"]
+    np.testing.assert_allclose(stepped[:-1], expected, atol=1e-6)
+    assert stepped[-1] == theta[-1]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, "no row"])
 def test_theta_stays_if_a_step_is_not_finite(
     bad, make_learner, make_adapter, observed
 ):
-    adapter = make_adapter(make_learner(output_layer="solved"))
+    halved = {"step_on": "halves", "raster_width": 6}
+    adapter = make_adapter(make_learner(output_layer="solved", **halved))
     inputs, values = observed(30)
     weights = np.ones([30, 1], np.float32)
     if bad == "no row":
@@ -107,7 +116,11 @@ def test_theta_stays_if_a_step_is_not_finite(
     else:
         values[7, 1] = bad
     theta = adapter.init()
-    for function in (adapter.adapt_step, adapter.solve_output):
+    for function in (
+        adapter.adapt_step,
+        adapter.adapt_half,
+        adapter.solve_output,
+    ):
         result = function(theta, inputs, values, weights)
         np.testing.assert_array_equal(result["theta"], theta)
 

@@ -59,7 +59,10 @@ def test_halves_are_those_of_the_class(raises_with):
     build.use_class(learner, signal)
     assert learner.raster_width == 20
     signal.raster_width = None
-    with raises_with(InputError, "`step_on`", type(signal).__name__):
+    with raises_with(InputError, "halves of pictures", type(signal).__name__):
+        build.use_class(learner, signal)
+    signal.points_per_step = 77
+    with raises_with(InputError, "`points_per_step`", "77"):
         build.use_class(learner, signal)
 
 

@@ -24,11 +24,6 @@ def pixel_coords(height: int, width: int) -> np.ndarray:
     return grid.reshape(-1, 2).astype(np.float32)
 
 
-def raster_order(coords: np.ndarray) -> np.ndarray:
-    """Indices `[n]` that sort coordinates `[n, 2]` row by row."""
-    return np.lexsort((coords[:, 1], coords[:, 0]))
-
-
 def z_order(side: int) -> np.ndarray:
     """The pixels of a square in the order of a Z-order curve.
 

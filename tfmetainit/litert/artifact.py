@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmetainit.geometry.pixels import raster_order
 from tfmetainit.io import quiet
 from tfmetainit.io.errors import InputError, reason
 
@@ -29,8 +28,10 @@ SIGNATURES = {
         {"theta", "losses", "steps_taken"},
     ),
     "predict": ({"theta", "coords"}, {"values"}),
-    # For GPUs; older files lack them. The last one if the layer is solved.
+    # For GPUs; older files lack them. `adapt_half` if steps see half of the
+    # pixels, `solve_output` if the layer is solved.
     "adapt_step": ({"theta", "inputs", "values", "weights"}, {"theta", "loss"}),
+    "adapt_half": ({"theta", "inputs", "values", "weights"}, {"theta", "loss"}),
     "solve_output": ({"theta", "inputs", "values", "weights"}, {"theta"}),
     # If the run has a prior.
     "complete": ({"theta", "inputs", "values", "weights"}, {"theta"}),
@@ -299,7 +300,7 @@ class LiteArtifact:
             steps: number of gradient steps; more than `max_steps` are taken in
                 several calls.
             weights: float32 `[n, 1]`, not negative, from `complete`; by default
-                all rows weigh the same.
+                all rows weigh the same. With weights, every step sees all rows.
 
         Returns:
             The adapted theta `[T]`, and a list of the mean squared error before
@@ -365,8 +366,7 @@ class LiteArtifact:
 
         Returns:
             Inputs, values and weights `[n + k, 1]` for `adapt`: the observed
-            rows, then the predicted ones, which weigh less; row by row of the
-            picture if a step sees half of the pixels.
+            rows, then the predicted ones, which weigh less.
 
         Raises:
             InputError: as in `adapt`, or if the file has no prior
@@ -390,10 +390,7 @@ class LiteArtifact:
         )["theta"]
         weights[len(inputs) :] = self._unseen_weight
         values = np.concatenate([values, self.predict(theta, missing)])
-        if not self.in_halves:
-            return whole, values, weights
-        order = raster_order(whole)
-        return whole[order], values[order], weights[order]
+        return whole, values, weights
 
     def predict(self, theta, coords) -> np.ndarray:
         """Predictions of the field with weights theta at any number of coords.

@@ -110,6 +110,9 @@ class ArtifactFitter:
                 inputs[0], values[0], sample.missing
             )
             inputs, values = (rows[None] for rows in whole)
+        elif sample.missing is not None and self._artifact.in_halves:
+            # Halves of a part are no checkerboard: steps see all of it.
+            weights = np.ones([inputs.shape[1], 1])
         if self._artifact.solves:
             theta, _ = self._artifact.adapt(
                 theta, inputs[0], values[0], 0, weights

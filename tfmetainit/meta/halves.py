@@ -6,9 +6,10 @@ such steps are called ordered subsets (Hudson & Larkin 1994, doi
 10.1109/42.363108).
 
 The pixels of a support stand row by row: row i of it is pixel (i // W, i % W),
-for pictures of width W. Rows of a part of a picture are divided by the same
-rule, as if they were the first ones of a picture. If one half is empty, because
-there is one row only, every step sees the other half.
+for pictures of width W. Other rows are divided by the same rule, but the halves
+of a part of a picture are no checkerboard: `runs` and `litert` take steps on
+all of a part. If one half is empty, because there is one row only, every step
+sees the other half.
 """
 
 import tensorflow as tf
@@ -25,9 +26,8 @@ def check_width(width: int | None) -> None:
     """
     if width is None:
         raise ValueError(
-            "`step_on` can be 'halves' only where every step would see all "
-            "pixels of a picture (with `points_per_step` of 0); use 'all'. "
-            "Received: signals with another support"
+            "`step_on` can be 'halves' only for pictures all of whose pixels "
+            "are the support; use 'all'. Received: raster_width=None"
         )
 
 

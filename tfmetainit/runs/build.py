@@ -121,6 +121,9 @@ def build_learner(
     Raises:
         InputError: if an option is not valid.
     """
+    if config.learner.step_on == "halves":
+        rule = "`learner.step_on` can be 'halves' only for pictures"
+        _check_halves(signal, rule)
     return make_learner(
         config,
         make_field(config, signal.coord_dims, signal.value_dims),
@@ -159,6 +162,18 @@ def make_learner(config, field: keras.Model, **models) -> MetaLearner:
     return _construct("learner", make, field, **models, **options)
 
 
+def _check_halves(signal: SignalClass, rule: str) -> None:
+    """Raises InputError if steps cannot see halves of a class's pictures."""
+    if signal.raster_width is not None:
+        return
+    points = getattr(signal, "points_per_step", 0)
+    if points and getattr(signal.modality, "name", None) == "image":
+        rule, received = f"{rule} with a `points_per_step` of 0", points
+    else:
+        received = type(signal).__name__
+    raise InputError(f"{rule}. Received: {received}")
+
+
 def use_class(learner: MetaLearner, signal: SignalClass) -> None:
     """Lets a learner fit and score the signals of another class.
 
@@ -176,12 +191,8 @@ def use_class(learner: MetaLearner, signal: SignalClass) -> None:
         )
     if learner.ridge is not None:
         _construct("signal", check_solvable, field, signal.support_model)
-    if learner.step_on == "halves" and signal.raster_width is None:
-        raise InputError(
-            "The steps of these weights see halves of pictures (`step_on`), so "
-            "that a class of signals must be pictures with `points_per_step` "
-            f"of 0. Received: {type(signal).__name__}"
-        )
+    if learner.step_on == "halves":
+        _check_halves(signal, "The trained steps see halves of pictures")
     learner.raster_width = signal.raster_width
     learner.support_loss = FieldLoss(field, signal.support_model)
     learner.query_loss = FieldLoss(field, signal.query_model)

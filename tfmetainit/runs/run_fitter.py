@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfmetainit.geometry import pixels
 from tfmetainit.io.errors import InputError
 from tfmetainit.meta import completion, functional, inner_loop
 from tfmetainit.meta.tasks import (
@@ -183,7 +182,6 @@ class RunFitter:
         observed = inner_loop.at_step(task.support, 0)
         partial, params = self._partial, self._params
         whole = partial.complete(observed, tf.constant(sample.missing))
-        batches = self._learner.batches(_one_batch(whole))
         psnr = {}
         for step in range(steps + 1):
             if step in scored or step == steps:
@@ -192,9 +190,7 @@ class RunFitter:
                 (value,) = self._score([finished], [task.query], [observed])
                 psnr[step] = float(value)
             if step < steps:
-                params = partial.step(
-                    params, *inner_loop.at_step(batches, step)
-                )
+                params = partial.step(params, *whole)
         return Fitted(np.float32(functional.flatten(finished)), psnr)
 
     def _fit_at_once(self, samples, steps, scored):
@@ -204,7 +200,13 @@ class RunFitter:
         batch = [self._params] * len(tasks)
         psnr = [{} for _ in tasks]
         observed = [inner_loop.at_step(task.support, 0) for task in tasks]
-        batches = [self._learner.batches(task.support) for task in tasks]
+        batches = [
+            # Halves of a part are no checkerboard: steps see all of it.
+            self._learner.batches(task.support)
+            if sample.missing is None
+            else task.support
+            for sample, task in zip(samples, tasks)
+        ]
         for step in range(steps + 1):
             # The observations of this step as a support, [1, n, ...].
             supports = [
@@ -251,10 +253,7 @@ class _PartialFit:
         self._prior = completion.Prior(*leaves, prior.unseen_weight)
 
     def complete(self, observed, missing):
-        """Observed rows, then those predicted at `missing`; their weights.
-
-        Row by row of the picture if a step sees half of the pixels.
-        """
+        """Observed rows, then those predicted at `missing`; their weights."""
         observed, missing = tf.nest.map_structure(
             lambda leaf: tf.cast(leaf, self._dtype), (observed, missing)
         )
@@ -264,11 +263,7 @@ class _PartialFit:
         )
         weights = np.ones([whole.inputs.shape[0], 1])
         weights[observed.inputs.shape[0] :] = self._prior.unseen_weight
-        whole = (whole, tf.constant(weights, self._dtype))
-        if self._learner.step_on == "all":
-            return whole
-        order = pixels.raster_order(whole[0].inputs.numpy())
-        return tf.nest.map_structure(lambda leaf: tf.gather(leaf, order), whole)
+        return whole, tf.constant(weights, self._dtype)
 
     @tf.function(reduce_retracing=True)
     def _predict(self, observed, missing):

@@ -17,7 +17,7 @@ from tfmetainit.runs import build
         ("learner.step_sizes", "layer", ["`config.learner`", "layer"]),
         ("learner.step_on", "thirds", ["`step_on`", "'thirds'"]),
         # The smallest config draws points at random.
-        ("learner.step_on", "halves", ["`step_on`", "`points_per_step`"]),
+        ("learner.step_on", "halves", ["`learner.step_on`", "64"]),
         ("field.hidden_units", -3, ["`hidden_units`", "-3"]),
         ("optimizer.learning_rate", 0.0, ["`optimizer.learning_rate`"]),
         ("optimizer.output_gain", -1.0, ["`optimizer.output_gain`", "-1.0"]),

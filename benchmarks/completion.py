@@ -48,8 +48,7 @@ def _methods(fitter, learner, picture, seen):
     sample = fitter.modality.observe(picture, seen)
     constant = np.broadcast_to(picture[seen].mean(axis=0), picture.shape)
     yield "best constant", constant
-    # The same without the pixels that miss. Steps on a part see all of it.
-    learner.step_on = "all"
+    # The same without the pixels that miss.
     support = Observations(
         tf.constant(sample.inputs), tf.constant(sample.values)
     )
@@ -71,6 +70,8 @@ def main(argv):
     if _FLAGS.folder:
         config.signal.folder = _FLAGS.folder
     signal = build.build_signal(config)
+    # Steps on a part of a picture see all of it.
+    config.learner.step_on = "all"
     learner = build.load_learner(workdir, config, signal)
     fitter = RunFitter(_FLAGS.workdir)
     side = fitter.modality.resolution

@@ -53,8 +53,8 @@ def _support(inputs, values):
 
 
 @_LEARNERS
-@pytest.mark.parametrize("count", [1, 2, 49, 50])  # 8 rows of 6 pixels, and 2
-@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("count", [1, 49, 50])  # 8 rows of 6 pixels, and 2
+@pytest.mark.parametrize("steps", [0, 3])
 def test_what_is_predicted_is_that_of_adapt(
     steps, count, of_learner, make_learner, make_adapter, observed, call
 ):
@@ -67,7 +67,7 @@ def test_what_is_predicted_is_that_of_adapt(
     np.testing.assert_allclose(
         adapter.predict(tf.constant(result["theta"]), inputs),
         learner.query_loss.predict(params, inputs),
-        atol=5e-4 if count < 3 else 1e-4,
+        atol=5e-4 if count == 1 else 1e-4,
     )
 
 
@@ -94,7 +94,7 @@ def test_calls_of_one_step_are_one_call_of_all_steps(
 
 
 @_LEARNERS
-@pytest.mark.parametrize("n_points", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("n_points", [1, 16, 41])
 def test_rows_beyond_n_points_do_not_count(
     n_points, of_learner, make_learner, make_adapter, observed, call
 ):
@@ -146,8 +146,9 @@ def test_numbers_out_of_range_have_a_defined_result(
 
 @_LEARNERS
 @pytest.mark.parametrize("row", [30, 31])  # one of each half
-@pytest.mark.parametrize("which", ["inputs", "values"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("which", "value"), [("inputs", np.nan), ("values", np.inf)]
+)
 def test_values_that_are_not_finite_leave_theta_as_it_was(
     which, row, value, of_learner, make_learner, make_adapter, observed, call
 ):

@@ -16,6 +16,9 @@ _PRECISIONS = ["float32", pytest.param("float16", marks=pytest.mark.slow)]
 
 
 def _kinds(of_learner):
+    if "step_on" in of_learner:
+        yield "siren", "tensor", of_learner
+        return
     for step_sizes in ("scalar", "tensor", "weight", "curvature"):
         yield "siren", step_sizes, of_learner
     yield "fourier_mlp", "tensor", {}
@@ -130,8 +133,8 @@ def test_delegates_take_the_signatures_as_a_whole(
     precision, make_learner, convert
 ):
     solved = {"output_layer": "solved"}
-    halved = ("siren", "tensor", {**solved, **_HALVES})
-    for field, step_sizes, options in [*_kinds(solved), halved]:
+    kinds = [*_kinds(solved), *_kinds(solved | _HALVES)]
+    for field, step_sizes, options in kinds:
         learner = make_learner(field, step_sizes, width=64, **options)
         content = convert(learner, num_points=601, precision=precision)
         for name in set(gpu.SIGNATURES) & set(

@@ -1,10 +1,10 @@
 """The learned initialization and its few-step adapter, as one tf.Module.
 
-A device or server runs pure functions of a flat vector theta: the field's
-parameters in their order, each flattened row by row, `[P]`, and what else calls
-need from each other (below). The gradient
-steps are those of `meta.inner_loop.adapt`, and the forward models are those of
-training. This module adds the bookkeeping around them:
+A device or server runs pure functions of a flat vector theta. It begins with
+the field's parameters in their order, each flattened row by row, `[P]`. What a
+call needs from the call before it follows. The gradient steps are those of
+`meta.inner_loop.adapt`, and the forward models are those of training. This
+module adds the bookkeeping around them:
 
 - `adapt` takes arrays of N rows, of which the first `n_points` count. The other
   rows may hold anything, NaN included.
@@ -231,7 +231,7 @@ class Adapter(tf.Module):
         observed = Observations(inputs, values)
         seen = [observed]
         if self._width is not None:
-            # A row that no step has seen yet must not be found out later.
+            # A number that is not finite may be in the half that comes later.
             valid = tf.logical_and(valid, _rows_are_finite(observed, n_points))
             seen = self._halves(observed)
         limit = tf.where(valid, tf.clip_by_value(steps, 0, self.max_steps), 0)

@@ -81,8 +81,7 @@ class ArtifactFitter:
     def _losses_are_scores(self):
         """Whether the losses of steps are the errors of the predictions.
 
-        They are without the solution, and of half of the pixels if a step sees
-        half of them.
+        Losses leave out the solution, and the pixels that a step does not see.
         """
         return not (self._artifact.solves or self._artifact.in_halves)
 

@@ -14,21 +14,9 @@ sees the other half.
 
 import tensorflow as tf
 
+from tfmetainit.meta.tasks import Observations
+
 STEP_ON = ("all", "halves")
-
-
-def check_width(width: int | None) -> None:
-    """Raises ValueError unless a support has such halves.
-
-    Args:
-        width: of the pictures whose pixels are the support; None if the support
-            is something else.
-    """
-    if width is None:
-        raise ValueError(
-            "`step_on` can be 'halves' only for pictures all of whose pixels "
-            "are the support; use 'all'. Received: raster_width=None"
-        )
 
 
 def count(half, rows, width: int):
@@ -75,22 +63,22 @@ def split_rows(rows: tf.Tensor, width: int) -> list[tf.Tensor]:
     return [tf.reshape(tf.concat(half, axis=1), [-1, size]) for half in halves]
 
 
-def as_batches(support, width: int):
+def as_batches(support: Observations, width: int):
     """What the steps see of a support in turn.
 
     Args:
-        support: `Observations` `[1, n, k]`, or another nest of such tensors; n
-            is static.
+        support: `Observations` `[1, n, k]`, n static.
         width: W.
 
     Returns:
-        The halves as `[2, n / 2, k]`. If n is odd, they have different lengths,
-        and are a list of two nests `[1, m, k]`. A single row stays as it is.
+        The halves as `Observations` `[2, n / 2, k]`. If n is odd, they have
+        different lengths, and are a list of two `Observations` `[1, m, k]`. A
+        single row stays as it is.
 
     Raises:
         ValueError: if the support has several batches.
     """
-    number, rows = tf.nest.flatten(support)[0].shape[:2]
+    number, rows = support.inputs.shape[:2]
     if number != 1:
         raise ValueError(
             "A support must be one batch, the pixels of a picture, if "
@@ -98,17 +86,11 @@ def as_batches(support, width: int):
         )
     if rows == 1:
         return support
+    split = [split_rows(leaf[0], width) for leaf in support]
     halves = [
-        tf.nest.map_structure(
-            lambda leaf, half=half: split_rows(leaf[0], width)[half][
-                None, : count(half, rows, width)
-            ],
-            support,
-        )
-        for half in (0, 1)
+        Observations(*(leaf[None, : count(half, rows, width)] for leaf in both))
+        for half, both in enumerate(zip(*split))
     ]
     if rows % 2:
         return halves
-    return tf.nest.map_structure(
-        lambda *leaves: tf.concat(leaves, axis=0), *halves
-    )
+    return Observations(*(tf.concat(both, axis=0) for both in zip(*halves)))

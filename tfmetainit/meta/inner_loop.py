@@ -41,8 +41,8 @@ def at_step(support, step: int):
     """The observations of one inner step; steps take the batches in turn.
 
     Args:
-        support: `Observations` `[b, n, ...]` (see `tasks`), or another nest of
-            such tensors; or a list of them with different n.
+        support: `Observations` `[b, n, ...]` (see `tasks`), or a list of them
+            with different n.
         step: number of the step, from 0. An int for a list.
 
     Returns:
@@ -51,7 +51,7 @@ def at_step(support, step: int):
     if isinstance(support, list):
         step, part = divmod(step, len(support))
         return at_step(support[part], step)
-    length = tf.nest.flatten(support)[0].shape[0]
+    length = support.inputs.shape[0]
     index = step if length is None else step % length
     return tf.nest.map_structure(lambda leaf: leaf[index], support)
 

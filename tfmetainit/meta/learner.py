@@ -131,8 +131,11 @@ class MetaLearner(keras.Model, abc.ABC):
                 f"`step_on` must be one of {halves.STEP_ON}. Received: "
                 f"{step_on!r}"
             )
-        if step_on == "halves":
-            halves.check_width(raster_width)
+        if step_on == "halves" and raster_width is None:
+            raise ValueError(
+                "`step_on` can be 'halves' only for pictures all of whose "
+                "pixels are the support; use 'all'. Received: raster_width=None"
+            )
         if task_loop is not None and task_loop not in task_loops.FORMS:
             raise ValueError(
                 f"`task_loop` must be one of {task_loops.FORMS}, or None. "

@@ -229,10 +229,11 @@ class Adapter(tf.Module):
         count = _length(inputs)
         valid = tf.logical_and(n_points >= 1, n_points <= count)
         observed = Observations(inputs, values)
+        whole = tf.nest.map_structure(self._chunks, observed)
         seen = [observed]
         if self._width is not None:
             # A number that is not finite may be in the half that comes later.
-            valid = tf.logical_and(valid, _rows_are_finite(observed, n_points))
+            valid = tf.logical_and(valid, _rows_are_finite(whole, n_points))
             seen = self._halves(observed)
         limit = tf.where(valid, tf.clip_by_value(steps, 0, self.max_steps), 0)
         # [1 or 2, chunks, rows of a chunk, ...]
@@ -284,7 +285,6 @@ class Adapter(tf.Module):
         params = functional.unflatten(theta, self._shapes)
         turn = [tf.cast(_turn_after(half, taken), tf.float32) for half in turn]
         if self.solves:
-            whole = tf.nest.map_structure(self._chunks, observed)
             loss = self._loss_of(n_points)
             theta = self._solved(loss, params, whole, turn, received)
             theta = tf.where(valid, theta, received)
@@ -561,9 +561,7 @@ class _MaskedLoss:
             observed: `Observations` `[chunks, rows, ...]`.
             shapes: a nest of the results' shapes.
         """
-        height = tf.shape(observed.inputs)[1]
-        if observed.inputs.shape[1] is not None:
-            height = observed.inputs.shape[1]
+        height = _length(observed.inputs, axis=1)
         # A zero computed at run time: zeros of the parameters' shapes would
         # otherwise be stored in the file as constants.
         zero = tf.cast(tf.minimum(self._n_points, 0), tf.float32)
@@ -614,16 +612,18 @@ def _turn_after(turn, steps):
     return (tf.cast(turn > 0.5, tf.int32) + steps) % 2
 
 
-def _rows_are_finite(observed, n_points):
-    """Whether all numbers of the first `n_points` rows `[n, k]` are finite."""
-    finite = [
-        _is_finite(
-            tf.where(
-                _column(tf.range(_length(rows)) < n_points, rows), rows, 0.0
-            )
-        )
-        for rows in observed
-    ]
+def _rows_are_finite(chunks, n_points):
+    """Whether all numbers of the first `n_points` rows are finite.
+
+    Args:
+        chunks: `Observations` `[chunks, rows of a chunk, k]`.
+        n_points: int32 scalar.
+    """
+    number, height = (_length(chunks.values, axis) for axis in (0, 1))
+    # The places of all rows would be stored in the file as a constant.
+    left = n_points - height * tf.range(number)[:, None]
+    valid = (tf.range(height)[None] < left)[:, :, None]
+    finite = [_is_finite(tf.where(valid, rows, 0.0)) for rows in chunks]
     return tf.reduce_all(tf.concat(finite, axis=0))
 
 
@@ -633,10 +633,10 @@ def _is_finite(vector):
     return tf.reduce_sum(tf.abs(vector), keepdims=True) <= _MAX_FLOAT
 
 
-def _length(rows):
-    """The number of rows: an int where it is static, else a scalar tensor."""
-    static = rows.shape[0]
-    return tf.shape(rows)[0] if static is None else static
+def _length(rows, axis=0):
+    """The length of an axis: an int where it is static, else a scalar."""
+    static = rows.shape[axis]
+    return tf.shape(rows)[axis] if static is None else static
 
 
 def _column(mask, like):

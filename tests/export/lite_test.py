@@ -180,6 +180,22 @@ def test_the_file_is_hardly_larger_than_its_weights(
         assert len(content) <= part * weights + 65536
 
 
+def test_the_file_does_not_grow_with_the_number_of_points(make_adapter):
+    """Nothing of the size of a picture is stored, in any signature."""
+    learner = maml.MAML(
+        networks.SIREN(hidden_units=8, hidden_layers=1, seed=0),
+        output_layer="solved",
+        step_on="halves",
+        raster_width=20,
+    )
+    adapter = make_adapter(learner, chunk=1024)
+    small, large = (
+        lite.convert(adapter, num_points=num_points, num_coords=7)
+        for num_points in (600, 60_000)
+    )
+    assert len(large) <= len(small) + 8192
+
+
 @pytest.mark.parametrize(
     ("precision", "part"), [("float32", 1.1), ("float16", 0.55)]
 )

@@ -7,8 +7,9 @@ A cell is one recipe on one signal class with one seed. Its outer step is timed
 before training, and it trains for as many steps as fit into the budget of CPU
 minutes. Validation and evaluation are not part of the budget and are the same
 for all cells. Every cell is scored on the same held-out signals after 1, 2, 4,
-8 and 16 steps. For images, 20 of them are also scored between their pixels
-(off-grid PSNR) after 2 and 8 steps.
+8 and 16 passes over the pixels: as many gradient steps on all of them, or twice
+as many on half of them. For images, 20 signals are also scored between their
+pixels (off-grid PSNR) after 2 and 8 passes.
 
 References are not trained: random weights with tuned Adam (`standard_adam`),
 and with an output layer that is solved after it (`solved_adam`), the best
@@ -79,21 +80,13 @@ flags.DEFINE_integer("resolution", 64, "Side of the images in pixels.")
 flags.DEFINE_string("folder", None, "config.signal.folder of configs with one.")
 flags.DEFINE_string("warm_start", None, "A run or a file of weights.")
 
-STEPS = (1, 2, 4, 8, 16)
-_STEPS_BETWEEN = (2, 8)
+PASSES = (1, 2, 4, 8, 16)  # over the pixels
+_PASSES_BETWEEN = (2, 8)
 _NUM_BETWEEN = 20  # held-out signals
 _NUM_TIMED = 20
 _NUM_VALIDATED = 4  # validations in a run
 _NUM_TUNING = 4  # validation signals
 _RELEASED_LR = 1e-2  # paper
-
-
-# The recipe before the output layer was solved.
-_STEPPED = {
-    "learner.output_layer": "stepped",
-    "optimizer.learning_rate": 4e-5,
-    "optimizer.output_gain": 10.0,
-}
 
 
 def _use_paper(config):
@@ -120,8 +113,24 @@ def _paper_reptile(config):
     config.optimizer.learning_rate = 5e-5
 
 
+def _on_all(config):
+    """Steps on all pixels: half as many take the same time."""
+    if config.learner.step_on == "halves":
+        config.learner.step_on = "all"
+        config.learner.inner_steps //= 2
+
+
+def _stepped(config):
+    """The recipe before the output layer was solved."""
+    _on_all(config)
+    config.learner.output_layer = "stepped"
+    config.optimizer.learning_rate = 4e-5
+    config.optimizer.output_gain = 10.0
+
+
 def _random_pixels(config):
     """New random quarters of the pixels for each inner step and the query."""
+    _on_all(config)
     config.batch_size = 3
     config.signal.points_per_step = _FLAGS.resolution**2 // 4
 
@@ -138,18 +147,12 @@ def _more_steps(config):
         config.signal.query_between = 0.3
 
 
-def _halves(config):
-    """Four steps on halves take the time of two on all pixels."""
-    if "query_between" in config.signal:  # of images
-        config.learner.step_on, config.learner.inner_steps = "halves", 4
-
-
 def _warm_start(config):
     """A fifth of the rate; the step sizes change as fast as before.
 
-    The output layer is stepped, as in what was measured.
+    The recipe is the former one, as in what was measured.
     """
-    config.update_from_flattened_dict(_STEPPED)
+    _stepped(config)
     config.warm_start = _FLAGS.warm_start
     config.optimizer.learning_rate /= 5.0
     config.optimizer.warmup_steps = 20
@@ -179,8 +182,8 @@ RECIPES = {
     "slow_step_sizes": {"learner.step_size_gain": 128.0},
     "last_loss": {"learner.early_loss_weight": 0.0},
     "more_steps": _more_steps,
-    "halves": _halves,
-    "stepped": _STEPPED,
+    "on_all": _on_all,
+    "stepped": _stepped,
     "first_order": {"learner.first_order": True},
     "warm_start": _warm_start,
     "warm_start_curvature": _warm_start_curvature,
@@ -231,28 +234,35 @@ def _comparison(learner, signal):
 
 
 def _curve(comparison, method, tasks):
-    """Mean PSNR in dB after 0, 1, ... steps."""
-    return comparison.score(method, tasks, max(STEPS), STEPS).psnr.mean(axis=0)
+    """Mean PSNR in dB after 0, 1, ... passes over the pixels."""
+    each = _steps_a_pass(comparison.learner)
+    steps = [each * number for number in PASSES]
+    scores = comparison.score(method, tasks, max(steps), steps)
+    return scores.psnr.mean(axis=0)[::each]
+
+
+def _steps_a_pass(learner):
+    return 2 if learner.step_on == "halves" else 1
 
 
 def _scores(comparison, method) -> dict:
-    """The scores of a cell: PSNR in dB after STEPS and, for images, off-grid.
+    """The scores of a cell: PSNR in dB after PASSES and, for images, off-grid.
 
     A field that memorises the pixels of an image scores badly between them.
     """
     curve = _curve(comparison, method, comparison.test)
-    scores = {"psnr": [float(curve[step]) for step in STEPS]}
+    scores = {"psnr": [float(curve[number]) for number in PASSES]}
     signal, learner = comparison.signal, comparison.learner
     if isinstance(signal, ImageSignal):
-        curves = []
+        curves, each = [], _steps_a_pass(learner)
         for task in map(signal.between, comparison.test[:_NUM_BETWEEN]):
             values = learner.reconstructions(
-                task, method.params, method.fit, max(_STEPS_BETWEEN)
+                task, method.params, method.fit, each * max(_PASSES_BETWEEN)
             )
             errors = [np.mean((v - task.query.values) ** 2) for v in values]
-            curves.append(psnr_from_mse(np.array(errors)))
+            curves.append(psnr_from_mse(np.array(errors))[::each])
         curve = np.mean(curves, axis=0)
-        scores["between"] = [float(curve[step]) for step in _STEPS_BETWEEN]
+        scores["between"] = [float(curve[number]) for number in _PASSES_BETWEEN]
     return scores
 
 
@@ -293,7 +303,7 @@ def make_cell(folder: pathlib.Path, name: str, recipe: str, seed: int) -> dict:
 
 
 def _standard_adam(comparison, learner, config, solves=False):
-    """Random weights with the Adam rate that is best for each number of steps.
+    """Random weights with the Adam rate that is best for each number of passes.
 
     The rates are tuned on validation signals.
     """
@@ -304,12 +314,14 @@ def _standard_adam(comparison, learner, config, solves=False):
         curve = _curve(comparison, method, comparison.tuning)
         tuning[rate] = method, np.nan_to_num(curve)
     standard = []
-    for step in STEPS:
-        best = max(tuning, key=lambda rate, step=step: tuning[rate][1][step])
+    for number in PASSES:
+        best = max(
+            tuning, key=lambda rate, number=number: tuning[rate][1][number]
+        )
         if best not in curves:
             method = tuning[best][0]
             curves[best] = _curve(comparison, method, comparison.test)
-        standard.append(float(curves[best][step]))
+        standard.append(float(curves[best][number]))
     return {"psnr": standard}
 
 
@@ -326,7 +338,7 @@ def _solved_adam(comparison, learner, config):
 def _constant(comparison, learner, config):
     """The best constant for each signal."""
     del learner, config
-    return {"psnr": [constant_floor(comparison.test)] * len(STEPS)}
+    return {"psnr": [constant_floor(comparison.test)] * len(PASSES)}
 
 
 def _released(comparison, learner, config):
@@ -363,7 +375,7 @@ _ASKED_FOR = ("solved_adam", "released", *_PRETRAINED)
 
 def make_reference(name: str, row: str) -> dict:
     """One of REFERENCES, as a cell."""
-    config = make_config(name, "default", 0)
+    config = make_config(name, "on_all", 0)
     if row == "pretrained":
         run = find_run(_FLAGS.warm_start).read_config()
         config.learner.step_on = run.learner.step_on
@@ -376,7 +388,7 @@ def make_reference(name: str, row: str) -> dict:
 def _rows(folder, name):
     """`{row: [(outer steps, scores) of a seed]}` of all finished cells.
 
-    The scores are those after STEPS, then those between pixels, NaN if none.
+    The scores are those after PASSES, then those between pixels, NaN if none.
     The outer steps of references are None.
     """
     rows = {}
@@ -384,7 +396,7 @@ def _rows(folder, name):
         cell = files.read_json(path)
         if "psnr" not in cell:  # it diverged before its first validation
             continue
-        between = cell.get("between") or [np.nan] * len(_STEPS_BETWEEN)
+        between = cell.get("between") or [np.nan] * len(_PASSES_BETWEEN)
         # null: a fit of some signal diverged at that step
         scores = [np.nan if v is None else v for v in [*cell["psnr"], *between]]
         rows.setdefault(path.parent.parent.name, []).append(
@@ -399,8 +411,8 @@ def to_markdown(folder, classes) -> str:
     It is the sample standard deviation (N - 1).
     """
     lines = []
-    titles = ["recipe", "seeds", "outer steps", *map(str, STEPS)]
-    titles += [f"{steps}, between" for steps in _STEPS_BETWEEN]
+    titles = ["recipe", "seeds", "outer steps", *map(str, PASSES)]
+    titles += [f"{number}, between" for number in _PASSES_BETWEEN]
     for name in classes:
         rows = []
         for row, seeds in _rows(folder, name).items():
@@ -418,7 +430,7 @@ def to_markdown(folder, classes) -> str:
 
 
 def save_plot(path, folder, classes) -> None:
-    """Plots PSNR over steps, one panel per class."""
+    """Plots PSNR over passes, one panel per class."""
     colors = plt.colormaps["turbo"].resampled(len(ROWS))
     figure, axes = plt.subplots(
         1,
@@ -429,17 +441,19 @@ def save_plot(path, folder, classes) -> None:
     )
     for panel, name in zip(axes[0], classes):
         for row, seeds in _rows(folder, name).items():
-            scores = [scores[: len(STEPS)] for _, scores in seeds]
+            scores = [scores[: len(PASSES)] for _, scores in seeds]
             panel.plot(
-                STEPS,
+                PASSES,
                 np.mean(scores, axis=0),
                 "--" if row in REFERENCES else "o-",
                 color=colors(ROWS.index(row)),  # equal in all panels
                 label=row,
             )
         panel.set_xscale("log", base=2)
-        panel.set_xticks(STEPS, map(str, STEPS))
-        panel.set(title=name, xlabel="gradient steps", ylabel="PSNR in dB")
+        panel.set_xticks(PASSES, map(str, PASSES))
+        panel.set(
+            title=name, xlabel="passes over the pixels", ylabel="PSNR in dB"
+        )
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     with files.atomic_path(path) as temporary:

@@ -248,6 +248,7 @@ def test_a_class_needs_no_more_than_make_dataset(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     config = _module("text").get_config("smoke")
     config.signal.name = "mine.waves"
+    config.learner.step_on = "all"  # they are no pictures
     config.learner.ridge = 1e-2  # there are about as many points as units
     run = tmp_path / "run"
     train.train(config, run)
@@ -284,6 +285,7 @@ def test_fields_and_learners_of_ones_own(tmp_path, monkeypatch, raises_with):
     config.signal.name = "my_waves"
     config.field.name = "my_waves.Wide"
     config.learner.name = "my_waves.Careful"
+    config.learner.step_on = "all"  # they are no pictures
     config.learner.ridge = 1e-2
     train.train(config, tmp_path / "run")
     learner = build.load(tmp_path / "run")

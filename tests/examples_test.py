@@ -36,7 +36,7 @@ from tfmetainit.export import exporter, flatbuffer, lite
 from tfmetainit.export.adapter import Adapter
 from tfmetainit.fields import networks
 from tfmetainit.geometry import metrics, pixels
-from tfmetainit.io import files, images
+from tfmetainit.io import images
 from tfmetainit.io.weights import join
 from tfmetainit.litert.artifact import LiteArtifact
 from tfmetainit.meta import maml
@@ -54,10 +54,6 @@ def folder(tmp_path_factory, smoke_run):
     """
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(smoke_run / "run", folder / "run")
-    config = files.read_json(folder / "run" / "config.json")
-    config["signal"]["points_per_step"] = 0
-    config["learner"]["step_on"] = "halves"
-    files.write_json(folder / "run" / "config.json", config)
     exporter.export(folder / "run", folder / "exported")
     image = Image.fromarray(skimage.data.astronaut()).resize((_SIDE, _SIDE))
     image.save(folder / "photo.png")

@@ -78,7 +78,6 @@ def test_a_modality(examples, tmp_path):
 
 def test_a_forward_model(config, tmp_path):
     config.signal.name = "my_cells"
-    config.signal.points_per_step = 0
     config.learner.output_layer = "stepped"
     config.signal.resolution = 32
     train.train(config, tmp_path / "run")

@@ -67,8 +67,6 @@ def test_a_part_of_a_picture_is_fitted_in_halves_alike(small_config, tmp_path):
     """Steps alone, and what their weights are worth."""
     config = small_config(
         **{
-            "signal.points_per_step": 0,
-            "learner.step_on": "halves",
             "learner.output_layer": "stepped",
             "prior.num_signals": 0,
         }

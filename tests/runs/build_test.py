@@ -16,8 +16,12 @@ from tfmetainit.runs import build
         ("learner.inner_steps", 0, ["`learner.inner_steps`"]),
         ("learner.step_sizes", "layer", ["`config.learner`", "layer"]),
         ("learner.step_on", "thirds", ["`step_on`", "'thirds'"]),
-        # The smallest config draws points at random.
-        ("learner.step_on", "halves", ["`learner.step_on`", "64"]),
+        # The steps see half of the pixels.
+        (
+            "signal.points_per_step",
+            64,
+            ["`learner.step_on`", "use 'all'", "64"],
+        ),
         ("field.hidden_units", -3, ["`hidden_units`", "-3"]),
         ("optimizer.learning_rate", 0.0, ["`optimizer.learning_rate`"]),
         ("optimizer.output_gain", -1.0, ["`optimizer.output_gain`", "-1.0"]),

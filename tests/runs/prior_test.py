@@ -18,8 +18,8 @@ from tfmetainit.signals.base import first_tasks
 
 @pytest.fixture(scope="module")
 def run(small_config, tmp_path_factory):
-    """A small run with a prior, and its config."""
-    config = small_config(**{"prior.num_signals": 6})
+    """A small run with a prior, and its config. Steps see all pixels."""
+    config = small_config(**{"prior.num_signals": 6, "learner.step_on": "all"})
     workdir = Workdir(tmp_path_factory.mktemp("prior") / "run")
     train.train(config, workdir.root)
     return workdir, config
@@ -106,13 +106,7 @@ def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
 @pytest.fixture(scope="module")
 def run_in_halves(small_config, tmp_path_factory):
     """As `run`, with steps on half of the pixels."""
-    config = small_config(
-        **{
-            "prior.num_signals": 6,
-            "signal.points_per_step": 0,
-            "learner.step_on": "halves",
-        }
-    )
+    config = small_config(**{"prior.num_signals": 6})
     workdir = Workdir(tmp_path_factory.mktemp("halves") / "run")
     train.train(config, workdir.root)
     return workdir, config

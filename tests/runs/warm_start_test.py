@@ -14,9 +14,7 @@ from tfmetainit.runs import build
 
 def test_warm_start(tmp_path, small_config, raises_with):
     """From another run, and from a file of weights."""
-    first = small_config(
-        **{"signal.points_per_step": 0, "learner.step_on": "halves"}
-    )
+    first = small_config()  # its steps see half of the pixels
     train.train(first, tmp_path / "first")
     best = build.load(tmp_path / "first")
     params = functional.get_params(best.field)

@@ -39,7 +39,6 @@ train.train(config, workdir, strategy)
 def config(data_dir, chunk=0, batch=4):
     result = text.get_config("smoke")
     result.batch_size = batch
-    result.signal.points_per_step = 0  # a device's tasks share a first step
     result.optimizer.clip_norm = 0.01  # so that it clips
     result.signal.data_dir = str(data_dir)
     if chunk:

@@ -123,7 +123,7 @@ def build_learner(
     """
     if config.learner.step_on == "halves":
         rule = "`learner.step_on` can be 'halves' only for pictures"
-        _check_halves(signal, rule)
+        _check_halves(signal, rule, "; use 'all'")
     return make_learner(
         config,
         make_field(config, signal.coord_dims, signal.value_dims),
@@ -162,7 +162,7 @@ def make_learner(config, field: keras.Model, **models) -> MetaLearner:
     return _construct("learner", make, field, **models, **options)
 
 
-def _check_halves(signal: SignalClass, rule: str) -> None:
+def _check_halves(signal: SignalClass, rule: str, advice: str = "") -> None:
     """Raises InputError if steps cannot see halves of a class's pictures."""
     if signal.raster_width is not None:
         return
@@ -171,7 +171,7 @@ def _check_halves(signal: SignalClass, rule: str) -> None:
         rule, received = f"{rule} with a `points_per_step` of 0", points
     else:
         received = type(signal).__name__
-    raise InputError(f"{rule}. Received: {received}")
+    raise InputError(f"{rule}{advice}. Received: {received}")
 
 
 def use_class(learner: MetaLearner, signal: SignalClass) -> None:

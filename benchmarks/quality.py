@@ -140,13 +140,6 @@ def _only_pixels(config):
         config.signal.query_between = 0.0
 
 
-def _more_steps(config):
-    """Better after four steps and more on signed distance fields."""
-    config.learner.early_loss_weight = 0.4
-    if "query_between" in config.signal:
-        config.signal.query_between = 0.3
-
-
 def _warm_start(config):
     """A fifth of the rate; the step sizes change as fast as before.
 
@@ -181,7 +174,6 @@ RECIPES = {
     "one_outer_rate": {"optimizer.output_gain": 1.0},
     "slow_step_sizes": {"learner.step_size_gain": 128.0},
     "last_loss": {"learner.early_loss_weight": 0.0},
-    "more_steps": _more_steps,
     "on_all": _on_all,
     "stepped": _stepped,
     "first_order": {"learner.first_order": True},

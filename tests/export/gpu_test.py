@@ -33,7 +33,7 @@ _HALVES = {"step_on": "halves", "raster_width": 20}
     [{}, {"output_layer": "solved"}, {"output_layer": "solved", **_HALVES}],
     ids=["stepped", "solved", "solved in halves"],
 )
-def test_steps_and_a_solution_are_what_adapt_does(
+def test_signatures_for_gpus_do_what_adapt_does(
     of_learner, precision, make_learner, observed, convert
 ):
     for field, step_sizes, options in _kinds(of_learner):
@@ -65,6 +65,10 @@ def test_steps_and_a_solution_are_what_adapt_does(
         np.testing.assert_allclose(theta, expected["theta"], atol=2e-5)
         solves = options.get("output_layer") == "solved"
         assert ("solve_output" in model.names()) == solves
+        # GPU delegates take all of a signature, or none is used.
+        for name in set(gpu.SIGNATURES) & set(model.names()):
+            assert not gpu.refused(content, name), (field, step_sizes, name)
+        assert any("WHILE" in op for op in gpu.refused(content, "adapt"))
 
 
 def test_weights_count_rows(make_learner, make_adapter, observed):
@@ -126,22 +130,6 @@ def test_theta_stays_if_a_step_is_not_finite(
     ):
         result = function(theta, inputs, values, weights)
         np.testing.assert_array_equal(result["theta"], theta)
-
-
-@pytest.mark.parametrize("precision", _PRECISIONS)
-def test_delegates_take_the_signatures_as_a_whole(
-    precision, make_learner, convert
-):
-    solved = {"output_layer": "solved"}
-    kinds = [*_kinds(solved), *_kinds(solved | _HALVES)]
-    for field, step_sizes, options in kinds:
-        learner = make_learner(field, step_sizes, width=64, **options)
-        content = convert(learner, num_points=601, precision=precision)
-        for name in set(gpu.SIGNATURES) & set(
-            CompiledSignatures(content).names()
-        ):
-            assert not gpu.refused(content, name), (field, step_sizes, name)
-        assert any("WHILE" in op for op in gpu.refused(content, "adapt"))
 
 
 def _converted(function, folder):

@@ -18,11 +18,20 @@ from tfmetainit.signals.base import first_tasks
 
 @pytest.fixture(scope="module")
 def run(small_config, tmp_path_factory):
-    """A small run with a prior, and its config. Steps see all pixels."""
-    config = small_config(**{"prior.num_signals": 6, "learner.step_on": "all"})
+    """A small run with a prior, and its config."""
+    config = small_config(**{"prior.num_signals": 6})
     workdir = Workdir(tmp_path_factory.mktemp("prior") / "run")
     train.train(config, workdir.root)
     return workdir, config
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The .tflite file of the run."""
+    workdir, _ = run
+    folder = tmp_path_factory.mktemp("prior") / "exported"
+    export(workdir.root, folder, formats=["tflite"])
+    return folder / "model.tflite"
 
 
 def _small_field():
@@ -103,27 +112,14 @@ def test_a_damaged_prior_is_named(arrays, tmp_path, raises_with):
         prior.read_prior(workdir, _small_field())
 
 
-@pytest.fixture(scope="module")
-def run_in_halves(small_config, tmp_path_factory):
-    """As `run`, with steps on half of the pixels."""
-    config = small_config(**{"prior.num_signals": 6})
-    workdir = Workdir(tmp_path_factory.mktemp("halves") / "run")
-    train.train(config, workdir.root)
-    return workdir, config
-
-
-@pytest.mark.parametrize("which", ["run", "run_in_halves"])
-def test_a_published_copy_and_an_export_complete_alike(
-    which, tmp_path, request
-):
+def test_a_published_copy_and_an_export_complete_alike(run, exported, tmp_path):
     """Gradient steps on a part of a picture and on what is predicted."""
-    workdir, _ = request.getfixturevalue(which)
+    workdir, _ = run
     publish.publish(workdir.root, tmp_path / "copy", "CC0-1.0")
-    export(workdir.root, tmp_path / "exported", formats=["tflite"])
     fitters = (
         RunFitter(workdir.root),
         RunFitter(tmp_path / "copy"),
-        ArtifactFitter(tmp_path / "exported" / "model.tflite"),
+        ArtifactFitter(exported),
     )
     mask = np.zeros((16, 16, 1), np.float32)
     mask[:, :7] = 1
@@ -143,10 +139,8 @@ def test_a_published_copy_and_an_export_complete_alike(
         np.testing.assert_allclose(other, drawn[0], atol=5e-3)
 
 
-def test_weights_of_observations_are_checked(run, tmp_path, raises_with):
-    workdir, _ = run
-    export(workdir.root, tmp_path / "exported", formats=["tflite"])
-    artifact = LiteArtifact(tmp_path / "exported" / "model.tflite")
+def test_weights_of_observations_are_checked(exported, raises_with):
+    artifact = LiteArtifact(exported)
     inputs, values = np.zeros((5, 2)), np.zeros((5, 3))
     for weights in (np.ones((6, 1)), np.zeros((5, 1)), -np.ones((5, 1))):
         with raises_with(InputError, "`weights`", list(weights.shape)):
@@ -155,7 +149,9 @@ def test_weights_of_observations_are_checked(run, tmp_path, raises_with):
         artifact.init(), inputs, values, 2, [[1.0]] * 4 + [[0.0]]
     )
     assert len(losses) == 2
-    ours, _ = artifact.adapt(artifact.init(), inputs[:4], values[:4], 2)
+    ours, _ = artifact.adapt(
+        artifact.init(), inputs[:4], values[:4], 2, np.ones([4, 1])
+    )
     np.testing.assert_allclose(theta, ours, atol=1e-4)
 
 

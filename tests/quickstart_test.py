@@ -38,8 +38,8 @@ def _results(notebook):
 def test_it_runs(notebook, tmp_path):
     """All cells, with less training than its minute."""
     for full, short in (
-        ("num_steps = 600", "num_steps = 60"),
-        ("every = 200", "every = 30"),
+        ("num_steps = 600", "num_steps = 120"),
+        ("every = 200", "every = 60"),
         ("num_train = 2000", "num_train = 200"),
     ):
         (cell,) = [c for c in notebook.cells if full in c.source]

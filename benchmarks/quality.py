@@ -17,8 +17,8 @@ constant images (`constant`), the weights of the file `--warm_start` with the
 paper's step size of 1e-2 (`released`), and the run `--warm_start`
 (`pretrained`), also with steps on all pixels where its own see half of them
 (`pretrained_on_all`). The recipe `warm_start` trains from these weights with
-the default recipe at a fifth of its rate. `warm_start_curvature` also learns
-matrices on both sides of the inner gradients.
+the former recipe (`stepped`) at a fifth of its rate. `warm_start_curvature`
+also learns matrices on both sides of the inner gradients.
 
     python benchmarks/quality.py --output_dir=runs/photos --resolution=178 \
         --classes=image_folder --folder=photos --warm_start=celeba.npz \
@@ -234,6 +234,7 @@ def _curve(comparison, method, tasks):
 
 
 def _steps_a_pass(learner):
+    # The learner of the references steps on all pixels, as they do.
     return 2 if learner.step_on == "halves" else 1
 
 
@@ -362,7 +363,7 @@ ROWS = (*RECIPES, *REFERENCES)
 _PRETRAINED = ("pretrained", "pretrained_on_all")
 _FROM_WEIGHTS = ("warm_start", "warm_start_curvature", "released", *_PRETRAINED)
 # Rows that suit some classes and some weights only.
-_ASKED_FOR = ("solved_adam", "released", *_PRETRAINED)
+_ASKED_FOR = ("on_all", "stepped", "solved_adam", "released", *_PRETRAINED)
 
 
 def make_reference(name: str, row: str) -> dict:

@@ -115,8 +115,8 @@ def get_config():
 def get_image_config():
     """The fields of every config of images (`signals.base.ImageSignal`)."""
     config = get_config()
-    # 0: all pixels, as in the paper. Fewer pixels make a step cheaper, but give
-    # a worse result for the same time, because fits use all pixels. They need
+    # 0: no random pixels, as in the paper. They make a step cheaper, but give a
+    # worse result for the same time, because fits use all pixels; and they need
     # learner.step_on = "all".
     config.signal.points_per_step = 0
     config.learner.output_layer = "solved"

@@ -117,8 +117,7 @@ def fit_photograph(output):
     for title, _, _, _, psnr in rows:
         shown = ", ".join(f"{s}: {psnr[s]:.1f}" for s in _STEPS_SHOWN)
         print(f"   {title}: PSNR in dB after gradient steps {shown}")
-    seen = "" if learner.step_on == "all" else " on half of the pixels each"
-    steps = f"{max(_STEPS_SHOWN)} steps{seen}"
+    steps = f"{max(_STEPS_SHOWN)} steps{tables.in_words(learner.step_on)}"
     print(f"   LiteRT took {seconds:.1f} s for {steps}.")
     return path, rows
 

@@ -620,7 +620,7 @@ def _rows_are_finite(chunks, n_points):
         n_points: int32 scalar.
     """
     number, height = (_length(chunks.values, axis) for axis in (0, 1))
-    # The places of all rows would be stored in the file as a constant.
+    # By chunks: the places of all rows would be a constant of the file.
     left = n_points - height * tf.range(number)[:, None]
     valid = (tf.range(height)[None] < left)[:, :, None]
     finite = [_is_finite(tf.where(valid, rows, 0.0)) for rows in chunks]

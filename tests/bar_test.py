@@ -28,9 +28,9 @@ def _train_and_compare(config, folder):
 
 def test_text_reaches_its_bar(tmp_path):
     ((curves, results),) = _train_and_compare(text.get_config(), tmp_path)
-    learned = curves["Learned"][2]
+    learned = curves["Learned"][4]  # two passes over the pixels
     assert results["num_signals"] == 100
-    assert learned >= 30.0
+    assert learned >= 38.0
     assert learned >= results["constant_psnr"] + 3.0
     assert learned > curves["Standard"][10]
 

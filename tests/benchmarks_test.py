@@ -51,7 +51,7 @@ def test_every_recipe_is_a_valid_config():
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert "text default 1 maml 4 0.01 0.2" in lines
-    assert "text last_loss 1 maml 2 0.01 0.0" in lines
+    assert "text last_loss 1 maml 4 0.01 0.0" in lines
     assert "text paper_maml 1 maml 2 0.01 0.0" in lines
     assert "text paper_reptile 1 reptile 12 0.01 0.0" in lines
     assert "text warm_start 1 maml 2 0.01 0.2" in lines

@@ -53,7 +53,10 @@ def test_a_copy_names_no_path(folder):
 def test_the_card_has_the_results(folder):
     card = (folder / "copy" / "README.md").read_text()
     assert "- License: Apache-2.0" in card
-    assert "| Learned | SGD, learned step sizes, solved | " in card
+    assert (
+        "| Learned | SGD, learned step sizes, half of the pixels, solved | "
+        in card
+    )
     assert 'tfmetainit.load("copy")' in card
 
 

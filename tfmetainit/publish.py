@@ -41,8 +41,8 @@ _CARD = """# {name}
 
 Initial weights, and the step sizes of their gradient steps, that tfmetainit
 meta-learned on signals of the class {signal!r} (Tancik et al. 2021, arXiv
-2012.02189): a field {field!r} with {count:,} weights, for {inner_steps} steps
-{seen}and more.
+2012.02189): a field {field!r} with {count:,} weights, for
+{inner_steps} steps{seen} and more.
 
     import tfmetainit
     learner = tfmetainit.load("{name}")
@@ -103,9 +103,7 @@ def publish(workdir, output_dir, license_name: str) -> pathlib.Path:
             field=config.field.name,
             count=learner.field.count_params(),
             inner_steps=learner.inner_steps,
-            seen=""
-            if learner.step_on == "all"
-            else "on half of the pixels each ",
+            seen=tables.in_words(learner.step_on),
             psnr=best["psnr"],
             step=best["step"],
             large=_LARGE,

@@ -27,6 +27,7 @@ cli.quiet_tensorflow()
 import keras
 
 from tfmetainit.evaluation.baselines import constant_floor
+from tfmetainit.evaluation.tables import in_words
 from tfmetainit.runs import build, resume
 from tfmetainit.runs.config_check import check_config
 from tfmetainit.runs.prior import measure_prior
@@ -194,7 +195,8 @@ def main(argv):
         f"\nDone: outer step {summary['step']}, "
         f"{summary['seconds'] / 60:.1f} minutes "
         f"({summary['cpu_seconds'] / 60:.1f} of CPU time).\n"
-        f"Best validation PSNR after {config.learner.inner_steps} steps: "
+        f"Best validation PSNR after {config.learner.inner_steps} steps"
+        f"{in_words(config.learner.step_on)}: "
         f"{summary['best_psnr']:.2f} dB (at outer step "
         f"{summary['best_step']}).\n"
         f"Checkpoints and TensorBoard files: {workdir}\n"

@@ -12,6 +12,7 @@ def _condition(label, steps):
         "num_signals": 3,
         "num_tuning_signals": 2,
         "inner_steps": 2,
+        "step_on": "halves",
         "constant_psnr": 10.0,
         "mean_psnr": 11.0,
         "classical": [{"method": "FBP", "psnr": 12.0, "ssim": 0.25}],
@@ -57,6 +58,7 @@ def test_one_condition():
     assert lines[5].count("|") == lines[4].count("|")
     assert lines[5].endswith(" 12.00 | 0.250 |")
     assert "random weights need 7 Adam steps (rate 0.001)." in lines[7]
+    assert "in 2 steps on half of the pixels each, on 1 of" in lines[7]
 
 
 def test_conditions_are_summed_up():

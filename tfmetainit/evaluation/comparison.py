@@ -378,6 +378,7 @@ class Comparison:
             "num_signals": len(self.test),
             "num_tuning_signals": len(self.tuning),
             "inner_steps": inner_steps,
+            "step_on": self.learner.step_on,
             "constant_psnr": constant_floor(self.test),
             "mean_psnr": self.baselines.mean_floor(self.test),
             "classical": self.classical(),

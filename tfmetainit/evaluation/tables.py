@@ -51,6 +51,11 @@ def in_numbers(curve) -> str:
     return " ".join(_number(curve[step]) for step in steps)
 
 
+def in_words(step_on: str) -> str:
+    """What messages say behind a number of steps, by `learner.step_on`."""
+    return " on half of the pixels each" if step_on == "halves" else ""
+
+
 def to_markdown(results: dict) -> str:
     """The results as Markdown tables, with a line on how they were measured.
 
@@ -113,8 +118,8 @@ def _table(condition, last):
         f"{_number(condition['constant_psnr'])} dB, the class's mean image "
         f"{_number(condition['mean_psnr'])} dB. For the "
         f"{_number(match['target'])} dB that the learned weights reach in "
-        f"{condition['inner_steps']} steps on {match['num_signals']} of the "
-        f"signals, random weights need {needed}.",
+        f"{condition['inner_steps']} steps{in_words(condition['step_on'])}, on "
+        f"{match['num_signals']} of the signals, random weights need {needed}.",
         "",
     ]
 

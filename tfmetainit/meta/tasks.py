@@ -3,7 +3,7 @@
 The inner loop adapts a field to the `support`; the adapted field is scored on
 the `query`. The support has a leading axis over batches of observations, which
 the inner steps take in turn. One batch means the same observations at every
-step. The query has no such axis:
+step, or their halves (`meta.halves`). The query has no such axis:
 
     support.inputs [b, n, ...]    support.values [b, n, c]
     query.inputs   [m, ...]       query.values   [m, c]

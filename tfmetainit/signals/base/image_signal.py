@@ -44,7 +44,7 @@ class ImageSignal(SourcedSignal):
         inner_steps: number of inner steps for which training draws points.
         points_per_step: number of pixels drawn at random for each inner step
             and for the query in training, one from each of as many regions of
-            equal area; 0 for all pixels at every step, as in the paper.
+            equal area; 0 for all pixels, as in the paper.
         query_between: share, in [0, 1], of the query's points in training that
             are moved to a random place in their pixel's cell, with bilinearly
             interpolated values; 0 for the pixels themselves, as in the paper. A

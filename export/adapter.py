@@ -285,7 +285,8 @@ class Adapter(tf.Module):
         params = functional.unflatten(theta, self._shapes)
         turn = [tf.cast(_turn_after(half, taken), tf.float32) for half in turn]
         if self.solves:
-            loss = self._loss_of(n_points)
+            # No row, if there are fewer than `n_points`: its loop must end.
+            loss = self._loss_of(tf.where(valid, n_points, 0))
             theta = self._solved(loss, params, whole, turn, received)
             theta = tf.where(valid, theta, received)
         elif turn:

@@ -184,7 +184,13 @@ def _load_others(paths, learner, signal):
                 f"that of `workdir`. Received: {workdir.root} with "
                 f"{shapes[1]}, for {shapes[0]}"
             )
-        build.use_class(other, signal)
+        try:
+            build.use_class(other, signal)
+        except InputError as error:
+            raise InputError(
+                "`against` must name runs that can fit the signals of "
+                f"`workdir`, or of `on`. {workdir.root}: {error}"
+            ) from None
         unique = folders.count(folder) == 1
         others[f"{LEARNED}: {folder if unique else workdir.root}"] = other
     return others

@@ -122,6 +122,7 @@ def test_rows_beyond_n_points_do_not_count(
     [
         *((50, 2, 2), (50, _MAX_STEPS + 9, _MAX_STEPS), (50, 0, 0)),
         *((50, -1, 0), (0, 2, 0), (-3, 2, 0), (51, 2, 0)),
+        (2**31 - 1, 2, 0),  # more than the chunks hold
     ],
 )
 @_LEARNERS

@@ -48,8 +48,9 @@ def test_export_says_what_it_wrote(folder, tmp_path, run_command):
     assert artifact.num_points == metadata["num_points"] == 300
     assert metadata["license"] == "CC0"
     assert metadata["gpu"]
-    assert "GPU delegates take predict, adapt_step, solve_output" in (
-        result.stdout
+    assert (
+        "GPU delegates take predict, adapt_step, adapt_half, solve_output"
+        in (result.stdout)
     )
     assert metadata["signal"]["resolution"] == 16
     assert metadata["expected_psnr"]["after_steps"] == 2

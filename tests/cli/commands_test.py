@@ -116,6 +116,18 @@ def test_evaluate_leaves_the_learned_weights(folder, raises_with):
         evaluate.evaluate(folder / "run", against=[folder / "narrow"])
 
 
+def test_evaluate_names_the_run_that_cannot_fit(folder, raises_with):
+    """Its steps see halves of pictures, and the signals are random pixels."""
+    shutil.copytree(folder / "run", folder / "points")
+    path = folder / "points" / "config.json"
+    config = json.loads(path.read_text())
+    config["signal"]["points_per_step"] = 64
+    config["learner"]["step_on"] = "all"
+    path.write_text(json.dumps(config))
+    with raises_with(InputError, "`against`", folder / "run", "halves", "64"):
+        evaluate.evaluate(folder / "points", against=[folder / "run"])
+
+
 def test_evaluate_with_some_rows(folder, raises_with):
     options = {"num_steps": 2, "num_signals": 2, "num_tuning_signals": 1}
 

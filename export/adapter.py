@@ -285,7 +285,7 @@ class Adapter(tf.Module):
         params = functional.unflatten(theta, self._shapes)
         turn = [tf.cast(_turn_after(half, taken), tf.float32) for half in turn]
         if self.solves:
-            # No row, if there are fewer than `n_points`: its loop must end.
+            # No row if `n_points` is out of range: the chunks must suffice.
             loss = self._loss_of(tf.where(valid, n_points, 0))
             theta = self._solved(loss, params, whole, turn, received)
             theta = tf.where(valid, theta, received)

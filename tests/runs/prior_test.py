@@ -16,10 +16,12 @@ from tfmetainit.runs.workdir import Workdir, find_run
 from tfmetainit.signals.base import first_tasks
 
 
-@pytest.fixture(scope="module")
-def run(small_config, tmp_path_factory):
+@pytest.fixture(scope="module", params=["halves", "all"])
+def run(request, small_config, tmp_path_factory):
     """A small run with a prior, and its config."""
-    config = small_config(**{"prior.num_signals": 6})
+    config = small_config(
+        **{"prior.num_signals": 6, "learner.step_on": request.param}
+    )
     workdir = Workdir(tmp_path_factory.mktemp("prior") / "run")
     train.train(config, workdir.root)
     return workdir, config
@@ -139,7 +141,7 @@ def test_a_published_copy_and_an_export_complete_alike(run, exported, tmp_path):
         np.testing.assert_allclose(other, drawn[0], atol=5e-3)
 
 
-def test_weights_of_observations_are_checked(exported, raises_with):
+def test_weights_of_observations_are_checked(run, exported, raises_with):
     artifact = LiteArtifact(exported)
     inputs, values = np.zeros((5, 2)), np.zeros((5, 3))
     for weights in (np.ones((6, 1)), np.zeros((5, 1)), -np.ones((5, 1))):
@@ -149,10 +151,14 @@ def test_weights_of_observations_are_checked(exported, raises_with):
         artifact.init(), inputs, values, 2, [[1.0]] * 4 + [[0.0]]
     )
     assert len(losses) == 2
-    ours, _ = artifact.adapt(
-        artifact.init(), inputs[:4], values[:4], 2, np.ones([4, 1])
-    )
-    np.testing.assert_allclose(theta, ours, atol=1e-4)
+    _, config = run
+    # Without weights, steps may see halves.
+    without = [None] if config.learner.step_on == "all" else []
+    for equal in (np.ones([4, 1]), *without):
+        ours, _ = artifact.adapt(
+            artifact.init(), inputs[:4], values[:4], 2, equal
+        )
+        np.testing.assert_allclose(theta, ours, atol=1e-4)
 
 
 @pytest.mark.parametrize(

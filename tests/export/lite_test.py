@@ -155,26 +155,29 @@ def test_more_steps_than_one_call_takes(small_tflite, observed, raises_with):
 
 
 @pytest.mark.parametrize(
-    ("precision", "part", "step_sizes"),
+    ("precision", "part", "step_sizes", "sizes"),
     [
-        ("float32", 1.1, "scalar"),
-        ("float16", 0.5, "scalar"),
-        ("float16", 0.5, "weight"),
-        ("float16", 0.5, "curvature"),
+        ("float32", 1.1, "scalar", (4096, 178 * 178)),
+        ("float16", 0.5, "scalar", (4096, 178 * 178)),
+        ("float16", 0.5, "weight", (4096,)),
+        ("float16", 0.5, "curvature", (4096,)),
     ],
 )
 def test_the_file_is_hardly_larger_than_its_weights(
-    precision, part, step_sizes, make_adapter
+    precision, part, step_sizes, sizes, make_adapter
 ):
-    """The paper's network, at the size of text."""
+    """The paper's network, at the sizes of text and of CelebA."""
     learner = maml.MAML(networks.SIREN(seed=0), step_sizes=step_sizes)
     rng = np.random.default_rng(0)
     for variable in learner.step_sizes.variables:
         variable.assign(1e-3 * rng.normal(size=variable.shape))
     adapter = make_adapter(learner, precision=precision, chunk=1024)
-    content = lite.convert(adapter, num_points=4096, num_coords=4096)
-    weights = 4 * adapter.num_stored
-    assert len(content) <= part * weights + 65536
+    for num_points in sizes:
+        content = lite.convert(
+            adapter, num_points=num_points, num_coords=num_points
+        )
+        weights = 4 * adapter.num_stored
+        assert len(content) <= part * weights + 65536
 
 
 def test_the_file_does_not_grow_with_the_number_of_points(make_adapter):
